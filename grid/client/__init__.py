@@ -1,0 +1,1 @@
+"""Talking to daemons: a pure core under two thin shells, async and plain."""

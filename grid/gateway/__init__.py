@@ -1,0 +1,1 @@
+"""Lists members and forwards questions; it can neither compute nor read."""

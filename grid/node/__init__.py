@@ -1,0 +1,1 @@
+"""Holds the data: catalogue, permissions, runs; as coordinator it drives rounds."""

@@ -1,0 +1,1 @@
+"""The aiohttp shell that every daemon shares."""

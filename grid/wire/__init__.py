@@ -1,0 +1,1 @@
+"""What is said: messages, endpoints and problems, each declared once."""

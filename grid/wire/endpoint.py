@@ -1,0 +1,78 @@
+"""An endpoint is declared once: server, client and `/openapi.json` read the same object."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar, cast
+from urllib.parse import quote
+
+from grid.wire.message import JSON, OCTETS, Decoder, encode
+from grid.wire.problems import GridError
+
+Takes = TypeVar("Takes")
+Gives = TypeVar("Gives")
+
+Who = Literal["anyone", "signed", "owner"]
+"""anyone: no proof asked · signed: a session or signature names the caller · owner: the daemon's owner."""
+
+SMALL = 64 * 1024
+"""Bytes: the most that a body of words takes, unless an endpoint says otherwise."""
+
+
+class Stream:
+    """Stands for a body of bytes that is streamed, never held whole."""
+
+
+@dataclass(frozen=True)
+class Endpoint(Generic[Takes, Gives]):
+    """One call: method, path (`{name}` marks a parameter), what it takes and gives.
+
+    `limit` is the most bytes a request body may have, `deadline` the seconds in which the client
+    expects the head of the answer. `query` names a message whose fields are query parameters.
+    `problems` are those a caller should be ready for beyond the ones every endpoint shares.
+    """
+
+    method: str
+    path: str
+    takes: type[Takes] = cast("type[Takes]", type(None))
+    gives: type[Gives] = cast("type[Gives]", type(None))
+    about: str = ""
+    who: Who = "anyone"
+    query: type | None = None
+    limit: int = SMALL
+    deadline: float = 10.0
+    media: str = JSON
+    problems: tuple[type[GridError], ...] = ()
+    decode_request: Decoder = field(init=False, repr=False, compare=False)
+    decode_reply: Decoder = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decode_request", Decoder(self.takes))
+        object.__setattr__(self, "decode_reply", Decoder(self.gives))
+
+    @property
+    def streams_in(self) -> bool:
+        """Whether the request body is a stream of bytes."""
+        return cast(type, self.takes) is Stream
+
+    @property
+    def streams_out(self) -> bool:
+        """Whether the answer's body is a stream of bytes."""
+        return cast(type, self.gives) is Stream
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in the path, in order."""
+        return tuple(re.findall(r"\{(\w+)\}", self.path))
+
+    def target(self, **values: str | int) -> str:
+        """The path with its parameters filled in, percent-encoded."""
+        return re.sub(r"\{(\w+)\}", lambda m: quote(str(values[m[1]]), safe=""), self.path)
+
+    def body(self, message: Takes) -> tuple[bytes, str]:
+        """The bytes of a request and their media type."""
+        if cast(type, self.takes) is type(None):
+            return b"", ""
+        media = OCTETS if self.streams_in else self.media
+        return encode(message, media), media

@@ -1,0 +1,153 @@
+"""What a node is asked: its datasets, its state, whom it trusts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from grid.wire.directory import Done, Prekey, Tags
+from grid.wire.endpoint import Endpoint, Stream
+from grid.wire.message import Message
+from grid.wire.names import Count, Digest, Name, NodeId, PublicKey, Seconds, Tag, Text
+from grid.wire.problems import DatasetExists, DatasetNotFound, DatasetRefused, NotAllowed
+
+Shape = Annotated[tuple[Count, ...], Meta(max_length=8)]
+DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
+
+
+class Column(Message, frozen=True):
+    """One column of a table and where it went: `tensor`[:, `position`]; `categories` where words became codes."""
+
+    name: Annotated[str, Meta(max_length=256)]
+    kind: Literal["number", "category"]
+    tensor: Name
+    position: Count = 0
+    categories: tuple[str, ...] = ()
+
+
+class TensorInfo(Message, frozen=True):
+    """One named tensor of a dataset; the first axis counts the examples."""
+
+    name: Name
+    dtype: DType
+    shape: Shape
+
+
+class DatasetInfo(Message, frozen=True):
+    """What a node tells about a dataset; never the data. `target` names the tensor to be learned."""
+
+    name: Name
+    description: Text = ""
+    tags: Tags = ()
+    examples: Count = 0
+    tensors: tuple[TensorInfo, ...] = ()
+    target: Name | None = None
+    columns: Annotated[tuple[Column, ...], Meta(max_length=16384)] = ()
+    classes: tuple[str, ...] = ()
+    created: Seconds = 0.0
+
+
+class Datasets(Message, frozen=True):
+    """All datasets of a node."""
+
+    datasets: tuple[DatasetInfo, ...]
+
+
+class NewDataset(Message, frozen=True):
+    """The owner registers a file of tensors that already lies in the node's own store."""
+
+    info: DatasetInfo
+    digest: Digest
+
+
+class Query(Message, frozen=True):
+    """Tags, as the grid RFC's gateways ask them of a node."""
+
+    query: Annotated[tuple[Tag, ...], Meta(max_length=64)]
+
+
+class Holds(Message, frozen=True):
+    """Whether one dataset here has all the tags asked for."""
+
+    content: bool
+
+
+class Isolation(Message, frozen=True):
+    """What confines a job on this machine: Landlock ABI (0: none), seccomp, and the policy followed."""
+
+    landlock: int
+    seccomp: bool
+    policy: Literal["require", "prefer"]
+    sufficient: bool
+
+
+class Status(Message, frozen=True):
+    """A node's state for people and directories. `engine` describes its workers."""
+
+    status: Literal["online", "busy", "draining"]
+    node_id: NodeId
+    version: str
+    started: Seconds
+    datasets: Count
+    runs: dict[str, int]
+    isolation: Isolation
+    engine: dict[str, Any]
+
+
+class Published(Message, frozen=True):
+    """The node's present prekey, signed and dated."""
+
+    prekey: Prekey
+
+
+class Trust(Message, frozen=True):
+    """The owner lets the holder of a key train on this node's data."""
+
+    public_key: PublicKey
+    name: Annotated[str, Meta(max_length=128)] = ""
+
+
+class Trusted(Message, frozen=True):
+    """All keys that may train here."""
+
+    trusted: tuple[Trust, ...]
+
+
+HOLDS = Endpoint("POST", "/search", Query, Holds, about="Does this node have data with these tags (grid RFC)")
+DATASET_TAGS = Endpoint("GET", "/dataset-tags", gives=tuple[Tag, ...], about="All tags of this node's data")
+STATUS = Endpoint("GET", "/status", gives=Status, about="State, isolation and workers of this node")
+PREKEY = Endpoint("GET", "/v1/prekey", gives=Published, about="The key to seal envelopes to")
+DATASETS = Endpoint("GET", "/v1/datasets", gives=Datasets, who="signed", about="The datasets, described")
+DATASET = Endpoint(
+    "GET",
+    "/v1/datasets/{name}",
+    gives=DatasetInfo,
+    who="signed",
+    about="One dataset, described",
+    problems=(DatasetNotFound,),
+)
+ADD_DATASET = Endpoint(
+    "POST",
+    "/v1/datasets",
+    NewDataset,
+    DatasetInfo,
+    who="owner",
+    about="Register a dataset",
+    limit=4 * 1024 * 1024,
+    problems=(DatasetExists, DatasetRefused),
+)
+REMOVE_DATASET = Endpoint(
+    "DELETE", "/v1/datasets/{name}", gives=Done, who="owner", about="Remove a dataset", problems=(DatasetNotFound,)
+)
+TENSOR = Endpoint(
+    "GET",
+    "/v1/datasets/{name}/tensors/{tensor}",
+    gives=Stream,
+    who="signed",
+    about="Download a tensor, where permitted",
+    problems=(DatasetNotFound, NotAllowed),
+)
+TRUSTED = Endpoint("GET", "/v1/trusted", gives=Trusted, who="owner", about="Who may train here")
+TRUST = Endpoint("POST", "/v1/trusted", Trust, Done, who="owner", about="Let a key train here")
+DISTRUST = Endpoint("DELETE", "/v1/trusted/{public_key}", gives=Done, who="owner", about="No longer let a key train here")

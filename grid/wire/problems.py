@@ -1,0 +1,243 @@
+"""Every refusal of the grid, declared once: status, slug and title (RFC 9457).
+
+The server answers with it, the client raises the same class again, and
+`docs/problems/` has a page for each slug. A test holds the three together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class GridError(Exception):
+    """Something the grid refuses. `detail` says why, in words for a person.
+
+    `status` is the HTTP status, `slug` the stable name of the problem, `title` its meaning.
+    `retry_after` (seconds) is given where trying again later may succeed.
+    """
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Something went wrong on this side"
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.retry_after = retry_after
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.slug in PROBLEMS:
+            raise TypeError(f"two problems share the slug {cls.slug!r}")
+        PROBLEMS[cls.slug] = cls
+
+
+PROBLEMS: dict[str, type[GridError]] = {GridError.slug: GridError}
+
+
+def to_problem(error: GridError) -> dict[str, object]:
+    """The RFC 9457 document of an error."""
+    document: dict[str, object] = {
+        "type": f"urn:grid:problem:{error.slug}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+    }
+    if error.retry_after is not None:
+        document["retry-after"] = error.retry_after
+    return document
+
+
+def from_problem(document: dict[str, object], status: int) -> GridError:
+    """The error that a problem document speaks of; an unknown slug becomes a `GridError`."""
+    slug = str(document.get("type", "")).rpartition(":")[2]
+    detail = str(document.get("detail") or document.get("title") or f"HTTP status {status}")
+    retry = document.get("retry-after")
+    return PROBLEMS.get(slug, GridError)(
+        detail, retry_after=float(retry) if isinstance(retry, (int, float)) else None
+    )
+
+
+# --- what arrives: requests and bodies -------------------------------------------------------
+
+
+class BadRequest(GridError):
+    status, slug, title = 400, "bad-request", "The request is not what this endpoint takes"
+
+
+class NotFound(GridError):
+    status, slug, title = 404, "not-found", "There is nothing here"
+
+
+class MethodNotAllowed(GridError):
+    status, slug, title = 405, "method-not-allowed", "This path does not take that method"
+
+
+class TooLarge(GridError):
+    status, slug, title = 413, "too-large", "The body is larger than this endpoint takes"
+
+
+class TooSlow(GridError):
+    status, slug, title = 408, "too-slow", "The body did not arrive in time"
+
+
+class UnsupportedEncoding(GridError):
+    status, slug, title = 415, "unsupported-encoding", "Compressed bodies are not taken"
+
+
+class UnsupportedMediaType(GridError):
+    status, slug, title = 415, "unsupported-media-type", "This media type is not taken here"
+
+
+class TooManyRequests(GridError):
+    status, slug, title = 429, "too-many-requests", "Slow down"
+
+
+class Draining(GridError):
+    status, slug, title = 503, "draining", "This daemon is shutting down"
+
+
+class Unreachable(GridError):
+    status, slug, title = 502, "unreachable", "The other side could not be reached"
+
+
+# --- who asks --------------------------------------------------------------------------------
+
+
+class NotAuthenticated(GridError):
+    status, slug, title = 401, "not-authenticated", "This call needs a signature, a session or a token"
+
+
+class BadSignature(GridError):
+    status, slug, title = 401, "bad-signature", "The signature does not fit what it signs"
+
+
+class Replayed(GridError):
+    status, slug, title = 401, "replayed", "This signed message was already used, or is too old"
+
+
+class SessionUnknown(GridError):
+    status, slug, title = 401, "session-unknown", "The session has ended; sign in again"
+
+
+class NotAllowed(GridError):
+    status, slug, title = 403, "not-allowed", "This caller may not do that"
+
+
+# --- directory -------------------------------------------------------------------------------
+
+
+class NodeIdTaken(GridError):
+    status, slug, title = 409, "node-id-taken", "Another key already holds this node id"
+
+
+class StaleRecord(GridError):
+    status, slug, title = 409, "stale-record", "A newer record of this node is already known"
+
+
+class UnsignedJoinRefused(GridError):
+    status, slug, title = 403, "unsigned-join-refused", "This gateway takes signed joins only"
+
+
+class AddressRefused(GridError):
+    status, slug, title = 422, "address-refused", "This address may not be called"
+
+
+class NotAMember(GridError):
+    status, slug, title = 404, "not-a-member", "No such member; join again"
+
+
+class Full(GridError):
+    status, slug, title = 507, "full", "There is no room for more here"
+
+
+# --- datasets --------------------------------------------------------------------------------
+
+
+class DatasetRefused(GridError):
+    status, slug, title = 422, "dataset-refused", "This file cannot become a dataset"
+
+
+class DatasetExists(GridError):
+    status, slug, title = 409, "dataset-exists", "A dataset of this name is already here"
+
+
+class DatasetNotFound(GridError):
+    status, slug, title = 404, "dataset-not-found", "No such dataset"
+
+
+# --- plans, tensors and workers --------------------------------------------------------------
+
+
+class PlanRefused(GridError):
+    status, slug, title = 422, "plan-refused", "This plan breaks a rule of the plan format"
+
+
+class CaptureFailed(GridError):
+    status, slug, title = 422, "capture-failed", "This module cannot become a plan"
+
+
+class TensorsRefused(GridError):
+    status, slug, title = 422, "tensors-refused", "These tensors are not what was declared"
+
+
+class WorkerFailed(GridError):
+    status, slug, title = 500, "worker-failed", "The job ended without a result"
+
+
+class WorkerBusy(GridError):
+    status, slug, title = 503, "worker-busy", "All workers are taken"
+
+
+class SandboxMissing(GridError):
+    status, slug, title = 503, "sandbox-missing", "This machine cannot isolate a job as policy asks"
+
+
+# --- sealed payloads -------------------------------------------------------------------------
+
+
+class EnvelopeRefused(GridError):
+    status, slug, title = 422, "envelope-refused", "This sealed envelope cannot be opened here"
+
+
+class PrekeyUnknown(GridError):
+    status, slug, title = 409, "prekey-unknown", "Sealed to a prekey that is no longer held; fetch the new one"
+
+
+# --- runs, rounds, assignments ---------------------------------------------------------------
+
+
+class RunNotFound(GridError):
+    status, slug, title = 404, "run-not-found", "No such run, or not yours"
+
+
+class RunRefused(GridError):
+    status, slug, title = 422, "run-refused", "This run cannot start as asked"
+
+
+class NoParticipants(GridError):
+    status, slug, title = 409, "no-participants", "Too few nodes take part"
+
+
+class NotInvited(GridError):
+    status, slug, title = 403, "not-invited", "This node was not invited to that round"
+
+
+class RoundClosed(GridError):
+    status, slug, title = 409, "round-closed", "The round no longer takes updates"
+
+
+class UpdateRepeated(GridError):
+    status, slug, title = 409, "update-repeated", "This node's update for the round was already accepted"
+
+
+class UpdateRefused(GridError):
+    status, slug, title = 422, "update-refused", "This update cannot be counted"
+
+
+class OutOfTurn(GridError):
+    status, slug, title = 409, "out-of-turn", "That cannot happen in the present state"
+
+
+class InviteRefused(GridError):
+    status, slug, title = 403, "invite-refused", "This node does not take that invitation"

@@ -1,0 +1,247 @@
+"""Tasks, runs, rounds: what scientist, coordinator and participants say to each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from grid.wire.directory import Done, Prekey
+from grid.wire.documents import Signed
+from grid.wire.endpoint import Endpoint, Stream
+from grid.wire.message import Document, Message
+from grid.wire.names import Address, Count, Digest, Name, NodeId, PublicKey, Seconds, Tag
+from grid.wire.problems import (
+    EnvelopeRefused,
+    InviteRefused,
+    NoParticipants,
+    NotInvited,
+    PlanRefused,
+    PrekeyUnknown,
+    RoundClosed,
+    RunNotFound,
+    RunRefused,
+    UpdateRefused,
+    UpdateRepeated,
+)
+
+TASK = "task"
+"""The signing domain of `Task`."""
+
+BUNDLE_LIMIT = 4 * 1024**3
+"""Bytes: the most that a bundle, a model or an update may have."""
+
+RunState = Literal["standby", "preparing", "running", "aggregating", "success", "failed", "stopped"]
+RunId = Annotated[str, Meta(pattern=r"^[a-z0-9]{20,40}\Z", description="Drawn at random by whoever asks for the run")]
+
+
+class Quorum(Document, frozen=True):
+    """How many updates a round needs: at least `minimum`; it closes at `target` (0: all who take part)."""
+
+    minimum: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    target: Annotated[int, Meta(ge=0, le=100_000)] = 0
+
+
+class Task(Document, frozen=True):
+    """What a scientist asks for, signed by the scientist: participants obey this, not the coordinator's word.
+
+    `plan` is the digest of the bundle; `tags` the data it is for, `inputs` and `target` the tensors it reads;
+    `deadline` seconds per round; `holdout` the share of examples kept for evaluation.
+    """
+
+    run: RunId
+    plan: Digest
+    coordinator: PublicKey
+    tags: Annotated[tuple[Tag, ...], Meta(min_length=1, max_length=64)]
+    created: Seconds
+    expires: Seconds
+    rounds: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    inputs: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=16)] = ("features",)
+    target: Name = "target"
+    quorum: Quorum = Quorum()
+    deadline: Annotated[float, Meta(gt=0, le=604_800)] = 600.0
+    holdout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
+    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0
+
+
+class Peer(Message, frozen=True):
+    """A node that may take part: where it answers and the key it must prove."""
+
+    node_id: NodeId
+    node_address: Address
+    public_key: PublicKey
+
+
+class StartRun(Message, frozen=True):
+    """Ask a coordinator to drive a run. Its bundle must have been put there before."""
+
+    task: Signed
+    peers: Annotated[tuple[Peer, ...], Meta(min_length=1, max_length=10_000)]
+
+
+class ParticipantInfo(Message, frozen=True):
+    """How one participant fares, for the coordinator and the run's owner."""
+
+    node_id: NodeId
+    state: str
+    reason: str = ""
+    examples: Count = 0
+
+
+class RunInfo(Message, frozen=True):
+    """Where a run stands."""
+
+    run: RunId
+    state: RunState
+    round: Count
+    rounds: Count
+    created: Seconds
+    reason: str = ""
+    participants: tuple[ParticipantInfo, ...] = ()
+
+
+class RunList(Message, frozen=True):
+    """The caller's runs, newest first."""
+
+    runs: tuple[RunInfo, ...]
+
+
+class Event(Message, frozen=True):
+    """One entry of the log: `cursor` orders all entries, `data` depends on `kind`."""
+
+    cursor: Count
+    kind: str
+    at: Seconds
+    data: dict[str, Any] = {}
+
+
+class After(Message, frozen=True):
+    """Read the log after a cursor; wait up to `wait` seconds for something to be there."""
+
+    after: Count = 0
+    wait: Annotated[float, Meta(ge=0, le=25)] = 0.0
+
+
+class Events(Message, frozen=True):
+    """The entries, in order, and the cursor to go on from."""
+
+    events: tuple[Event, ...]
+    after: Count
+
+
+class Invite(Message, frozen=True):
+    """A coordinator asks a node to take part in the run that a scientist's signed task describes."""
+
+    task: Signed
+    coordinator_address: Address
+    prekey: Prekey
+
+
+class Invited(Message, frozen=True):
+    """The node takes part, with this many examples of its own to learn from."""
+
+    node_id: NodeId
+    dataset: Name
+    examples: Count
+
+
+class Fetch(Message, frozen=True):
+    """Ask for a sealed payload, to be wrapped for this prekey of the caller."""
+
+    prekey: Prekey
+
+
+class Counted(Message, frozen=True):
+    """The update is on disk and its row committed: it will be counted, once."""
+
+    round: Count
+    at: Seconds
+
+
+INVITE = Endpoint(
+    "POST", "/v1/invites", Invite, Invited, who="signed", about="Invite a node into a run", problems=(InviteRefused,)
+)
+PUT_BUNDLE = Endpoint(
+    "PUT",
+    "/v1/bundles/{digest}",
+    Stream,
+    Done,
+    who="signed",
+    about="Hand in a plan with its first parameters",
+    limit=BUNDLE_LIMIT,
+    problems=(PlanRefused,),
+)
+START_RUN = Endpoint(
+    "POST",
+    "/v1/runs",
+    StartRun,
+    RunInfo,
+    who="signed",
+    about="Start a run",
+    limit=4 * 1024 * 1024,
+    deadline=60.0,
+    problems=(RunRefused, NoParticipants),
+)
+RUNS = Endpoint("GET", "/v1/runs", gives=RunList, who="signed", about="The caller's runs")
+RUN = Endpoint("GET", "/v1/runs/{run}", gives=RunInfo, who="signed", about="One run", problems=(RunNotFound,))
+STOP_RUN = Endpoint(
+    "POST", "/v1/runs/{run}/stop", gives=RunInfo, who="signed", about="Stop a run", problems=(RunNotFound,)
+)
+RUN_EVENTS = Endpoint(
+    "GET",
+    "/v1/runs/{run}/events",
+    gives=Events,
+    query=After,
+    who="signed",
+    about="What happened in a run (long-poll)",
+    deadline=40.0,
+    problems=(RunNotFound,),
+)
+CHECKPOINT = Endpoint(
+    "POST",
+    "/v1/runs/{run}/checkpoint",
+    Fetch,
+    Stream,
+    who="signed",
+    about="The newest checkpoint, sealed to the run's owner",
+    problems=(RunNotFound,),
+)
+BUNDLE = Endpoint(
+    "POST",
+    "/v1/runs/{run}/bundle",
+    Fetch,
+    Stream,
+    who="signed",
+    about="The plan, sealed to an invited participant",
+    problems=(NotInvited, RunNotFound),
+)
+MODEL = Endpoint(
+    "POST",
+    "/v1/runs/{run}/rounds/{round}/model",
+    Fetch,
+    Stream,
+    who="signed",
+    about="Commit to a round and get its model, sealed",
+    problems=(NotInvited, RoundClosed, RunNotFound),
+)
+REPORT = Endpoint(
+    "POST",
+    "/v1/runs/{run}/rounds/{round}/report",
+    Stream,
+    Done,
+    who="signed",
+    about="How the round's model does on the participant's held-out examples, or why it gave up; sealed",
+    limit=256 * 1024,
+    problems=(NotInvited, EnvelopeRefused, PrekeyUnknown),
+)
+UPDATE = Endpoint(
+    "POST",
+    "/v1/runs/{run}/rounds/{round}/update",
+    Stream,
+    Counted,
+    who="signed",
+    about="Hand in a sealed update",
+    limit=BUNDLE_LIMIT,
+    deadline=120.0,
+    problems=(NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown),
+)
