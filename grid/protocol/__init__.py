@@ -1,0 +1,1 @@
+"""Rules without IO: what may happen, as tables and pure functions. No socket, no clock, no log."""

@@ -1,0 +1,26 @@
+"""The port that every directory fulfils: a gateway over HTTP, later a distributed hash table."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from grid.wire.directory import Found, Join, Joined, Leave, Member, Renew, Renewed, Search
+
+
+class Directory(Protocol):
+    """Where nodes are listed and found. Every call has a deadline of its own and raises `GridError`."""
+
+    async def join(self, join: Join) -> Joined:
+        """Be listed. Raises NodeIdTaken, StaleRecord, AddressRefused, UnsignedJoinRefused, Unreachable."""
+
+    async def renew(self, renew: Renew) -> Renewed:
+        """Stay listed. Raises NotAMember (join again), Unreachable."""
+
+    async def leave(self, leave: Leave) -> None:
+        """No longer be listed. Raises NotAMember, Unreachable."""
+
+    async def search(self, search: Search) -> Found:
+        """Which nodes have data with these tags."""
+
+    async def resolve(self, node_id: str) -> Member:
+        """One member, with the record it signed. Raises NotAMember."""
