@@ -1,0 +1,1 @@
+"""How it is sealed: keys, signatures, sessions and envelopes. Bytes in, bytes out."""
