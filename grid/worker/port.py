@@ -1,0 +1,126 @@
+"""The port to computation: what a job is, and what one can ask of whoever runs it.
+
+Everything here is plain data and shapes; the daemon holds it without loading numpy or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+MIB = 1 << 20
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may use. A job over a limit ends, and its caller gets `WorkerFailed`.
+
+    `memory` is in bytes above the pre-loaded process, the job's data and its two shared memories;
+    `cpu` (rounded up) and `wall` are in seconds per call; `files` counts open descriptors.
+    """
+
+    memory: int = 2048 * MIB
+    cpu: float = 3600.0
+    wall: float = 3600.0
+    threads: int = 1
+    files: int = 16
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job as a seat gets it: the entry of the job table, its arguments, its files, one model's size in bytes."""
+
+    job: str
+    arguments: Mapping[str, Any]
+    files: Mapping[str, Path]
+    model_bytes: int
+
+
+class Job(Protocol):
+    """What an engine can open a seat for."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the job may use."""
+
+    def work(self) -> Work:
+        """The job as a seat gets it. Reads headers at most.
+
+        Raises:
+            GridError: a file is not what it must be.
+        """
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train one plan on one dataset: a bundle file (plan and start parameters) and a safetensors file.
+
+    `inputs` and `target` name tensors of the dataset; `holdout` is the share of examples, 0 to 1,
+    kept apart by `seed` for evaluation.
+    """
+
+    bundle: Path
+    tensors: Path
+    inputs: tuple[str, ...]
+    target: str
+    holdout: float = 0.2
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """Fold the models of one round into their weighted mean; `layout` is a model's safetensors header."""
+
+    layout: bytes
+    limits: Limits = field(default_factory=Limits)
+
+
+class Seat(Protocol):
+    """One sandboxed process that holds one job and serves calls on it, one at a time.
+
+    `inbox` is memory that the caller fills before a call, `outbox` memory that the job filled
+    after it; both keep their size and place for the life of the seat.
+    """
+
+    @property
+    def inbox(self) -> memoryview:
+        """Parameters in: writable, one model long."""
+
+    @property
+    def outbox(self) -> memoryview:
+        """Result out: one model long."""
+
+    async def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
+        """Run one verb of the job. A call that is cancelled or overruns a limit ends the seat.
+
+        Raises:
+            GridError: the job refused; the seat serves on.
+            WorkerFailed: the job broke or was ended; says which limit or signal.
+        """
+
+    async def close(self) -> None:
+        """End the seat and give back its memory. May be called twice."""
+
+
+class Engine(Protocol):
+    """Whoever runs jobs: processes of this machine, or a cluster."""
+
+    async def open(self, job: Job) -> Seat:
+        """A seat for `job`; nothing of the job was read yet.
+
+        Raises:
+            SandboxMissing: policy asks for an isolation that is not there.
+            WorkerBusy: every seat stayed taken.
+            WorkerFailed: no seat could be started.
+        """
+
+    def status(self) -> dict[str, Any]:
+        """Seats taken and free, isolation and policy, for `/status`."""
+
+    async def close(self) -> None:
+        """End every seat and every process behind them."""

@@ -1,0 +1,123 @@
+"""A seat: the forked child that enters the sandbox, holds one job and serves calls on it.
+
+Everything that the job may see comes in before the sandbox closes: its files as private memory,
+its inbox and outbox, one connected descriptor. What the job itself reads in them is parsed inside.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import msgspec
+
+from grid.wire.problems import GridError, SandboxMissing, WorkerFailed, to_problem
+from grid.worker import sandbox
+from grid.worker.channel import Call, Opening, Said, listen, tell
+from grid.worker.memory import map_file, map_shared
+from grid.worker.port import Limits, Progress
+
+Verb = Callable[..., dict[str, Any]]
+
+OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "can't start new thread")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What lies before a job: its files by name, shared memory in and out, its limits, and who hears of progress."""
+
+    files: Mapping[str, memoryview]
+    inbox: memoryview
+    outbox: memoryview
+    limits: Limits
+    progress: Progress
+
+
+Job = Callable[..., Mapping[str, Verb]]
+"""A job takes its `Desk` and its arguments and gives the verbs it answers to."""
+
+
+def serve(descriptors: list[int], names: tuple[str, ...], jobs: Mapping[str, Job]) -> NoReturn:
+    """Be the seat until the daemon closes the channel. Never returns into the zygote's code."""
+    try:
+        channel, inbox, outbox = descriptors[0], map_shared(descriptors[1]), map_shared(descriptors[2])
+        files = dict(zip(names, map(map_file, descriptors[3:]), strict=True))
+        channel = _keep_only(channel)
+        opening = _opening(channel)
+        desk = Desk(files, inbox, outbox, opening.limits, lambda body: tell(channel, Said("progress", body)))
+        gc.enable()
+        tell(channel, _confined(opening))
+        _answer_calls(channel, _Bench(jobs[opening.job], desk, opening.arguments), opening.limits)
+    except BaseException:  # noqa: BLE001 - whatever it was, the fork must not run on as a second zygote
+        os._exit(70)
+    os._exit(0)
+
+
+def _confined(opening: Opening) -> Said:
+    """Enter the sandbox. A kernel that refuses what it had offered ends the seat at the daemon's side."""
+    try:
+        return Said("result", {"isolation": str(sandbox.enter(opening.limits, opening.layers))})
+    except OSError as error:
+        return Said("problem", to_problem(SandboxMissing(f"the kernel refused a layer: {error}")))
+
+
+class _Bench:
+    """Makes the job at its first call, so that a job that cannot start is a problem of that call."""
+
+    def __init__(self, job: Job, desk: Desk, arguments: dict[str, Any]) -> None:
+        self._make: Callable[[], Mapping[str, Verb]] = lambda: job(desk, **arguments)
+        self._verbs: Mapping[str, Verb] | None = None
+
+    def run(self, call: Call) -> dict[str, Any]:
+        if self._verbs is None:
+            self._verbs = self._make()
+        if call.verb not in self._verbs:
+            raise WorkerFailed(f"this job knows no {call.verb!r}")
+        return self._verbs[call.verb](**call.arguments)
+
+
+def _answer_calls(channel: int, bench: _Bench, limits: Limits) -> None:
+    while (body := listen(channel)) is not None:
+        sandbox.allow_cpu(limits.cpu)
+        tell(channel, _answer(bench, msgspec.msgpack.decode(body, type=Call), limits))
+
+
+def _answer(bench: _Bench, call: Call, limits: Limits) -> Said:
+    try:
+        return Said("result", bench.run(call))
+    except GridError as error:
+        return Said("problem", to_problem(error))
+    except Exception as error:  # noqa: BLE001 - a job may fail in any way; the caller hears where
+        return Said("problem", to_problem(WorkerFailed(_words(error, limits))))
+
+
+def _words(error: Exception, limits: Limits) -> str:
+    """What went wrong and where, without the message: that may quote the data."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+        return f"the job needs more than its limit of {limits.memory} bytes of memory"
+    steps = list(traceback.walk_tb(error.__traceback__))
+    code, line = steps[-1][0].f_code, steps[-1][1]
+    return f"{type(error).__name__} in {os.path.basename(code.co_filename)}, line {line}"  # noqa: PTH119 - only text
+
+
+def _opening(channel: int) -> Opening:
+    body = listen(channel)
+    if body is None:
+        os._exit(0)  # the daemon thought better of it
+    return msgspec.msgpack.decode(body, type=Opening)
+
+
+def _keep_only(channel: int) -> int:
+    """Close every descriptor but the channel, which becomes number 3; what the job prints goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    os.dup2(channel, 3)
+    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    sys.stdin = sys.stdout = sys.stderr = None
+    return 3
