@@ -1,0 +1,162 @@
+"""A plan as data: two graphs of whitelisted operations, and how to train them.
+
+Values of a graph are numbered: its inputs first, then one value for each node. An argument of a node is
+null, a bool, an int, a finite float, one of a few words, a list of arguments, or one of four objects:
+`{"ref": 3}` value 3, `{"mode": [t, e]}` t in training and e in evaluation, `{"dtype": "F32"}`, `{"device": "self"}`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+FORMAT = "grid-plan/1"
+BATCH = "B"  # stands in a shape for the number of examples
+
+InputKind = Literal["param", "buffer", "const", "input"]
+Loss = Literal["cross_entropy", "mse", "bce_with_logits", "l1", "huber"]
+Metric = Literal["accuracy", "mse", "mae"]
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """A piece of a recipe: kebab-case in JSON, unknown fields refused."""
+
+
+class Input(Part, frozen=True):
+    """A value that a graph starts from. Parameters are trained, buffers hold running statistics, constants stay."""
+
+    kind: InputKind
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One operation: the exact name of an aten overload, and its arguments."""
+
+    op: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+class Graph(Part, frozen=True):
+    """Operations in order; `outputs` are numbers of values."""
+
+    inputs: tuple[Input, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+
+    def named(self, *kinds: InputKind) -> tuple[Input, ...]:
+        """The inputs of the given kinds, in order."""
+        return tuple(entry for entry in self.inputs if entry.kind in kinds)
+
+
+class Sgd(Part, frozen=True, tag="sgd", tag_field="name"):
+    """Stochastic gradient descent."""
+
+    lr: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+
+class Adam(Part, frozen=True, tag="adam", tag_field="name"):
+    """Kingma and Ba 2015, arXiv:1412.6980."""
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+class AdamW(Part, frozen=True, tag="adamw", tag_field="name"):
+    """Adam with decoupled weight decay: Loshchilov and Hutter 2019, arXiv:1711.05101."""
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+
+
+class RmsProp(Part, frozen=True, tag="rmsprop", tag_field="name"):
+    """Gradients divided by a running average of their size (Hinton's lecture 6e)."""
+
+    lr: float = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+class Adagrad(Part, frozen=True, tag="adagrad", tag_field="name"):
+    """Duchi, Hazan and Singer 2011."""
+
+    lr: float = 1e-2
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+
+
+Optimizer = Sgd | Adam | AdamW | RmsProp | Adagrad
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": Sgd,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RmsProp,
+    "adagrad": Adagrad,
+}
+
+
+class Schedule(Part, frozen=True):
+    """Learning rate over rounds: multiplied by `gamma` after each `every` rounds."""
+
+    gamma: float = 1.0
+    every: int = 1
+
+    def factor(self, round_number: int) -> float:
+        """What the learning rate is multiplied by in that round; rounds count from 0."""
+        return float(self.gamma ** (round_number // self.every))
+
+
+class Transform(Part, frozen=True):
+    """What is done once to the first input: (x - shift) / scale. One number each, or one for each feature."""
+
+    shift: float | tuple[float, ...] = 0.0
+    scale: float | tuple[float, ...] = 1.0
+
+
+class Recipe(Part, frozen=True):
+    """All of a plan but its numbers.
+
+    `steps` (optimizer steps in a round) takes the place of `epochs` where it is not 0. `clip` bounds the
+    L2 norm of a batch's gradient, 0 is no bound. A node with fewer than `minimum_examples` does not train.
+    """
+
+    model: Graph
+    loss: Graph | Loss
+    format: str = FORMAT
+    opset: int = 1
+    metrics: tuple[Metric, ...] = ()
+    optimizer: Optimizer = Sgd()
+    schedule: Schedule = Schedule()
+    epochs: int = 1
+    steps: int = 0
+    batch: int = 32
+    clip: float = 0.0
+    seed: int = 0
+    transform: Transform | None = None
+    minimum_examples: int = 32
+
+
+class Limits(Part, frozen=True):
+    """What a node grants a plan, whatever the plan asks for. Sizes in bytes.
+
+    From the gradient of one example the example itself can be read, from few examples nearly so; hence the minima.
+    """
+
+    minimum_examples: int = 32
+    minimum_batch: int = 8
+    maximum_steps: int = 100_000
+    memory: int = 2 << 30
+    threads: int = 1

@@ -1,0 +1,257 @@
+"""What a worker does with a plan: load a dataset once, then fit and evaluate, round after round."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from grid.learning.interpreter import TORCH_TYPES
+from grid.learning.metarun import meta_run
+from grid.learning.model import Model
+from grid.learning.objectives import CLASSES, METRICS
+from grid.learning.optimizers import clipped, stepper
+from grid.learning.plan import Plan
+from grid.learning.recipe import BATCH, Graph, Input, Limits, Recipe
+from grid.learning.split import split
+from grid.learning.state import State, tensor_views
+from grid.learning.tensors import Layout
+from grid.learning.validate import held_by
+from grid.wire.problems import PlanRefused
+
+Rows = torch.Tensor  # int64 row numbers, shape (n,)
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Fitted(NamedTuple):
+    """What a fit did: `loss` is the mean over the batches it saw."""
+
+    examples: int
+    steps: int
+    loss: float
+
+
+class Score(NamedTuple):
+    """How a model does: means over `examples` rows, `None` where there are none."""
+
+    examples: int
+    loss: float | None
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """One plan on one dataset.
+
+    `tensors` are the dataset's arrays, each (n, ...); `inputs` and `target` name those that the plan takes.
+    A share `held_out` of the rows is kept for evaluation; the same rows whenever `split_seed` is the same.
+    Arrays of the right dtype are used where they are, without a copy.
+
+    Raises:
+        PlanRefused: dataset and plan do not fit, or the plan asks for more than the limits grant.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        tensors: Arrays,
+        *,
+        inputs: tuple[str, ...] = ("features",),
+        target: str = "target",
+        held_out: float = 0.2,
+        split_seed: int = 0,
+        limits: Limits = Limits(),
+    ) -> None:
+        if torch.get_num_threads() != limits.threads:
+            torch.set_num_threads(limits.threads)
+        recipe = plan.recipe
+        missing = [name for name in (*inputs, target) if name not in tensors]
+        if missing:
+            raise PlanRefused(f"the dataset has no tensor {missing[0]!r}; it has {', '.join(tensors)}")
+        wanted = recipe.model.named("input")
+        if len(wanted) != len(inputs):
+            raise PlanRefused(f"the plan takes {len(wanted)} inputs, the task names {len(inputs)}")
+        self._limits, self._plan = limits, plan
+        train, held = split(len(tensors[target]), held_out, split_seed)
+        self._rows = {"train": torch.from_numpy(train), "held-out": torch.from_numpy(held)}
+        _check_amounts(recipe, len(train), limits)
+        self._batch = min(recipe.batch, len(train))
+        self._features = [_load_input(entry, tensors[name]) for entry, name in zip(wanted, inputs, strict=True)]
+        self._target = _load_target(recipe, tensors[target])
+        if any(len(feature) != len(self._target) for feature in self._features):
+            raise PlanRefused("inputs and target have different numbers of rows")
+        target_name = next(name for name, dtype in TORCH_TYPES.items() if dtype == self._target.dtype)
+        self.estimate = meta_run(
+            recipe, self._batch, limits.memory, (target_name, (self._batch, *self._target.shape[1:]))
+        )
+        self._features[0] = _transformed(recipe, self._features[0])
+        self._constants = _constants(plan)
+
+    def fit(self, state: State, *, round_number: int = 0, epochs: int | None = None, steps: int | None = None) -> Fitted:
+        """Train `state` (parameters and running statistics, by name) in place; see `state.tensor_views`.
+
+        The same plan, state, data and round give the same result on one machine. `epochs` and `steps` take the
+        place of the plan's. `examples` of the result is the number of rows that this node trains on.
+
+        Raises:
+            PlanRefused: more steps than the limits grant.
+        """
+        recipe, rows = self._plan.recipe, self._rows["train"]
+        total = self._steps(epochs, steps)
+        leaves = {name: tensor.detach() for name, tensor in state.items()}
+        weights = [leaves[entry.name].requires_grad_() for entry in recipe.model.named("param")]
+        model = Model(recipe, leaves, self._constants, training=True)
+        descend = _Descent(recipe, weights, round_number)
+        loss_sum = 0.0
+        with _seeded(recipe.seed, round_number) as generator:
+            for _, batch in zip(range(total), _batches(rows, self._batch, self._limits, generator), strict=False):
+                loss = model.loss(model(self._take(batch)), self._target.index_select(0, batch))
+                descend(loss)
+                loss_sum += loss.item()
+        return Fitted(len(rows), total, loss_sum / max(total, 1))
+
+    def evaluate(self, state: State, part: str = "held-out") -> Score:
+        """Loss and metrics of a state on the rows of a part: `train` or `held-out`."""
+        rows = self._rows[part]
+        if not len(rows):
+            return Score(0, None, {})
+        model = Model(self._plan.recipe, state, self._constants, training=False)
+        sums = dict.fromkeys(("loss", *self._plan.recipe.metrics), 0.0)
+        with torch.no_grad():
+            for batch in rows.split(max(self._batch, 256)):
+                outputs, target = model(self._take(batch)), self._target.index_select(0, batch)
+                sums["loss"] += len(batch) * model.loss(outputs, target).item()
+                for name in self._plan.recipe.metrics:
+                    sums[name] += len(batch) * METRICS[name](outputs[0], target).item()
+        means = {name: value / len(rows) for name, value in sums.items()}
+        return Score(len(rows), means.pop("loss"), means)
+
+    def _take(self, rows: Rows) -> list[torch.Tensor]:
+        return [feature.index_select(0, rows) for feature in self._features]
+
+    def _steps(self, epochs: int | None, steps: int | None) -> int:
+        recipe = self._plan.recipe
+        if steps is None and epochs is None and recipe.steps:
+            steps = recipe.steps
+        if steps is None:
+            per_epoch = len(_starts(len(self._rows["train"]), self._batch, self._limits.minimum_batch))
+            steps = per_epoch * (recipe.epochs if epochs is None else epochs)
+        if steps > self._limits.maximum_steps:
+            raise PlanRefused(f"{steps} steps in a round; this node grants {self._limits.maximum_steps}")
+        return steps
+
+
+class _Descent:
+    """One optimizer step after another, on those parameters that the loss depends on."""
+
+    def __init__(self, recipe: Recipe, weights: list[torch.Tensor], round_number: int) -> None:
+        self._recipe, self._weights = recipe, weights
+        self._lr = recipe.optimizer.lr * recipe.schedule.factor(round_number)
+        self._step: Any = None
+
+    def __call__(self, loss: torch.Tensor) -> None:
+        found = torch.autograd.grad(loss, self._weights, allow_unused=True)
+        gradients: Any = [gradient for gradient in found if gradient is not None]
+        with torch.no_grad():
+            if self._step is None:
+                used = [w for w, gradient in zip(self._weights, found, strict=True) if gradient is not None]
+                self._step = stepper(self._recipe.optimizer, used)
+            if self._recipe.clip:
+                gradients = clipped(gradients, self._recipe.clip)
+            self._step(gradients, self._lr)
+
+
+class _seeded:
+    """torch's own generator (dropout draws from it) seeded inside, as before outside; gives one for the order."""
+
+    def __init__(self, seed: int, round_number: int) -> None:
+        digest = hashlib.sha256(f"{seed}/{round_number}".encode()).digest()
+        self._seed = int.from_bytes(digest[:7], "little")
+
+    def __enter__(self) -> torch.Generator:
+        self._before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(self._seed)
+        return torch.Generator().manual_seed(self._seed + 1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.default_generator.set_state(self._before)
+
+
+def _check_amounts(recipe: Recipe, examples: int, limits: Limits) -> None:
+    least = max(recipe.minimum_examples, limits.minimum_examples)
+    why = "the examples can be read back from the gradient of a few (gradient inversion)"
+    if examples < least:
+        raise PlanRefused(f"{examples} examples to train on; at least {least} are asked for, because {why}")
+    if recipe.batch < limits.minimum_batch:
+        raise PlanRefused(f"batch {recipe.batch}; this node asks for {limits.minimum_batch} or more, because {why}")
+
+
+def _starts(examples: int, batch: int, least: int) -> range:
+    """Where batches begin; a last one with fewer than `least` rows is left out."""
+    rest = examples % batch
+    whole = examples - rest if rest < least else examples
+    return range(0, max(whole, 1), batch)
+
+
+def _batches(rows: Rows, batch: int, limits: Limits, generator: torch.Generator) -> Iterator[Rows]:
+    """Row numbers of one batch after another, each epoch in a new order, without end."""
+    starts = _starts(len(rows), batch, limits.minimum_batch)
+    while True:
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        for start in starts:
+            yield order[start : start + batch]
+
+
+def _tensor(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
+    with warnings.catch_warnings():  # a mapped dataset is read-only, and no operation of a plan writes to it
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
+
+
+def _load_input(entry: Input, array: NDArray[Any]) -> torch.Tensor:
+    shape = entry.shape[1:] if entry.shape[:1] == (BATCH,) else None
+    if shape is None or tuple(array.shape[1:]) != shape:
+        raise PlanRefused(f"the plan takes {entry.name} {list(entry.shape)}, the dataset has {list(array.shape)}")
+    return _tensor(array, TORCH_TYPES[entry.dtype])
+
+
+def _load_target(recipe: Recipe, array: NDArray[Any]) -> torch.Tensor:
+    if isinstance(recipe.loss, Graph):
+        return _load_input(recipe.loss.named("input")[-1], array)
+    if recipe.loss != CLASSES:
+        return _tensor(array, torch.float32)
+    if array.dtype.kind not in "iub" and not np.equal(array, np.floor(array)).all():
+        raise PlanRefused("cross_entropy takes class numbers as targets, and these are not whole numbers")
+    return _tensor(array, torch.int64)
+
+
+def _transformed(recipe: Recipe, feature: torch.Tensor) -> torch.Tensor:
+    if recipe.transform is None:
+        return feature
+    shift = torch.tensor(recipe.transform.shift, dtype=feature.dtype)
+    scale = torch.tensor(recipe.transform.scale, dtype=feature.dtype)
+    return (feature - shift).div_(scale)
+
+
+def _constants(plan: Plan) -> State:
+    """The bundle's tensors that are not trained."""
+    return {
+        spec.name: tensor_views(Layout((spec,)), plan.values[spec.name])[spec.name]
+        for spec in held_by(plan.recipe).specs
+        if spec.name not in plan.layout.by_name
+    }
+
+
+def warm_up() -> None:
+    """Train one step and evaluate, so that a process which forks has already loaded all that training needs."""
+    plan = Plan.mlp([4, 4, 2], metrics=("accuracy",), minimum_examples=1)
+    rng = np.random.default_rng(0)
+    arrays = {"features": rng.random((64, 4), np.float32), "target": rng.integers(0, 2, 64)}
+    state = tensor_views(plan.layout, bytearray(plan.initial))
+    trainer = Trainer(plan, arrays)
+    trainer.fit(state, steps=1)
+    trainer.evaluate(state)
