@@ -23,7 +23,7 @@ def warm(preload: str) -> None:
     """Nothing to load."""
 
 
-def errands(desk: Desk, greeting: str = "") -> Mapping[str, Verb]:
+def errands(desk: Desk, greeting: str = "") -> Mapping[str, Verb]:  # noqa: C901 - a list of verbs
     def hello() -> dict[str, Any]:
         return {"greeting": greeting, "pid": os.getpid(), "environment": dict(os.environ)}
 
@@ -137,11 +137,11 @@ def _system_call(number: int, *arguments: int) -> None:
 
 ATTEMPTS: dict[str, Callable[[str, int], object]] = {
     "read a file": lambda target, _: Path(target).read_bytes(),
-    "list a folder": lambda target, _: os.listdir(target),
+    "list a folder": lambda target, _: list(Path(target).iterdir()),
     "write a file": lambda target, _: Path(target).write_bytes(b"x"),
-    "remove a file": lambda target, _: os.unlink(target),
-    "change a mode": lambda target, _: os.chmod(target, 0o777),
-    "look at a file": lambda target, _: os.stat(target),
+    "remove a file": lambda target, _: Path(target).unlink(),
+    "change a mode": lambda target, _: Path(target).chmod(0o777),
+    "look at a file": lambda target, _: Path(target).stat(),
     "look at another process": lambda _, number: Path(f"/proc/{number}/environ").read_bytes(),
     "start a program": lambda _, __: os.execv("/bin/true", ["true"]),
     "start a child": _fork,

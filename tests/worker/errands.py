@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from grid.worker.engine import Limits, LocalEngine
 from grid.worker.port import Work
 
 MIB = 1 << 20
+ENOUGH = Limits(memory=512 * MIB, cpu=30, wall=30)
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Errands:
 
     files: Mapping[str, Path] = field(default_factory=dict)
     model_bytes: int = 16
-    limits: Limits = Limits(memory=512 * MIB, cpu=30, wall=30)
+    limits: Limits = ENOUGH
     greeting: str = "hello"
 
     def work(self) -> Work:
@@ -29,3 +32,17 @@ class Errands:
 def errand_engine(scratch: Path, **settings: Any) -> LocalEngine:
     settings = {"preload": "numpy", "seats": 2, "jobs": "tests.worker.errand_jobs"} | settings
     return LocalEngine(scratch=scratch, **settings)
+
+
+async def has_ended(pid: int) -> None:
+    """Return when the process is gone; the kernel says so, no clock does."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(handle, ended.set)
+    async with asyncio.timeout(10):
+        await ended.wait()
+    asyncio.get_running_loop().remove_reader(handle)
+    os.close(handle)

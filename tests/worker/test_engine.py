@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from grid.wire.problems import PlanRefused, WorkerBusy, WorkerFailed
 from grid.worker.engine import Limits, LocalEngine, LocalSeat
-from tests.worker.errands import MIB, Errands, errand_engine
+from tests.worker.errands import MIB, Errands, errand_engine, has_ended
 
 
 @pytest_asyncio.fixture
@@ -27,20 +27,6 @@ async def engine(tmp_path: Path) -> AsyncIterator[LocalEngine]:
 @pytest_asyncio.fixture
 async def seat(engine: LocalEngine) -> LocalSeat:
     return await engine.open(Errands())
-
-
-async def has_ended(pid: int) -> None:
-    """Return when the process is gone; the kernel says so, no clock does."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(handle, ended.set)
-    async with asyncio.timeout(10):
-        await ended.wait()
-    asyncio.get_running_loop().remove_reader(handle)
-    os.close(handle)
 
 
 async def test_arrays_travel_through_memory_that_both_sides_see(seat: LocalSeat) -> None:
@@ -196,7 +182,7 @@ async def test_a_killed_zygote_takes_its_seats_and_the_next_open_starts_another(
     seat = await engine.open(Errands())
     first, child = engine.zygote_pid, seat.pid
 
-    with pytest.raises(WorkerFailed, match="forks workers has died|SIGKILL"):
+    with pytest.raises(WorkerFailed, match=r"forks workers has died|SIGKILL"):
         await seat.call("sleep", lambda _: os.kill(first or 0, signal.SIGKILL), seconds=30)
     assert child is not None
     await has_ended(child)
