@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from grid.learning.interpreter import TORCH_TYPES
-from grid.learning.metarun import meta_run
 from grid.learning.model import Model
 from grid.learning.objectives import CLASSES, METRICS
 from grid.learning.optimizers import clipped, stepper
 from grid.learning.plan import Plan
 from grid.learning.recipe import BATCH, Graph, Input, Limits, Recipe
+from grid.learning.rehearsal import rehearse
 from grid.learning.split import split
 from grid.learning.state import State, tensor_views
 from grid.learning.tensors import Layout
@@ -85,9 +85,8 @@ class Trainer:
         if any(len(feature) != len(self._target) for feature in self._features):
             raise PlanRefused("inputs and target have different numbers of rows")
         target_name = next(name for name, dtype in TORCH_TYPES.items() if dtype == self._target.dtype)
-        self.estimate = meta_run(
-            recipe, self._batch, limits.memory, (target_name, (self._batch, *self._target.shape[1:]))
-        )
+        batch_of_targets = (target_name, (self._batch, *self._target.shape[1:]))
+        self.estimate = rehearse(recipe, self._batch, limits.memory, batch_of_targets, device="cpu")
         self._features[0] = _transformed(recipe, self._features[0])
         self._constants = _constants(plan)
 

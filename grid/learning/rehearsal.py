@@ -1,6 +1,8 @@
-"""Runs a plan without numbers: on tensors of torch's `meta` device, which have shapes and no storage.
+"""One training step on zeros, to see that a plan fits its own shapes and how much memory it takes.
 
-So a plan that does not fit its own shapes, or would need too much memory, is refused before any data is read.
+Either on torch's `meta` device, whose tensors have shapes and no storage, or on the processor, in a
+sandboxed worker whose address space is bounded: kernels of the meta device load torch._dynamo, which
+costs a worker 2 s and 90 MB. Both ways no data has been read yet.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from grid.learning.interpreter import TORCH_TYPES
 from grid.learning.model import Model
 from grid.learning.objectives import CLASSES
 from grid.learning.recipe import BATCH, Adagrad, Adam, AdamW, Graph, Input, Recipe, RmsProp, Sgd
-from grid.learning.tensors import Layout
 from grid.learning.validate import held_by, trained_by
 from grid.wire.problems import PlanRefused
 
@@ -28,7 +29,9 @@ class Estimate(NamedTuple):
     outputs: tuple[Shape, ...]
 
 
-def meta_run(recipe: Recipe, batch: int, limit: int, target: tuple[str, Shape] | None = None) -> Estimate:
+def rehearse(
+    recipe: Recipe, batch: int, limit: int, target: tuple[str, Shape] | None = None, *, device: str = "meta"
+) -> Estimate:
     """Estimate one training step on a batch of `batch` examples.
 
     Counted are parameters, gradients, optimizer state, and all results of the forward pass twice (their
@@ -38,27 +41,27 @@ def meta_run(recipe: Recipe, batch: int, limit: int, target: tuple[str, Shape] |
         PlanRefused: shapes do not fit together, or more than `limit` bytes would be needed.
     """
     try:
-        return _meta_run(recipe, batch, limit, target)
+        return _rehearse(recipe, batch, limit, target, device)
     except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise PlanRefused(f"the plan does not fit its own shapes: {reason[:300]}") from None
 
 
-def _meta_run(recipe: Recipe, batch: int, limit: int, target: tuple[str, Shape] | None) -> Estimate:
-    state = _meta_tensors(trained_by(recipe))
-    for entry in recipe.model.named("param"):
-        state[entry.name].requires_grad_()
-    constants = _meta_tensors(held_by(recipe), without=state)
-    model = Model(recipe, state, constants, training=True, device="meta")
-    features = [_meta(entry.dtype, _sized(entry, batch)) for entry in recipe.model.named("input")]
+def _rehearse(recipe: Recipe, batch: int, limit: int, target: tuple[str, Shape] | None, device: str) -> Estimate:
     memory = trained_by(recipe).size * (2 + _slots(recipe))
     meter = _Meter(limit, memory)
+    tensors = {spec.name: _zeros(spec.dtype, spec.shape, device) for spec in held_by(recipe).specs}
+    for entry in recipe.model.named("param"):
+        tensors[entry.name].requires_grad_()
+    features = [_zeros(entry.dtype, _sized(entry, batch), device) for entry in recipe.model.named("input")]
+    meter.skip([*tensors.values(), *features])
+    model = Model(recipe, tensors, tensors, training=True, device=device)
     outputs: list[Any] = []
     for outputs in model.program.watched(model.feed(features)):
         meter.add(outputs)
     if not all(isinstance(output, torch.Tensor) for output in outputs):
         raise PlanRefused("an output of the model is not a tensor")
-    wanted = _meta(*(target or _target(recipe, outputs[0], batch)))
+    wanted = _zeros(*(target or _target(recipe, outputs[0], batch)), device)
     if not model.loss(outputs, wanted).requires_grad:
         raise PlanRefused("the loss does not depend on any parameter")
     return Estimate(meter.memory, tuple(tuple(output.shape) for output in outputs))
@@ -70,6 +73,10 @@ class _Meter:
     def __init__(self, limit: int, memory: int) -> None:
         self._limit, self.memory = limit, memory
         self._kept: dict[int, torch.UntypedStorage] = {}  # kept, so that no address comes twice
+
+    def skip(self, tensors: list[torch.Tensor]) -> None:
+        """Storage that is there anyway; a result may be a view of it."""
+        self._kept |= {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
 
     def add(self, result: Any) -> None:
         for tensor in _tensors(result):
@@ -100,12 +107,8 @@ def _slots(recipe: Recipe) -> int:
             return 2
 
 
-def _meta(dtype: str, shape: Shape) -> torch.Tensor:
-    return torch.empty(shape, dtype=TORCH_TYPES[dtype], device="meta")
-
-
-def _meta_tensors(layout: Layout, without: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    return {spec.name: _meta(spec.dtype, spec.shape) for spec in layout.specs if spec.name not in (without or {})}
+def _zeros(dtype: str, shape: Shape, device: str) -> torch.Tensor:
+    return torch.zeros(shape, dtype=TORCH_TYPES[dtype], device=device)
 
 
 def _sized(entry: Input, batch: int) -> Shape:
