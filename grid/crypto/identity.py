@@ -108,9 +108,11 @@ def _read_private(path: Path) -> bytes:
         raise
     except OSError as error:
         raise KeyFileUnsafe(f"{path} cannot be opened as a plain file: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as file:
-        _refuse_unsafe(path, os.fstat(file.fileno()))
-        return file.read(_MAX_KEY_FILE)
+    try:
+        _refuse_unsafe(path, os.fstat(handle))
+        return os.read(handle, _MAX_KEY_FILE)
+    finally:
+        os.close(handle)
 
 
 def _refuse_unsafe(path: Path, status: os.stat_result) -> None:

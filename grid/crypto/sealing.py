@@ -111,7 +111,9 @@ class BodySealer:
     def finish(self) -> bytes:
         """The end of the body and the signature. Raises ValueError if the payload was not `header.length` bytes."""
         if self._left:
-            raise ValueError(f"the payload is {-self._left} bytes longer than the header says")
+            raise ValueError(
+                f"the payload is {-self._left:+} bytes off the {self.round_key.header.length} of the header"
+            )
         tail = self._encryptor.finalize()
         self._digest.update(tail)
         return tail + self._identity.sign("envelope", self.round_key.header_bytes + self._digest.digest())
