@@ -91,7 +91,7 @@ class Register:
         self._store, self._check_address, self._now = store, check_address, now
         self._allow_unsigned, self._lease, self._capacity = allow_unsigned, lease, capacity
         self.roll = Roll()
-        self.fresh: set[str] = set()  # to be checked at once
+        self._fresh: set[str] = set()  # to be checked soon
         self.stirred = asyncio.Event()  # somebody is listed: the loops have something to do
         self._reserved: dict[str, Reserved] = {}
         self._due, self._changed = Schedule(), set[str]()
@@ -106,6 +106,7 @@ class Register:
                     member, state=SUSPECT, lease_ends=max(member.lease_ends, now + self._lease), failures=0
                 )
             self._place(Listed(member, claim))
+            self._fresh.add(member.node)
         for node_id, reserved in self._reserved.items():
             self._due.put(node_id, reserved.until)
 
@@ -160,7 +161,12 @@ class Register:
         await self.flush()
         return Done(f"{message.node_id} has left")
 
-    # --- what checks find ---------------------------------------------------------------------
+    # --- checks -------------------------------------------------------------------------------
+
+    def newcomers(self) -> set[str]:
+        """Ids that should be checked soon, each told once: who joined, and all after a restart."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
 
     def answered(self, listed: Listed, latency: float, *, busy: bool) -> None:
         """A member answered a check after `latency` seconds: as good as a renewal."""
@@ -241,7 +247,7 @@ class Register:
             verified = claim.record is not None
             member = membership.joined(claim.node_id, self._now(), self._span(claim), verified=verified)
         if not (before and before.found and stayed):  # else its next check is soon enough
-            self.fresh.add(claim.node_id)
+            self._fresh.add(claim.node_id)
         listed = Listed(member, claim, reached=bool(before and again and stayed and before.reached))
         self._place(listed)
         self._changed.add(claim.node_id)
@@ -251,7 +257,7 @@ class Register:
         node_id = listed.claim.node_id
         try:
             await self._store.put(listed.member, listed.claim)
-        except BaseException:
+        except Exception:  # a caller who hangs up meanwhile undoes nothing: the row is on its way
             if self.roll.get(node_id) is listed:  # as if it had never come
                 self.roll.place(before) if before else self.roll.remove(node_id)
             raise
@@ -286,7 +292,7 @@ class Register:
 
     def _forget(self, claim: Claim) -> None:
         self.roll.remove(claim.node_id)
-        self.fresh.discard(claim.node_id)
+        self._fresh.discard(claim.node_id)
         self._due.drop(claim.node_id)
         if claim.signer:  # longer than any record that could list it again
             until = max(claim.expires, self._now() + RESERVED)
