@@ -6,11 +6,20 @@ Everything here is plain data and shapes; the daemon holds it without loading nu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
+from grid.learning.plan import RECIPE
+from grid.learning.recipe import Limits as Grant
+from grid.learning.recipe import Recipe
+from grid.learning.tensors import MAX_HEADER, read_header, strict_json
+from grid.wire.problems import PlanRefused
+
 MIB = 1 << 20
+USUAL_GRANT = Grant()
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -60,7 +69,8 @@ class TrainJob:
     """Train one plan on one dataset: a bundle file (plan and start parameters) and a safetensors file.
 
     `inputs` and `target` name tensors of the dataset; `holdout` is the share of examples, 0 to 1,
-    kept apart by `seed` for evaluation.
+    kept apart by `seed` for evaluation. `grant` is what the node's owner allows plans (its memory and
+    threads are those of `limits`). Verbs: `prepare`, `fit(round, epochs, steps)`, `evaluate(split, model)`.
     """
 
     bundle: Path
@@ -69,15 +79,51 @@ class TrainJob:
     target: str
     holdout: float = 0.2
     seed: int = 0
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
+    grant: Grant = USUAL_GRANT
+
+    def work(self) -> Work:
+        """Two files and what to do with them; of the bundle's header, the size of a model."""
+        arguments = {
+            "inputs": self.inputs,
+            "target": self.target,
+            "holdout": self.holdout,
+            "seed": self.seed,
+            "grant": msgspec.to_builtins(self.grant),
+        }
+        return Work("train", arguments, {"bundle": self.bundle, "tensors": self.tensors}, model_bytes(self.bundle))
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """Fold the models of one round into their weighted mean; `layout` is a model's safetensors header."""
+    """Fold the models of one round into their weighted mean; `layout` is a model's safetensors header.
+
+    Verbs: `begin`, `check`, `fold(weight)`, `mean`.
+    """
 
     layout: bytes
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
+
+    def work(self) -> Work:
+        """No file at all: models come one after the other through the inbox."""
+        return Work("fold", {"layout": self.layout}, {}, read_header(self.layout)[0].size)
+
+
+def model_bytes(bundle: Path) -> int:
+    """How long the data section of a plan's model is, from the header of its bundle.
+
+    Raises:
+        PlanRefused: not a bundle.
+    """
+    with bundle.open("rb") as file:
+        head = file.read(8 + MAX_HEADER)
+    layout, metadata, _ = read_header(head, total=bundle.stat().st_size)
+    try:
+        recipe = msgspec.convert(strict_json(metadata[RECIPE].encode()), Recipe)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise PlanRefused(f"this bundle holds no recipe that can be read: {error}") from None
+    sent = {entry.name for entry in recipe.model.named("param", "buffer")}
+    return sum(spec.size for spec in layout.specs if spec.name in sent)
 
 
 class Seat(Protocol):

@@ -103,14 +103,6 @@ class Zygote:
             return  # the daemon has gone; the next read says so
 
 
-def load(module: str, preload: str) -> Mapping[str, Job]:
-    """Import the job table and let it warm up what it needs, so that no seat has to open a file."""
-    table = importlib.import_module(module)
-    table.warm(preload)
-    jobs: Mapping[str, Job] = table.JOBS
-    return jobs
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Load, freeze, serve."""
     parser = argparse.ArgumentParser(prog="grid.worker.zygote")
@@ -119,13 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", required=True)
     asked = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to answer
-    jobs = load(asked.jobs, asked.preload)
+    gc.disable()  # what is loaded stays; looking through it again and again costs a tenth of the start
+    jobs: Mapping[str, Job] = importlib.import_module(asked.jobs).load(asked.preload)
     threads = sum(1 for _ in Path("/proc/self/task").iterdir())
     if threads != 1:
         raise SystemExit(f"{threads} threads after the preload: a fork would copy their locks, not them")
-    gc.collect()
     gc.freeze()  # a collection in a seat must not touch, and so copy, what is shared
-    gc.disable()
     Zygote(socket.socket(fileno=asked.control), jobs).run()
 
 

@@ -16,11 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from grid.wire.problems import PlanRefused
-from grid.worker.seat import Desk, Verb
-
-
-def warm(preload: str) -> None:
-    """Nothing to load."""
+from grid.worker.seat import Desk, Job, Verb
 
 
 def errands(desk: Desk, greeting: str = "") -> Mapping[str, Verb]:  # noqa: C901 - a list of verbs
@@ -165,4 +161,6 @@ ATTEMPTS: dict[str, Callable[[str, int], object]] = {
     "map a device": lambda _, __: mmap.mmap(os.open("/dev/zero", os.O_RDWR), 4096),
 }
 
-JOBS = {"errands": errands}
+
+def load(preload: str) -> Mapping[str, Job]:
+    return {"errands": errands}

@@ -1,0 +1,117 @@
+"""A plan trained in a seat, with torch: the whole way of one round on a participant."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from grid.learning.plan import Plan
+from grid.learning.recipe import Limits as Grant
+from grid.learning.tensors import read_header
+from grid.wire.problems import PlanRefused, WorkerFailed
+from grid.worker.engine import Limits, LocalEngine, LocalSeat, TrainJob
+from tests.worker.samples import bundle_file, separable
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PLAN = Plan.mlp([2, 8, 2], metrics=("accuracy",), epochs=20, lr=0.5)
+LIMITS = Limits(memory=512 << 20, wall=60, cpu=60, threads=2)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalEngine]:
+    engine = LocalEngine("torch", seats=2, scratch=tmp_path_factory.mktemp("scratch"))
+    yield engine
+    await engine.close()
+
+
+async def opened(engine: LocalEngine, folder: Path, plan: Plan = PLAN, width: int = 2, **changes: object) -> LocalSeat:
+    bundle, tensors = bundle_file(folder / "bundle", plan), separable(folder / "tensors", width=width)
+    settings = {"inputs": ("features",), "target": "target", "limits": LIMITS} | changes
+    return await engine.open(TrainJob(bundle, tensors, **settings))  # type: ignore[arg-type]
+
+
+async def test_a_round_makes_the_model_better_and_leaves_its_start_alone(engine: LocalEngine, tmp_path: Path) -> None:
+    seat = await opened(engine, tmp_path, holdout=0.25)
+    ready = await seat.call("prepare")
+    seat.inbox[:] = PLAN.initial
+    before = await seat.call("evaluate")
+    fitted = await seat.call("fit", round=0)
+    after = await seat.call("evaluate", model="outbox")
+
+    assert read_header(ready["layout"])[0] == PLAN.layout
+    assert (ready["digest"], ready["examples"], ready["held_out"]) == (PLAN.digest, 150, 50)
+    assert fitted["examples"] == 150
+    assert after["metrics"]["accuracy"] > max(0.9, before["metrics"]["accuracy"])
+    assert bytes(seat.inbox) == PLAN.initial != bytes(seat.outbox)
+    await seat.close()
+
+
+async def test_a_seat_serves_round_after_round(engine: LocalEngine, tmp_path: Path) -> None:
+    seat = await opened(engine, tmp_path)
+    seat.inbox[:] = PLAN.initial
+    losses = []
+    for number in range(3):
+        losses.append((await seat.call("fit", round=number, epochs=1))["metrics"]["loss"])
+        seat.inbox[:] = seat.outbox
+
+    assert losses == sorted(losses, reverse=True)
+    await seat.close()
+
+
+async def test_no_steps_change_nothing(engine: LocalEngine, tmp_path: Path) -> None:
+    seat = await opened(engine, tmp_path)
+    seat.inbox[:] = PLAN.initial
+    fitted = await seat.call("fit", round=0, epochs=0)
+
+    assert fitted["steps"] == 0
+    assert bytes(seat.outbox) == PLAN.initial
+    await seat.close()
+
+
+async def test_convolutions_find_all_they_need_inside_the_sandbox(engine: LocalEngine, tmp_path: Path) -> None:
+    plan = Plan.cnn((1, 4, 4), 2, channels=(4,), hidden=4, optimizer="adam")
+    seat = await opened(engine, tmp_path, plan, width=16)
+    seat.inbox[:] = plan.initial
+
+    assert (await seat.call("fit", round=0, epochs=1))["steps"] > 0
+    await seat.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"target": "absent"}, "no tensor 'absent'"),
+        ({"holdout": 0.9}, "20 examples to train on"),
+        ({"grant": Grant(minimum_batch=64)}, "asks for 64 or more"),
+        ({"limits": Limits(memory=1000)}, "memory"),
+    ],
+)
+async def test_prepare_refuses(engine: LocalEngine, tmp_path: Path, changes: dict[str, object], why: str) -> None:
+    seat = await opened(engine, tmp_path, **changes)
+
+    with pytest.raises((PlanRefused, WorkerFailed), match=why):
+        await seat.call("prepare")
+    await seat.close()
+
+
+async def test_a_diverging_training_is_a_failure_and_no_result(engine: LocalEngine, tmp_path: Path) -> None:
+    plan = Plan.linear(2, 1, loss="mse", lr=100.0, epochs=20)
+    seat = await opened(engine, tmp_path, plan)
+    seat.inbox[:] = plan.initial
+
+    with pytest.raises(WorkerFailed, match="diverged"):
+        await seat.call("fit", round=0)
+    await seat.close()
+
+
+async def test_a_file_that_is_no_bundle_is_refused_before_a_seat_is_taken(engine: LocalEngine, tmp_path: Path) -> None:
+    data = separable(tmp_path / "tensors")
+
+    with pytest.raises(PlanRefused, match="no recipe"):
+        await engine.open(TrainJob(data, data, ("features",), "target"))
+
+    assert engine.status()["taken"] == 0
