@@ -186,7 +186,7 @@ class EnvelopeCheck:
         Raises:
             EnvelopeRefused: truncated, trailing-bytes, bad-signature.
         """
-        if self.header is None or self._body_left or len(self._signature) < SIGNATURE_BYTES:
+        if self.header is None or len(self._signature) < SIGNATURE_BYTES:
             raise EnvelopeRefused("truncated", "the envelope ends too early")
         self._refuse_trailing()
         message = self.header_bytes + self._digest.digest()

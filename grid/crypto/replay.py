@@ -17,22 +17,21 @@ class NonceCache:
     def __init__(self, window: float = WINDOW, capacity: int = 65_536) -> None:
         self._window, self._capacity = window, capacity
         self._seen: dict[bytes, float] = {}  # nonce: when it came; in the order they came
-        self._latest = 0.0
 
     def __len__(self) -> int:
         return len(self._seen)
 
     def remember(self, nonce: bytes, now: float) -> None:
         """Take a nonce. Raises Replayed for one it holds, NoncesFull when it can hold no more."""
-        self._latest = max(self._latest, now)  # a clock that is set back must not reorder the memory
-        self._forget(self._latest - self._window)
+        self._forget(now - self._window)
         if nonce in self._seen:
             raise Replayed("this nonce was used before")
         if len(self._seen) >= self._capacity:
             raise NoncesFull(f"{self._capacity} nonces within {self._window:.0f} seconds")
-        self._seen[nonce] = self._latest
+        self._seen[nonce] = now
 
     def _forget(self, before: float) -> None:
+        # Only from the front: after a clock was set back, nothing is forgotten before what came earlier.
         while self._seen:
             oldest = next(iter(self._seen))
             if self._seen[oldest] >= before:

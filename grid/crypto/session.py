@@ -93,7 +93,7 @@ class SessionKey:
         if len(body_digest) != 32:
             raise ValueError("a body digest has 32 bytes")
         # Fixed widths first and a method has no space, so no two requests share these bytes.
-        message = counter.to_bytes(8, "big") + body_digest + f"{method} {target}".encode()
+        message = counter.to_bytes(8, "big") + body_digest + _line(method, target)
         return hmac.digest(self.key, message, "sha256")
 
 
@@ -287,7 +287,11 @@ def _request(
 ) -> bytes:
     if not len(caller) == len(audience) == len(body_digest) == 32 or len(nonce) != 16:
         raise ValueError("keys and digests have 32 bytes, nonces 16")
-    return caller + audience + time.to_bytes(8, "big") + nonce + body_digest + f"{method} {target}".encode()
+    return caller + audience + time.to_bytes(8, "big") + nonce + body_digest + _line(method, target)
+
+
+def _line(method: str, target: str) -> bytes:
+    return f"{method} {target}".encode("utf-8", "surrogatepass")  # servers decode odd bytes of a target to surrogates
 
 
 def _parts(value: str, scheme: str, count: int) -> list[str]:

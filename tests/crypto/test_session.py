@@ -185,6 +185,13 @@ def test_another_method_target_or_body_is_refused(method: str, target: str, body
         ServedSession(KEY, ALICE.public).admit(header(), method, target, body, NOW)
 
 
+def test_bytes_that_are_no_text_in_a_target_are_refused_like_any_other() -> None:
+    with pytest.raises(BadSignature):
+        ServedSession(KEY, ALICE.public).admit(header(), "POST", "/\udcff", BODY, NOW)
+    with pytest.raises(BadSignature):
+        verify_request(signed(), SERVER.public, "POST", "/\udcff", BODY, NOW, nonces=NonceCache())
+
+
 def test_another_key_or_counter_is_refused() -> None:
     session = ServedSession(KEY, ALICE.public)
 
