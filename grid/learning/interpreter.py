@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from grid.learning.opset import ALLOWED, INTEGER_OPS, ITEM, SAFE_RESULTS, SIZE
+from grid.learning.opset import ALLOWED, INTEGER_OPS, ITEM, NUMBERS, SAFE_RESULTS, SIZE
 from grid.learning.recipe import Graph, Node
 from grid.learning.validate import refs
 from grid.wire.problems import PlanRefused
@@ -126,6 +126,8 @@ def resolve(name: str) -> Operation:
         return _INTEGER[name]
     if name == SIZE:
         return torch.Tensor.size
+    if name == NUMBERS:
+        return torch.Tensor.numel
     if name not in ALLOWED:
         raise PlanRefused(f"{name[:60]!r} is not an operation that plans may use")
     _, packet, overload = name.split(".")

@@ -51,7 +51,7 @@ _GROUPS = {
         repeat.default cat.default stack.default split.Tensor split_with_sizes.default chunk.default unbind.int
         slice.Tensor select.int narrow.default index_select.default gather.default index.Tensor flip.default roll.default
         pad.default contiguous.default clone.default detach.default tril.default triu.default
-        to.dtype type_as.default""",
+        to.dtype type_as.default broadcast_tensors.default""",
     "fresh tensors, all of them filled; the estimate before the run bounds their size": """
         zeros.default ones.default full.default arange.default arange.start arange.start_step
         zeros_like.default ones_like.default full_like.default new_zeros.default new_ones.default new_full.default
@@ -60,13 +60,13 @@ _GROUPS = {
         cross_entropy_loss.default nll_loss_nd.default binary_cross_entropy.default
         binary_cross_entropy_with_logits.default mse_loss.default l1_loss.default huber_loss.default
         smooth_l1_loss.default kl_div.default cosine_similarity.default""",
-    "sizes: whole numbers that follow the batch": "sym_size.int",
+    "sizes: whole numbers that follow the batch": "sym_size.int sym_numel.default",
 }
 
 # Not aten: pick one of several results, and arithmetic on whole numbers, bounded to 63 bits.
 ITEM = "item"
 INTEGER_OPS = frozenset({"int.add", "int.sub", "int.mul", "int.floordiv"})
-SIZE = "aten.sym_size.int"
+SIZE, NUMBERS = "aten.sym_size.int", "aten.sym_numel.default"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     reason: tuple(f"aten.{name}" for name in names.split()) for reason, names in _GROUPS.items()

@@ -16,7 +16,7 @@ import msgspec
 
 from grid.learning import presets
 from grid.learning.recipe import OPTIMIZERS, Graph, Loss, Metric, Optimizer, Recipe, Schedule, Transform
-from grid.learning.tensors import MAX_HEADER, Layout, header_bytes, read_header, strict_json
+from grid.learning.tensors import MAX_HEADER, header_bytes, read_header, strict_json
 from grid.learning.validate import held_by, trained_by, validate
 from grid.wire.problems import PlanRefused, TensorsRefused
 

@@ -124,5 +124,3 @@ def _target(recipe: Recipe, output: torch.Tensor, batch: int) -> tuple[str, Shap
         classes_at_1 = output.shape[:1] + output.shape[2:]
         return "I64", tuple(classes_at_1)
     return "F32", tuple(output.shape)
-
-

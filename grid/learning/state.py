@@ -24,14 +24,10 @@ def tensor_views(layout: Layout, data: bytes | bytearray | memoryview) -> State:
         raise TensorsRefused(f"{memoryview(data).nbytes} bytes of tensors where {layout.size} were announced")
     with warnings.catch_warnings():  # torch warns of read-only buffers; constants are read only
         warnings.simplefilter("ignore", UserWarning)
-        return {
-            spec.name: _view(data, TORCH_TYPES[spec.dtype], spec.shape, begin) for spec, begin, _ in layout.slots
-        }
+        return {spec.name: _view(data, TORCH_TYPES[spec.dtype], spec.shape, begin) for spec, begin, _ in layout.slots}
 
 
-def _view(
-    data: bytes | bytearray | memoryview, dtype: torch.dtype, shape: tuple[int, ...], begin: int
-) -> torch.Tensor:
+def _view(data: bytes | bytearray | memoryview, dtype: torch.dtype, shape: tuple[int, ...], begin: int) -> torch.Tensor:
     count = math.prod(shape)
     if not count:
         return torch.zeros(shape, dtype=dtype)

@@ -135,9 +135,7 @@ def data_offset(prefix: bytes | bytearray | memoryview) -> int:
     return 8 + length
 
 
-def read_header(
-    prefix: bytes | bytearray | memoryview, total: int | None = None
-) -> tuple[Layout, dict[str, str], int]:
+def read_header(prefix: bytes | bytearray | memoryview, total: int | None = None) -> tuple[Layout, dict[str, str], int]:
     """Read what stands before the data section; `total` is the length of the whole file, if it is known.
 
     Returns layout, metadata, and where the data section begins.
@@ -167,9 +165,7 @@ def strict_json(data: bytes) -> Any:
         TensorsRefused: anything else.
     """
     try:
-        return json.loads(
-            data.decode(), object_pairs_hook=_no_key_twice, parse_constant=_finite, parse_float=_finite
-        )
+        return json.loads(data.decode(), object_pairs_hook=_no_key_twice, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise TensorsRefused(f"not strict JSON: {error}") from None
 

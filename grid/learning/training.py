@@ -90,7 +90,9 @@ class Trainer:
         self._features[0] = _transformed(recipe, self._features[0])
         self._constants = _constants(plan)
 
-    def fit(self, state: State, *, round_number: int = 0, epochs: int | None = None, steps: int | None = None) -> Fitted:
+    def fit(
+        self, state: State, *, round_number: int = 0, epochs: int | None = None, steps: int | None = None
+    ) -> Fitted:
         """Train `state` (parameters and running statistics, by name) in place; see `state.tensor_views`.
 
         The same plan, state, data and round give the same result on one machine. `epochs` and `steps` take the
