@@ -23,7 +23,8 @@ BARE = {
     "grid/client/study.py": "from grid.learning import torches",
     "grid/crypto/sealing.py": "",
     "grid/learning/torches.py": "import numpy, torch",
-    "grid/node/ingest.py": "from grid.learning import torches",
+    "grid/node/ingest.py": "from grid.learning import torches\nfrom grid.node import parquet",
+    "grid/node/parquet.py": "import duckdb",
     "grid/cli/files.py": "import grid.node.ingest",
 }
 
@@ -46,6 +47,7 @@ BREACHES = {
     "keys on a socket": ("grid/crypto/x.py", "import socket", "Sealing is bytes in, bytes out"),
     "a daemon with arrays": ("grid/node/x.py", "import grid.learning.torches", "The node daemon does no arithmetic"),
     "a daemon that reads files": ("grid/node/x.py", "import grid.node.ingest", "Only the command line turns files"),
+    "a daemon that reads tables": ("grid/node/x.py", "import duckdb", "The node daemon does no arithmetic"),
     "torch upstairs": ("grid/worker/x.py", "import torch", "Only learning knows torch"),
     "SQL upstairs": ("grid/node/x.py", "import sqlite3", "Only the store knows SQL"),
 }
@@ -85,7 +87,7 @@ import importlib, pkgutil, sys
 for name in sys.argv[1:]:
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(getattr(package, "__path__", ()), name + "."):
-        if module.name not in ("grid.node.ingest",):
+        if module.name not in ("grid.node.ingest", "grid.node.parquet"):
             importlib.import_module(module.name)
 print(*sys.modules)
 """
