@@ -29,7 +29,7 @@ __all__ = [
 
 OPEN_DEADLINE = 30.0  # seconds to fork a seat and confine it
 REPORT_DEADLINE = 5.0  # seconds for the zygote to say how a seat ended
-PROGRESS_CAP = 100_000  # frames per call: more is a flood
+PROGRESS_CAP = 10_000  # frames per call: more is a flood
 DETAIL_CAP = 1000  # characters of a problem that a seat may have written
 
 

@@ -70,7 +70,7 @@ class TrainJob:
 
     `inputs` and `target` name tensors of the dataset; `holdout` is the share of examples, 0 to 1,
     kept apart by `seed` for evaluation. `grant` is what the node's owner allows plans (its memory and
-    threads are those of `limits`). Verbs: `prepare`, `fit(round, epochs, steps)`, `evaluate(split, model)`.
+    threads are those of `limits`). Verbs: `prepare`, `fit(round, seed, epochs, steps)`, `evaluate(split, model)`.
     """
 
     bundle: Path

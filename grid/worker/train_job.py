@@ -67,9 +67,17 @@ class _Training:
             "estimate": self._trainer.estimate.memory,
         }
 
-    def fit(self, round: int = 0, epochs: int | None = None, steps: int | None = None) -> dict[str, Any]:  # noqa: A002
-        """Train the model of the inbox into the outbox."""
+    def fit(
+        self,
+        round: int = 0,  # noqa: A002 - the word of the protocol
+        seed: int | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+    ) -> dict[str, Any]:
+        """Train the model of the inbox into the outbox; `seed`, `epochs` and `steps` take the place of the plan's."""
         before = time.perf_counter()
+        if seed is not None:
+            self._plan.recipe = msgspec.structs.replace(self._plan.recipe, seed=seed)  # the trainer reads it there
         self._outbox[:] = self._inbox
         fitted = self._trainer.fit(self._states["outbox"], round_number=round, epochs=epochs, steps=steps)
         if not math.isfinite(fitted.loss):

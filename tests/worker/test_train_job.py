@@ -62,6 +62,18 @@ async def test_a_seat_serves_round_after_round(engine: LocalEngine, tmp_path: Pa
     await seat.close()
 
 
+async def test_a_seed_gives_the_same_model_again_and_another_seed_another(engine: LocalEngine, tmp_path: Path) -> None:
+    seat = await opened(engine, tmp_path)
+    seat.inbox[:] = PLAN.initial
+    models = []
+    for seed in (1, 1, 2):
+        await seat.call("fit", round=0, seed=seed, epochs=1)
+        models.append(bytes(seat.outbox))
+
+    assert models[0] == models[1] != models[2]
+    await seat.close()
+
+
 async def test_no_steps_change_nothing(engine: LocalEngine, tmp_path: Path) -> None:
     seat = await opened(engine, tmp_path)
     seat.inbox[:] = PLAN.initial
