@@ -1,0 +1,276 @@
+"""Calls to daemons over HTTP: signed, bounded, on time, never redirected."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from grid.client.core import Request, answer, refusal, request
+from grid.client.egress import Blocked
+from grid.client.sessions import Sessions
+from grid.crypto.identity import Identity
+from grid.crypto.session import EMPTY_BODY, SEALED_BODY
+from grid.wire.endpoint import Endpoint
+from grid.wire.message import OCTETS
+from grid.wire.problems import AddressRefused, NotAuthenticated, Replayed, SessionUnknown, Unreachable
+
+Takes = TypeVar("Takes")
+Gives = TypeVar("Gives")
+Block = bytes | memoryview
+
+ANSWER = 8 * 1024 * 1024
+"""Bytes: the most that an answer of words may have, unless the caller says otherwise."""
+
+REFUSAL = 64 * 1024
+STREAM = 8 * 1024**3
+IDLE = 30.0
+"""Seconds for which a stream may stand still."""
+
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)  # each call has a deadline of its own
+
+
+class Calls:
+    """Calls endpoints at any address.
+
+    Endpoints that ask who calls get a session of `identity`, or `token` where only the owner may call or
+    there is no identity. With `peer` (the public key that must answer, 32 bytes) or `sign=True` a session is
+    used in any case. Every method raises what the other side raised, and besides
+
+        Unreachable: no answer in time, or none of a daemon of the grid.
+        AddressRefused: the policy of the connection pool (see `egress`) forbids to go there.
+        BadSignature: another key than `peer` answers there.
+        NotAuthenticated: the endpoint asks who calls, and there is neither identity nor token.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        identity: Identity | None = None,
+        token: str | None = None,
+        now: Callable[[], float] = time.time,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._http, self._token = http, token
+        self._sessions = Sessions(identity, self.call, now, entropy) if identity is not None else None
+
+    async def call(
+        self,
+        address: str,
+        endpoint: Endpoint[Takes, Gives],
+        message: Takes | None = None,
+        *,
+        peer: bytes | None = None,
+        query: msgspec.Struct | None = None,
+        deadline: float | None = None,
+        sign: bool = False,
+        limit: int = ANSWER,
+        **path: Any,
+    ) -> Gives:
+        """Say `message`, get the answer, within `deadline` seconds (the endpoint's own) and `limit` bytes."""
+        sent = request(endpoint, message, query, path)
+        with _reaching(address):
+            async with asyncio.timeout(endpoint.deadline if deadline is None else deadline):
+                async with self._answered(address, endpoint, sent, peer, sign or peer is not None) as response:
+                    return await _gives(endpoint, response, limit)
+
+    @asynccontextmanager
+    async def download(
+        self,
+        address: str,
+        endpoint: Endpoint[Takes, Gives],
+        message: Takes | None = None,
+        *,
+        peer: bytes | None = None,
+        deadline: float | None = None,
+        idle: float = IDLE,
+        limit: int = STREAM,
+        **path: Any,
+    ) -> AsyncIterator[tuple[int | None, AsyncIterator[bytes]]]:
+        """Get a stream: its length where it is known, and its blocks.
+
+        `deadline` seconds for the head of the answer; then the stream may stand still for `idle` seconds.
+        """
+        sent = request(endpoint, message, None, path)
+        async with AsyncExitStack() as stack:
+            with _reaching(address):
+                async with asyncio.timeout(endpoint.deadline if deadline is None else deadline):
+                    answered = self._answered(address, endpoint, sent, peer, peer is not None)
+                    response = await stack.enter_async_context(answered)
+            yield response.content_length, _blocks(address, response, idle, limit)
+
+    async def upload(
+        self,
+        address: str,
+        endpoint: Endpoint[Takes, Gives],
+        source: AsyncIterator[Block],
+        *,
+        length: int | None = None,
+        peer: bytes | None = None,
+        deadline: float | None = None,
+        idle: float = IDLE,
+        **path: Any,
+    ) -> Gives:
+        """Hand in a stream of `length` bytes. Not one is read from `source` before the other side wants it.
+
+        It may stand still for `idle` seconds; the answer may take `deadline` seconds from the last block.
+        """
+        sent = request(endpoint, None, None, path)
+        sent.headers.update({"Content-Type": OCTETS} | ({} if length is None else {"Content-Length": str(length)}))
+        patience = endpoint.deadline if deadline is None else deadline
+        with _reaching(address):
+            async with asyncio.timeout(patience) as clock:
+                body = _Body(source, clock, idle, patience)
+                try:
+                    async with self._answered(address, endpoint, sent, peer, peer is not None, body) as response:
+                        return await _gives(endpoint, response, ANSWER)
+                except (aiohttp.ClientError, ConnectionError):
+                    if body.failure is not None:
+                        raise body.failure from None
+                    raise
+
+    @asynccontextmanager
+    async def _answered(
+        self,
+        address: str,
+        endpoint: Endpoint[Any, Any],
+        sent: Request,
+        peer: bytes | None,
+        sign: bool,
+        body: _Body | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response to a request, if it is no refusal; a session that the other side forgot is opened again."""
+        digest = SEALED_BODY if endpoint.streams_in else sha256(sent.body).digest() if sent.body else EMPTY_BODY
+        async with AsyncExitStack() as stack:
+            header = await self._authorization(address, endpoint, sent, digest, peer, sign)
+            try:
+                response = await stack.enter_async_context(self._once(address, sent, header, body))
+            except (SessionUnknown, Replayed) as error:
+                # A request on a connection that broke is repeated by the pool, counter and all: if it is
+                # one that changes nothing, so may we.
+                again = isinstance(error, SessionUnknown) or sent.method == "GET"
+                if not again or self._sessions is None or header is None or (body is not None and body.begun):
+                    raise
+                self._sessions.forget(address, peer, header)
+                header = await self._authorization(address, endpoint, sent, digest, peer, sign)
+                response = await stack.enter_async_context(self._once(address, sent, header, body))
+            yield response
+
+    async def _authorization(
+        self,
+        address: str,
+        endpoint: Endpoint[Any, Any],
+        sent: Request,
+        digest: bytes,
+        peer: bytes | None,
+        sign: bool,
+    ) -> str | None:
+        if endpoint.who == "anyone" and not sign:
+            return None
+        if self._token is not None and (endpoint.who == "owner" or self._sessions is None):
+            return f"Bearer {self._token}"
+        if self._sessions is None:
+            raise NotAuthenticated(f"{endpoint.method} {endpoint.path} needs an identity")
+        return await self._sessions.authorize(address, peer, sent, digest)
+
+    @asynccontextmanager
+    async def _once(
+        self, address: str, sent: Request, authorization: str | None, body: _Body | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = sent.headers if authorization is None else {**sent.headers, "Authorization": authorization}
+        async with self._http.request(
+            sent.method,
+            URL(address.rstrip("/") + sent.target, encoded=True),  # sent as it was signed
+            headers=headers,
+            data=sent.body or None if body is None else body,
+            expect100=body is not None,
+            allow_redirects=False,
+            timeout=_NO_TIMEOUT,
+        ) as response:
+            if not 200 <= response.status < 300:
+                media = response.headers.get("Content-Type", "")
+                error = refusal(response.status, media, await _read(response, REFUSAL))
+                if body is not None:
+                    response.close()  # the rest of the body will not be sent: the connection is of no more use
+                raise error
+            yield response
+
+
+class _Body:
+    """A stream on its way out: whether it has begun, and what went wrong with it."""
+
+    def __init__(self, source: AsyncIterator[Block], clock: asyncio.Timeout, idle: float, patience: float) -> None:
+        self._source, self._clock, self._idle, self._patience = source, clock, idle, patience
+        self.begun = False
+        self.failure: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
+        try:
+            async for block in self._source:
+                self._wait(self._idle)
+                # The transport may hold on to what it gets, and a view belongs to somebody who will reuse it.
+                yield bytes(block)
+                self._wait(self._idle)
+        except Exception as error:
+            self.failure = error
+            raise
+        self._wait(self._patience)
+
+    def _wait(self, seconds: float) -> None:
+        if not self._clock.expired():
+            self._clock.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+async def _gives(endpoint: Endpoint[Any, Gives], response: aiohttp.ClientResponse, limit: int) -> Gives:
+    media = response.headers.get("Content-Type", "")
+    return answer(endpoint, response.status, media, await _read(response, limit))
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    return b"".join([block async for block in _bounded(response, limit)])
+
+
+async def _bounded(response: aiohttp.ClientResponse, limit: int, idle: float | None = None) -> AsyncIterator[bytes]:
+    if "Content-Encoding" in response.headers:
+        raise Unreachable("the answer is compressed, which was not asked for")
+    total = 0
+    while True:
+        async with asyncio.timeout(idle):
+            block = await response.content.readany()
+        if not block:
+            return
+        total += len(block)
+        if total > limit:
+            raise Unreachable(f"the answer is larger than {limit} bytes")
+        yield block
+
+
+async def _blocks(address: str, response: aiohttp.ClientResponse, idle: float, limit: int) -> AsyncIterator[bytes]:
+    with _reaching(address):
+        async for block in _bounded(response, limit, idle):
+            yield block
+
+
+@contextmanager
+def _reaching(address: str) -> Iterator[None]:
+    """Errors of the connection as problems."""
+    try:
+        yield
+    except TimeoutError:
+        raise Unreachable(f"{address} did not answer in time") from None
+    except aiohttp.ClientConnectorError as error:
+        if isinstance(error.os_error, Blocked):
+            raise AddressRefused(f"{address}: {error.os_error}") from None
+        raise Unreachable(f"{address}: {error.os_error}") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unreachable(f"{address}: {str(error) or type(error).__name__}") from None

@@ -1,0 +1,161 @@
+"""Who calls: sessions, single signed requests, and the owner's token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from grid.crypto import errors
+from grid.crypto.encoding import b64
+from grid.crypto.identity import Identity
+from grid.crypto.replay import WINDOW, NonceCache
+from grid.crypto.session import (
+    ServedSession,
+    accept,
+    parse_authorization,
+    verify_request,
+)
+from grid.wire.problems import (
+    BadSignature,
+    GridError,
+    NotAuthenticated,
+    Replayed,
+    SessionUnknown,
+    TooManyRequests,
+)
+
+SESSIONS = 100_000
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request. `public` (32 bytes) and `id` name its key; the owner's token has none."""
+
+    public: bytes | None
+    id: str | None
+    owner: bool
+    kind: Literal["anonymous", "session", "signature", "token"]
+
+
+ANONYMOUS = Caller(None, None, owner=False, kind="anonymous")
+OWNER = Caller(None, None, owner=True, kind="token")
+
+
+def token_check(digest: bytes) -> Callable[[str], bool]:
+    """A check for the token whose SHA-256 is `digest`, the only form in which a daemon keeps it."""
+    return lambda token: hmac.compare_digest(hashlib.sha256(token.encode()).digest(), digest)
+
+
+class Authenticator:
+    """Finds out who sent a request from its Authorization header.
+
+    `is_owner` judges a token, `owner_keys` names the public keys (32 bytes) that speak for the owner.
+    Sessions live in memory for `lifetime` seconds; when there are `capacity` of them the one
+    unused for longest goes, and its caller signs in again.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        now: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
+        is_owner: Callable[[str], bool] | None = None,
+        owner_keys: Callable[[], Collection[bytes]] = frozenset,
+        capacity: int = SESSIONS,
+        lifetime: float = DAY,
+    ) -> None:
+        self._identity, self._now, self._entropy = identity, now, entropy
+        self._is_owner, self._owner_keys = is_owner, owner_keys
+        self._capacity, self._lifetime = capacity, lifetime
+        self._sessions: OrderedDict[str, tuple[ServedSession, Caller]] = OrderedDict()
+        self._offers, self._nonces = NonceCache(), NonceCache()
+
+    def __len__(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
+    def open_session(self, offer: bytes) -> bytes:
+        """Answer a key agreement, and remember the session it makes.
+
+        Raises:
+            NotAuthenticated: not an offer.
+            BadSignature: forged, or meant for another daemon.
+            Replayed: too old or from the future, or seen before.
+            TooManyRequests: more offers than can be remembered.
+        """
+        try:
+            accepted, public, key = accept(
+                self._identity,
+                offer,
+                self._now(),
+                nonces=self._offers,
+                lifetime=self._lifetime,
+                entropy=self._entropy,
+            )
+        except errors.CryptoError as error:
+            raise _refusal(error) from None
+        if len(self._sessions) >= self._capacity:
+            self._sessions.popitem(last=False)
+        self._sessions[key.id] = ServedSession(key, public), self._known(public, "session")
+        return accepted
+
+    def caller(self, header: str, method: str, target: str, digest: bytes) -> Caller:
+        """Who sent this: `target` is the raw path and query, `digest` the SHA-256 of the body.
+
+        Raises:
+            NotAuthenticated: the header says nothing, or a token that is not the owner's.
+            SessionUnknown: the session ended; sign in again.
+            BadSignature: the MAC or signature belongs to another request.
+            Replayed: this very request came before, or is too old.
+        """
+        try:
+            if header.startswith("Session "):
+                return self._in_session(header, method, target, digest)
+            if header.startswith("Signature "):
+                return self._signed(header, method, target, digest)
+        except errors.CryptoError as error:
+            raise _refusal(error) from None
+        if header.startswith("Bearer ") and self._is_owner is not None and self._is_owner(header[7:].strip()):
+            return OWNER
+        raise NotAuthenticated("this Authorization header opens nothing here")
+
+    def _in_session(self, header: str, method: str, target: str, digest: bytes) -> Caller:
+        given, now = parse_authorization(header), self._now()
+        found = self._sessions.get(given.id)
+        if found is None or found[0].key.expires <= now:
+            self._sessions.pop(given.id, None)
+            raise SessionUnknown
+        session, caller = found
+        session.admit(given, method, target, digest, now)
+        self._sessions.move_to_end(given.id)
+        return self._still(caller)
+
+    def _signed(self, header: str, method: str, target: str, digest: bytes) -> Caller:
+        public = verify_request(header, self._identity.public, method, target, digest, self._now(), nonces=self._nonces)
+        return self._known(public, "signature")
+
+    def _known(self, public: bytes, kind: Literal["session", "signature"]) -> Caller:
+        return Caller(public, b64(public), public in self._owner_keys(), kind)
+
+    def _still(self, caller: Caller) -> Caller:
+        """The caller as of now: a key may have become the owner's, or ceased to be, since the session began."""
+        owner = caller.public in self._owner_keys()
+        return caller if owner == caller.owner else replace(caller, owner=owner)
+
+
+def _refusal(error: errors.CryptoError) -> GridError:
+    match error:
+        case errors.BadSignature():
+            return BadSignature(str(error))
+        case errors.Replayed():
+            return Replayed(str(error))
+        case errors.NoncesFull():
+            return TooManyRequests(str(error), retry_after=WINDOW)
+        case _:
+            return NotAuthenticated(str(error))

@@ -1,0 +1,22 @@
+"""Errors as answers: RFC 9457 documents with the status that the error declares."""
+
+from __future__ import annotations
+
+import math
+
+from aiohttp import web
+
+from grid.wire.message import encode
+from grid.wire.problems import GridError, NotAuthenticated, to_problem
+
+PROBLEM = "application/problem+json"
+
+
+def problem(error: GridError) -> web.Response:
+    """The answer that says `error`; the client raises the same class from it."""
+    headers = {"Content-Type": PROBLEM, "Server": "grid"}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if error.status == NotAuthenticated.status:
+        headers["WWW-Authenticate"] = "Session, Signature, Bearer"
+    return web.Response(body=encode(to_problem(error)), status=error.status, headers=headers)
