@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import msgspec
 from msgspec import Struct
 
 from grid.protocol.documents import read_document
@@ -55,11 +56,24 @@ def read_claim(join: Join, now: float) -> Claim:
         raise BadSignature("the record names another key than the one that signed it")
     if said.version > (now + AHEAD) * 1000:
         raise StaleRecord("the record's version lies in the future: check the clock of the node")
-    return remember(join.node_id, join.node_address, join.record, join.prekey, said)
+    return _signed_claim(join.record, join.prekey, said)
 
 
-def remember(node_id: str, address: str, record: Signed, prekey: bytes | None, said: NodeRecord) -> Claim:
-    """A signed claim, from what was read before."""
+def recall_claim(node_id: str, address: str, record: Signed | None, prekey: bytes | None) -> Claim:
+    """The claim of a member that was listed before: its record was verified when it joined."""
+    if record is None:
+        return Claim(node_id, address)
+    return _signed_claim(record, prekey, msgspec.msgpack.decode(record.payload, type=NodeRecord))
+
+
+def _signed_claim(record: Signed, prekey: bytes | None, said: NodeRecord) -> Claim:
     return Claim(
-        node_id, address, record, prekey, said.version, said.expires, tuple(dict.fromkeys(said.tags)), said.models
+        said.node_id,
+        said.node_address,
+        record,
+        prekey,
+        said.version,
+        said.expires,
+        tuple(dict.fromkeys(said.tags)),
+        tuple(dict.fromkeys(said.models)),
     )

@@ -18,10 +18,10 @@ gateway that starts again gives those it had listed a new lease, in which to be 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from grid.gateway.claim import Claim, read_claim
@@ -29,6 +29,7 @@ from grid.gateway.roll import Listed, Roll
 from grid.gateway.schedule import Schedule
 from grid.protocol import membership
 from grid.protocol.membership import LISTED, OFFLINE, SUSPECT, Forget, Member
+from grid.store.members import Reserved
 from grid.wire.directory import Done, Join, Joined, Leave, Renew, Renewed
 from grid.wire.problems import (
     Full,
@@ -40,6 +41,8 @@ from grid.wire.problems import (
     UnsignedJoinRefused,
 )
 
+log = logging.getLogger(__name__)
+
 LEASE = 90.0
 """Seconds."""
 RESERVED = 30 * 24 * 3600.0
@@ -50,24 +53,16 @@ TICK = 5.0
 TAKEN = "This ID has already been registered."  # the RFC's words
 
 
-class Reserved(Struct, frozen=True):
-    """An id that its key may take again until `until`, with a record newer than `version`."""
-
-    signer: str
-    version: int
-    until: float
-
-
 class MemberStore(Protocol):
     """Where members survive a restart. What a call was given is durable when it returns."""
 
-    async def load(self) -> tuple[list[tuple[Member, Claim]], dict[str, Reserved]]:
+    async def load(self) -> tuple[list[tuple[Member, Claim]], list[Reserved]]:
         """All members and all reserved ids."""
 
     async def put(self, member: Member, claim: Claim) -> None:
         """A node joined: it replaces whatever had its id."""
 
-    async def save(self, members: list[Member], reserved: dict[str, Reserved], gone: list[str]) -> None:
+    async def save(self, members: list[Member], reserved: list[Reserved], gone: list[str]) -> None:
         """New states of known members; ids that are now only reserved; ids that are free."""
 
 
@@ -81,7 +76,7 @@ class Register:
     def __init__(
         self,
         store: MemberStore,
-        check_address: Callable[[str], Awaitable[None]],
+        check_address: Callable[[str], None],
         now: Callable[[], float],
         *,
         allow_unsigned: bool = False,
@@ -98,7 +93,7 @@ class Register:
 
     async def load(self) -> None:
         """Take up the members of the last run. Those that were listed get a lease in which to be heard from."""
-        members, self._reserved = await self._store.load()
+        members, reserved = await self._store.load()
         now = self._now()
         for member, claim in members:
             if member.state in LISTED:  # it was the gateway that was away, not they
@@ -107,8 +102,8 @@ class Register:
                 )
             self._place(Listed(member, claim))
             self._fresh.add(member.node)
-        for node_id, reserved in self._reserved.items():
-            self._due.put(node_id, reserved.until)
+        for each in reserved:
+            self._reserve(each)
 
     # --- what members do ----------------------------------------------------------------------
 
@@ -121,8 +116,7 @@ class Register:
         """
         claim = read_claim(message, self._now())
         self._admit(claim)
-        await self._check_address(claim.node_address)
-        self._admit(claim)  # again: a name may take seconds to resolve, and others join meanwhile
+        self._check_address(claim.node_address)
         before = self.roll.get(claim.node_id)
         listed = self._list(claim, before)
         if not (before and before.found and before.claim == claim):  # else an RFC node joined again: a renewal
@@ -192,7 +186,11 @@ class Register:
             await self.stirred.wait()
             await asyncio.sleep(TICK)
             self.lapse()
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception:  # the disk may be full: members stay listed, and the next flush tries again
+                log.exception("renewals could not be saved")
+                continue
             if not len(self.roll):
                 self.stirred.clear()
 
@@ -212,8 +210,8 @@ class Register:
             return
         changed, self._changed = self._changed, set()
         members = [listed.member for node_id in changed if (listed := self.roll.get(node_id))]
-        reserved = {node_id: self._reserved[node_id] for node_id in changed & self._reserved.keys()}
-        gone = [node_id for node_id in changed if node_id not in reserved and not self.roll.get(node_id)]
+        reserved = [self._reserved[node_id] for node_id in changed & self._reserved.keys()]
+        gone = [node_id for node_id in changed if node_id not in self._reserved and not self.roll.get(node_id)]
         try:
             await self._store.save(members, reserved, gone)
         except BaseException:
@@ -296,8 +294,11 @@ class Register:
         self._due.drop(claim.node_id)
         if claim.signer:  # longer than any record that could list it again
             until = max(claim.expires, self._now() + RESERVED)
-            self._reserved[claim.node_id] = Reserved(claim.signer, claim.version, until)
-            self._due.put(claim.node_id, until)
+            self._reserve(Reserved(claim.node_id, claim.signer, claim.version, until))
+
+    def _reserve(self, reserved: Reserved) -> None:
+        self._reserved[reserved.node_id] = reserved
+        self._due.put(reserved.node_id, reserved.until)
 
 
 def _same_key(claim: Claim, signer: str, version: int) -> None:

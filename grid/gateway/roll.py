@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect, bisect_left, insort
-from collections import Counter
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from grid.gateway.claim import Claim
 from grid.gateway.index import TagIndex
-from grid.protocol.membership import LISTED, SUSPECT, Member, State
+from grid.protocol.membership import LISTED, SUSPECT, Member
 
 
 class Listed(Struct):
@@ -74,9 +73,9 @@ class Roll:
         start = bisect(self._order, after)
         return [self._members[node_id] for node_id in self._order[start : start + limit]]
 
-    def states(self) -> Counter[State]:
-        """How many members are in each state."""
-        return Counter(listed.member.state for listed in self._members.values())
+    def found(self) -> int:
+        """How many members a search may name."""
+        return sum(listed.found for listed in self._members.values())
 
     def __iter__(self) -> Iterator[Listed]:
         return (self._members[node_id] for node_id in self._order)

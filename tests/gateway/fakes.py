@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from grid.crypto.identity import Identity
 from grid.gateway.claim import Claim
-from grid.gateway.register import Reserved
 from grid.protocol.documents import sign_document
 from grid.protocol.membership import Member
+from grid.store.members import Reserved
 from grid.wire.directory import NODE_RECORD, Join, NodeRecord
 from grid.wire.problems import AddressRefused
 
@@ -32,8 +32,8 @@ class MemoryStore:
         self.reserved: dict[str, Reserved] = {}
         self.broken = False
 
-    async def load(self) -> tuple[list[tuple[Member, Claim]], dict[str, Reserved]]:
-        return list(self.rows.values()), dict(self.reserved)
+    async def load(self) -> tuple[list[tuple[Member, Claim]], list[Reserved]]:
+        return list(self.rows.values()), list(self.reserved.values())
 
     async def put(self, member: Member, claim: Claim) -> None:
         if self.broken:
@@ -41,16 +41,16 @@ class MemoryStore:
         self.rows[member.node] = member, claim
         self.reserved.pop(member.node, None)
 
-    async def save(self, members: list[Member], reserved: dict[str, Reserved], gone: list[str]) -> None:
+    async def save(self, members: list[Member], reserved: list[Reserved], gone: list[str]) -> None:
         for member in members:
             self.rows[member.node] = member, self.rows[member.node][1]
-        for node_id in (*reserved, *gone):
+        for node_id in (*(each.node_id for each in reserved), *gone):
             self.rows.pop(node_id, None)
             self.reserved.pop(node_id, None)
-        self.reserved.update(reserved)
+        self.reserved.update({each.node_id: each for each in reserved})
 
 
-async def open_world(address: str) -> None:
+def open_world(address: str) -> None:
     if "inside" in address:
         raise AddressRefused(f"{address} points inside")
 

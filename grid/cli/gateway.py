@@ -1,0 +1,101 @@
+"""`grid-gateway`: the command that runs a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from grid.cli.config import SETTINGS, daemon_options, default_data, is_loopback
+from grid.cli.owner import FILE, owner_token
+from grid.crypto.errors import KeyFileUnsafe
+from grid.crypto.identity import Identity
+from grid.gateway.app import Policy, open_gateway
+from grid.gateway.kept import KeptMembers
+from grid.store.database import Database
+from grid.store.schema import SchemaUnknown
+from grid.transport import logs
+from grid.transport.auth import Authenticator
+from grid.transport.serve import serve
+
+new_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop as new_loop
+except ImportError:  # Windows
+    new_loop = asyncio.new_event_loop
+
+
+@click.group()
+@click.version_option(version("grid-daemon"))
+def main() -> None:
+    """A gateway of the grid: lists nodes and finds data by its tags. It never sees data or models."""
+
+
+@main.command(context_settings=SETTINGS)
+@daemon_options(port=5000, data=default_data("gateway"))
+@click.option(
+    "--allow-unsigned/--no-allow-unsigned",
+    default=None,
+    show_default="allowed if --host is loopback",
+    help="List nodes that prove nothing (the grid RFC's two fields), marked unverified.",
+)
+@click.option(
+    "--allow-private/--no-allow-private",
+    default=None,
+    show_default="allowed if --host is loopback",
+    help="List nodes at private and loopback addresses.",
+)
+@click.option("--lease", type=click.FloatRange(5, 86400), default=90.0, help="Seconds a node stays without renewing.")
+@click.option(
+    "--check-interval", type=click.FloatRange(1, 3600), default=30.0, help="Seconds between health checks of a node."
+)
+def start(
+    host: str,
+    port: int,
+    data: Path,
+    log_level: str,
+    allow_unsigned: bool | None,
+    allow_private: bool | None,
+    lease: float,
+    check_interval: float,
+) -> None:
+    """Run a gateway until SIGTERM.
+
+    When it is ready it prints one line, `listening on http://HOST:PORT`.
+    """
+    logs.setup(log_level)
+    alone = is_loopback(host)
+    policy = Policy(
+        allow_unsigned=alone if allow_unsigned is None else allow_unsigned,
+        allow_private=alone if allow_private is None else allow_private,
+        lease=lease,
+        check_interval=check_interval,
+    )
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run(host, port, data, policy))
+    except (KeyFileUnsafe, SchemaUnknown, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def run(host: str, port: int, data: Path, policy: Policy) -> None:
+    """Serve a gateway whose state is in `data`, until a signal ends it."""
+    is_owner, token = owner_token(data)
+    if token:
+        click.echo(f"owner's token, shown this once (delete {data / FILE} to get another): {token}", err=True)
+    identity = Identity.load_or_create(data / "identity.key")
+    auth = Authenticator(identity, time.time, is_owner=is_owner)
+    async with Database(data / "gateway.db", "gateway") as database:
+        members = KeptMembers(database)
+        async with open_gateway(
+            identity, members, policy, auth=auth, now=time.time, version=version("grid-daemon")
+        ) as app:
+            await serve(app, host=host, port=port, ready=_ready)
+
+
+def _ready(address: str) -> None:
+    click.echo(f"listening on {address}")  # flushes

@@ -1,0 +1,178 @@
+"""The gateway's routes: each handler parses, calls, responds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from grid.client.egress import Egress
+from grid.crypto.identity import Identity
+from grid.gateway.ask import HttpAsk
+from grid.gateway.checks import INTERVAL, Checks
+from grid.gateway.register import LEASE, MemberStore, Register
+from grid.gateway.roll import Listed
+from grid.gateway.search import Searches
+from grid.transport.app import CALLER, Routes, create_app
+from grid.transport.auth import Authenticator
+from grid.transport.body import part, query, read, reply
+from grid.transport.hello import health_handler, identity_handler, session_handler
+from grid.transport.metrics import Metrics
+from grid.wire import directory as wire
+from grid.wire.names import NodeId
+from grid.wire.problems import NotAMember
+from grid.wire.session import HEALTH, IDENTITY, SESSION
+
+REGISTER = web.AppKey("register", Register)
+SEARCHES = web.AppKey("searches", Searches)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a gateway's operator decides. Times are in seconds.
+
+    `allow_unsigned`: the RFC's two fields suffice to be listed. `allow_private`: members may live at private
+    and loopback addresses; link-local and metadata addresses are refused in any case.
+    """
+
+    allow_unsigned: bool = False
+    allow_private: bool = False
+    lease: float = LEASE
+    check_interval: float = INTERVAL
+
+
+@asynccontextmanager
+async def open_gateway(
+    identity: Identity,
+    store: MemberStore,
+    policy: Policy,
+    *,
+    auth: Authenticator,
+    now: Callable[[], float],
+    version: str,
+) -> AsyncIterator[web.Application]:
+    """A gateway whose loops run for as long as the block lasts; its application is to be served meanwhile."""
+    egress, metrics = Egress(policy.allow_private), Metrics()
+    register = Register(store, egress.check, now, allow_unsigned=policy.allow_unsigned, lease=policy.lease)
+    await register.load()
+    # One question, one connection: idle ones to thousands of members would use up the descriptors.
+    async with HttpAsk(egress.connector(limit=256, force_close=True)) as ask:
+        checks = Checks(register, ask, now, interval=policy.check_interval)
+        app = create_app(_routes(identity, auth, now, version), auth=auth, metrics=metrics, about="Grid gateway")
+        app[REGISTER], app[SEARCHES] = register, Searches(register.roll, ask, now)
+        metrics.gauge("grid_members", "Members in any state", lambda: len(register.roll))
+        metrics.gauge("grid_members_found", "Members that a search may name", register.roll.found)
+        async with asyncio.TaskGroup() as loops:
+            running = [loops.create_task(register.tend()), loops.create_task(checks.run())]
+            try:
+                yield app
+            finally:
+                for loop in running:
+                    loop.cancel()
+        await register.flush()
+
+
+def _routes(identity: Identity, auth: Authenticator, now: Callable[[], float], version: str) -> Routes:
+    return {
+        wire.JOIN: join,
+        wire.SEARCH: search,
+        wire.CONNECTED_NODES: connected_nodes,
+        wire.DELETE_NODE: delete_node,
+        wire.AVAILABLE_TAGS: available_tags,
+        wire.AVAILABLE_MODELS: available_models,
+        wire.RENEW: renew,
+        wire.MEMBERS: members,
+        wire.MEMBER: member,
+        IDENTITY: identity_handler(identity, "gateway", version),
+        HEALTH: health_handler(identity, "gateway", now=now),
+        SESSION: session_handler(auth),
+    }
+
+
+# --- the grid RFC, and what its gateways grew ---------------------------------------------------
+
+
+async def join(request: web.Request) -> web.StreamResponse:
+    """Be listed."""
+    joined = await request.app[REGISTER].join(await read(request, wire.JOIN))
+    return reply(wire.JOIN, joined, request=request)
+
+
+async def search(request: web.Request) -> web.StreamResponse:
+    """Find nodes by tags."""
+    found = await request.app[SEARCHES].search(await read(request, wire.SEARCH))
+    return reply(wire.SEARCH, found, request=request)
+
+
+async def connected_nodes(request: web.Request) -> web.StreamResponse:
+    """The ids of all members that a search may name."""
+    listed = [listed for listed in request.app[REGISTER].roll if listed.found]
+    connected = wire.Connected(_ids(listed), _ids([one for one in listed if not one.member.verified]))
+    return reply(wire.CONNECTED_NODES, connected, request=request)
+
+
+async def delete_node(request: web.Request) -> web.StreamResponse:
+    """Leave."""
+    caller = request[CALLER]
+    leave = await read(request, wire.DELETE_NODE)
+    done = await request.app[REGISTER].leave(leave, caller.id, owner=caller.owner)
+    return reply(wire.DELETE_NODE, done, request=request)
+
+
+async def available_tags(request: web.Request) -> web.StreamResponse:
+    """All tags."""
+    return reply(wire.AVAILABLE_TAGS, tuple(request.app[REGISTER].roll.tags.words()), request=request)
+
+
+async def available_models(request: web.Request) -> web.StreamResponse:
+    """All models."""
+    return reply(wire.AVAILABLE_MODELS, tuple(request.app[REGISTER].roll.models.words()), request=request)
+
+
+# --- our own --------------------------------------------------------------------------------------
+
+
+async def renew(request: web.Request) -> web.StreamResponse:
+    """Renew a lease."""
+    renewed = request.app[REGISTER].renew(await read(request, wire.RENEW), request[CALLER].id)
+    return reply(wire.RENEW, renewed, request=request)
+
+
+async def member(request: web.Request) -> web.StreamResponse:
+    """One member."""
+    node_id: str = part(request, "node_id", NodeId)
+    listed = request.app[REGISTER].roll.get(node_id)
+    if not listed:
+        raise NotAMember(f"{node_id} is not listed")
+    return reply(wire.MEMBER, _told(listed), request=request)
+
+
+async def members(request: web.Request) -> web.StreamResponse:
+    """A page of members."""
+    page: wire.Page = query(request, wire.MEMBERS)
+    listed = request.app[REGISTER].roll.page(page.after, page.limit + 1)  # one more: is there a next page?
+    shown = listed[: page.limit]
+    answer = wire.Members(tuple(map(_told, shown)), shown[-1].claim.node_id if len(listed) > len(shown) else "")
+    return reply(wire.MEMBERS, answer, request=request)
+
+
+def _ids(listed: Sequence[Listed]) -> tuple[str, ...]:
+    return tuple(one.claim.node_id for one in listed)
+
+
+def _told(listed: Listed) -> wire.Member:
+    """A member as others see it."""
+    claim, member = listed.claim, listed.member
+    return wire.Member(
+        node_id=claim.node_id,
+        node_address=claim.node_address,
+        state=member.state.value,
+        verified=member.verified,
+        lease_ends=member.lease_ends,
+        tags=claim.tags,
+        record=claim.record,
+        prekey=claim.prekey,
+    )
