@@ -150,10 +150,20 @@ JOIN = Endpoint(
     problems=(NodeIdTaken, StaleRecord, AddressRefused, UnsignedJoinRefused),
 )
 SEARCH = Endpoint("POST", "/search", Search, Found, about="Find nodes by the tags of their data (grid RFC)")
-CONNECTED_NODES = Endpoint("GET", "/connected-nodes", gives=Connected, about="The ids of all listed nodes")
+CONNECTED_NODES: Endpoint[None, Connected] = Endpoint(
+    "GET", "/connected-nodes", gives=Connected, about="The ids of all listed nodes"
+)
 DELETE_NODE = Endpoint("DELETE", "/delete-node", Leave, Done, about="Leave the list", problems=(NotAMember,))
-AVAILABLE_TAGS = Endpoint("GET", "/search-available-tags", gives=tuple[Tag, ...], about="All tags on the grid")
-AVAILABLE_MODELS = Endpoint("GET", "/search-available-models", gives=tuple[Name, ...], about="All models on the grid")
+AVAILABLE_TAGS: Endpoint[None, tuple[Tag, ...]] = Endpoint(
+    "GET", "/search-available-tags", gives=tuple[Tag, ...], about="All tags on the grid"
+)
+AVAILABLE_MODELS: Endpoint[None, tuple[Name, ...]] = Endpoint(
+    "GET", "/search-available-models", gives=tuple[Name, ...], about="All models on the grid"
+)
 RENEW = Endpoint("POST", "/v1/lease", Renew, Renewed, about="Renew a lease", who="signed", problems=(NotAMember,))
-MEMBER = Endpoint("GET", "/v1/members/{node_id}", gives=Member, about="One member", problems=(NotAMember,))
-MEMBERS = Endpoint("GET", "/v1/members", gives=Members, query=Page, about="All members, page by page")
+MEMBER: Endpoint[None, Member] = Endpoint(
+    "GET", "/v1/members/{node_id}", gives=Member, about="One member", problems=(NotAMember,)
+)
+MEMBERS: Endpoint[None, Members] = Endpoint(
+    "GET", "/v1/members", gives=Members, query=Page, about="All members, page by page"
+)

@@ -48,6 +48,7 @@ class Decoder:
         self._msgpack = msgspec.msgpack.Decoder(kind)
 
     def __call__(self, data: bytes | memoryview, media: str = JSON) -> object:
+        """The message in `data`."""
         decoder = self._msgpack if media == MSGPACK else self._json
         try:
             return decoder.decode(data)

@@ -115,11 +115,17 @@ class Trusted(Message, frozen=True):
 
 
 HOLDS = Endpoint("POST", "/search", Query, Holds, about="Does this node have data with these tags (grid RFC)")
-DATASET_TAGS = Endpoint("GET", "/dataset-tags", gives=tuple[Tag, ...], about="All tags of this node's data")
-STATUS = Endpoint("GET", "/status", gives=Status, about="State, isolation and workers of this node")
-PREKEY = Endpoint("GET", "/v1/prekey", gives=Published, about="The key to seal envelopes to")
-DATASETS = Endpoint("GET", "/v1/datasets", gives=Datasets, who="signed", about="The datasets, described")
-DATASET = Endpoint(
+DATASET_TAGS: Endpoint[None, tuple[Tag, ...]] = Endpoint(
+    "GET", "/dataset-tags", gives=tuple[Tag, ...], about="All tags of this node's data"
+)
+STATUS: Endpoint[None, Status] = Endpoint(
+    "GET", "/status", gives=Status, about="State, isolation and workers of this node"
+)
+PREKEY: Endpoint[None, Published] = Endpoint("GET", "/v1/prekey", gives=Published, about="The key to seal envelopes to")
+DATASETS: Endpoint[None, Datasets] = Endpoint(
+    "GET", "/v1/datasets", gives=Datasets, who="signed", about="The datasets, described"
+)
+DATASET: Endpoint[None, DatasetInfo] = Endpoint(
     "GET",
     "/v1/datasets/{name}",
     gives=DatasetInfo,
@@ -137,10 +143,10 @@ ADD_DATASET = Endpoint(
     limit=4 * 1024 * 1024,
     problems=(DatasetExists, DatasetRefused),
 )
-REMOVE_DATASET = Endpoint(
+REMOVE_DATASET: Endpoint[None, Done] = Endpoint(
     "DELETE", "/v1/datasets/{name}", gives=Done, who="owner", about="Remove a dataset", problems=(DatasetNotFound,)
 )
-TENSOR = Endpoint(
+TENSOR: Endpoint[None, Stream] = Endpoint(
     "GET",
     "/v1/datasets/{name}/tensors/{tensor}",
     gives=Stream,
@@ -148,6 +154,10 @@ TENSOR = Endpoint(
     about="Download a tensor, where permitted",
     problems=(DatasetNotFound, NotAllowed),
 )
-TRUSTED = Endpoint("GET", "/v1/trusted", gives=Trusted, who="owner", about="Who may train here")
+TRUSTED: Endpoint[None, Trusted] = Endpoint(
+    "GET", "/v1/trusted", gives=Trusted, who="owner", about="Who may train here"
+)
 TRUST = Endpoint("POST", "/v1/trusted", Trust, Done, who="owner", about="Let a key train here")
-DISTRUST = Endpoint("DELETE", "/v1/trusted/{public_key}", gives=Done, who="owner", about="No longer let a key train here")
+DISTRUST: Endpoint[None, Done] = Endpoint(
+    "DELETE", "/v1/trusted/{public_key}", gives=Done, who="owner", about="No longer let a key train here"
+)

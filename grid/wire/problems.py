@@ -53,9 +53,7 @@ def from_problem(document: dict[str, object], status: int) -> GridError:
     slug = str(document.get("type", "")).rpartition(":")[2]
     detail = str(document.get("detail") or document.get("title") or f"HTTP status {status}")
     retry = document.get("retry-after")
-    return PROBLEMS.get(slug, GridError)(
-        detail, retry_after=float(retry) if isinstance(retry, (int, float)) else None
-    )
+    return PROBLEMS.get(slug, GridError)(detail, retry_after=float(retry) if isinstance(retry, (int, float)) else None)
 
 
 # --- what arrives: requests and bodies -------------------------------------------------------

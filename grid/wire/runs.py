@@ -35,6 +35,9 @@ RunState = Literal["standby", "preparing", "running", "aggregating", "success", 
 RunId = Annotated[str, Meta(pattern=r"^[a-z0-9]{20,40}\Z", description="Drawn at random by whoever asks for the run")]
 
 
+Number = Annotated[int, Meta(ge=0, le=100_001, description="A round; 0 stands for the preparation")]
+
+
 class Quorum(Document, frozen=True):
     """How many updates a round needs: at least `minimum`; it closes at `target` (0: all who take part)."""
 
@@ -151,6 +154,19 @@ class Fetch(Message, frozen=True):
     prekey: Prekey
 
 
+class Report(Document, frozen=True):
+    """What a participant says of one round, sealed to the coordinator.
+
+    ready: plan and data fit (round 0) · evaluated: `metrics` of the round's model on `examples` held-out ones
+    · trained: `metrics` of the local training on `examples` · failed: gave up, `reason` says why.
+    """
+
+    status: Literal["ready", "evaluated", "trained", "failed"]
+    examples: Count = 0
+    metrics: dict[str, float] = {}
+    reason: str = ""
+
+
 class Counted(Message, frozen=True):
     """The update is on disk and its row committed: it will be counted, once."""
 
@@ -182,12 +198,14 @@ START_RUN = Endpoint(
     deadline=60.0,
     problems=(RunRefused, NoParticipants),
 )
-RUNS = Endpoint("GET", "/v1/runs", gives=RunList, who="signed", about="The caller's runs")
-RUN = Endpoint("GET", "/v1/runs/{run}", gives=RunInfo, who="signed", about="One run", problems=(RunNotFound,))
-STOP_RUN = Endpoint(
+RUNS: Endpoint[None, RunList] = Endpoint("GET", "/v1/runs", gives=RunList, who="signed", about="The caller's runs")
+RUN: Endpoint[None, RunInfo] = Endpoint(
+    "GET", "/v1/runs/{run}", gives=RunInfo, who="signed", about="One run", problems=(RunNotFound,)
+)
+STOP_RUN: Endpoint[None, RunInfo] = Endpoint(
     "POST", "/v1/runs/{run}/stop", gives=RunInfo, who="signed", about="Stop a run", problems=(RunNotFound,)
 )
-RUN_EVENTS = Endpoint(
+RUN_EVENTS: Endpoint[None, Events] = Endpoint(
     "GET",
     "/v1/runs/{run}/events",
     gives=Events,

@@ -55,5 +55,7 @@ class Health(Message, frozen=True):
 SESSION = Endpoint(
     "POST", "/v1/session", Offer, Accepted, about="Sign in", limit=8192, problems=(BadSignature, Replayed)
 )
-IDENTITY = Endpoint("GET", "/identity", gives=Identity, about="Whose key this daemon holds")
-HEALTH = Endpoint("GET", "/health-check", gives=Health, query=Nonce, about="Is this daemon alive", deadline=5.0)
+IDENTITY: Endpoint[None, Identity] = Endpoint("GET", "/identity", gives=Identity, about="Whose key this daemon holds")
+HEALTH: Endpoint[None, Health] = Endpoint(
+    "GET", "/health-check", gives=Health, query=Nonce, about="Is this daemon alive", deadline=5.0
+)

@@ -1,0 +1,193 @@
+"""The data scientist's grid: search, describe, train. Async; `plain` wraps it for notebooks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from grid.client.calls import Calls
+from grid.client.payload import read_prekey, sealed, sealed_size, streamed
+from grid.client.run import AsyncRun
+from grid.crypto.envelope import Header
+from grid.crypto.identity import Identity, public_from_id
+from grid.learning.plan import Plan
+from grid.protocol.directory import Directory
+from grid.protocol.documents import read_document, sign_document
+from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
+from grid.wire.node import DATASETS, PREKEY, DatasetInfo
+from grid.wire.problems import GridError, NoParticipants
+from grid.wire.runs import PUT_BUNDLE, START_RUN, TASK, Peer, Quorum, StartRun, Task
+from grid.wire.session import IDENTITY
+
+BUNDLE_LIFE = 3600.0
+
+
+class Coordinator(Protocol):
+    """A node that will drive a run: where it answers, and its key (wire form)."""
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+
+    @property
+    def public_key(self) -> str:
+        """Its key, wire form."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A coordinator somewhere on the grid."""
+
+    address: str
+    public_key: str
+
+
+Embed = Callable[[], Awaitable[Coordinator]]
+"""Starts a coordinator inside this process, or gives the one that runs already."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as a search found it. `verified`: it signed what is said of it here."""
+
+    id: str
+    address: str
+    tags: tuple[str, ...]
+    verified: bool
+    state: str
+    public_key: str | None = None
+
+    def peer(self) -> Peer:
+        """The node as a run invites it."""
+        assert self.public_key is not None
+        return Peer(self.id, self.address, self.public_key)
+
+
+class Grid:
+    """A grid seen through a directory, by the holder of `identity`."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        calls: Calls,
+        identity: Identity,
+        *,
+        embed: Embed | None = None,
+        now: Callable[[], float],
+    ) -> None:
+        self._directory, self._calls, self.identity = directory, calls, identity
+        self._embed, self._now = embed, now
+
+    async def search(self, *tags: str, match: str = "all", live: bool = False) -> list[Node]:
+        """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves."""
+        search = Search(query=_words(tags), match=match, live=live)  # type: ignore[arg-type]
+        found = await self._directory.search(search)
+        return [self._node(await self._directory.resolve(node)) for node, _ in found.node_addresses]
+
+    async def datasets(self, *tags: str) -> dict[str, tuple[DatasetInfo, ...]]:
+        """The described datasets of each node that has data with these tags; silent nodes are left out."""
+        described: dict[str, tuple[DatasetInfo, ...]] = {}
+        for node in await self.search(*tags):
+            try:
+                answer = await self._calls.call(node.address, DATASETS, peer=_public(node))
+            except GridError:
+                continue
+            described[node.id] = tuple(d for d in answer.datasets if set(_words(tags)) <= set(d.tags))
+        return described
+
+    async def train(
+        self,
+        plan: Plan,
+        data: str | Sequence[str],
+        *,
+        rounds: int = 1,
+        quorum: int | None = None,
+        target_updates: int = 0,
+        deadline: float = 600.0,
+        holdout: float = 0.2,
+        inputs: Sequence[str] = ("features",),
+        target: str = "target",
+        seed: int = 0,
+        coordinator: str | None = None,
+    ) -> AsyncRun:
+        """Start a run of `plan` on all verified nodes whose data has the tags `data`.
+
+        `quorum`: the fewest updates that make a round count (half of the nodes if not given); `target_updates`:
+        as many close it at once (0: all); `deadline`: seconds for a round; `holdout`: the share of examples
+        that each node keeps for evaluation; `coordinator`: a node's address, or None for one in this process.
+
+        Raises:
+            NoParticipants: nobody has such data.
+            RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
+        """
+        tags = _words((data,) if isinstance(data, str) else data)
+        nodes = await self.search(*tags)
+        peers = tuple(node.peer() for node in nodes if node.verified)
+        if not peers:
+            raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
+        driver = await self._coordinator(coordinator)
+        now = self._now()
+        task = Task(
+            run=secrets.token_hex(16),
+            plan=plan.digest,
+            coordinator=driver.public_key,
+            tags=tags,
+            created=now,
+            expires=now + 3600.0 + rounds * deadline,
+            rounds=rounds,
+            inputs=tuple(inputs),
+            target=target,
+            quorum=Quorum(quorum or (len(peers) + 1) // 2, target_updates),
+            deadline=deadline,
+            holdout=holdout,
+            seed=seed,
+        )
+        await self._hand_in(plan, driver)
+        start = StartRun(sign_document(self.identity, TASK, task), peers)
+        await self._calls.call(driver.address, START_RUN, start, peer=public_from_id(driver.public_key))
+        skipped = tuple(node.id for node in nodes if not node.verified)
+        return AsyncRun(self._calls, self.identity, driver.address, task, plan, self._now, skipped)
+
+    async def _coordinator(self, address: str | None) -> Coordinator:
+        if address is not None:
+            identity = await self._calls.call(address, IDENTITY)
+            return Remote(address, identity.public_key)
+        if self._embed is None:
+            raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one in this process")
+        return await self._embed()
+
+    async def _hand_in(self, plan: Plan, driver: Coordinator) -> None:
+        """Give the coordinator the plan, sealed."""
+        public, now = public_from_id(driver.public_key), self._now()
+        published = await self._calls.call(driver.address, PREKEY)
+        bundle = plan.bundle()
+        header = Header(
+            sender=self.identity.public,
+            audience=public,
+            kind="bundle",
+            created=int(now),
+            expires=int(now + BUNDLE_LIFE),
+            length=len(bundle),
+        )
+        blocks = sealed(self.identity, header, [bundle], read_prekey(published.prekey, public, now))
+        await self._calls.upload(
+            driver.address, PUT_BUNDLE, streamed(blocks), length=sealed_size(header), peer=public, digest=plan.digest
+        )
+
+    def _node(self, member: Member) -> Node:
+        """A member, by what it signed where it did: the directory need not be believed then."""
+        if member.record is None:
+            return Node(member.node_id, member.node_address, member.tags, False, member.state)
+        record = read_document(member.record, NodeRecord, NODE_RECORD, now=self._now())
+        verified = record.node_id == member.node_id
+        return Node(member.node_id, record.node_address, record.tags, verified, member.state, member.record.signer)
+
+
+def _words(tags: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for tag in tags for word in tag.split())
+
+
+def _public(node: Node) -> bytes | None:
+    return public_from_id(node.public_key) if node.public_key else None

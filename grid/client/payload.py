@@ -1,0 +1,211 @@
+"""Payloads in sealed envelopes, streamed: words, files, and models as safetensors into shared memory.
+
+What comes out of `opened` is not authentic before the stream has ended; sinks keep it apart until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from grid.crypto import errors
+from grid.crypto.envelope import Expect, Header, body_size, preamble_size
+from grid.crypto.identity import Identity
+from grid.crypto.prekeys import PrekeyPublic, read_published
+from grid.crypto.sealing import BodySealer, FindPrekey, Opener, RoundKey, open_bytes, room_for, seal_bytes
+from grid.crypto.signing import SIGNATURE_BYTES
+from grid.learning.tensors import Layout, data_offset, read_header
+from grid.wire.message import MSGPACK, encode
+from grid.wire.problems import (
+    BadRequest,
+    BadSignature,
+    EnvelopeRefused,
+    GridError,
+    PrekeyUnknown,
+    Replayed,
+    TensorsRefused,
+)
+
+Bytes = bytes | bytearray | memoryview
+T = TypeVar("T")
+
+BLOCK = 256 * 1024
+"""Bytes handled at a time: small enough to stay in the processor's cache from socket to cipher to sum."""
+
+_PROBLEMS: dict[type[errors.CryptoError], type[GridError]] = {
+    errors.Malformed: BadRequest,
+    errors.BadSignature: BadSignature,
+    errors.Replayed: Replayed,
+    errors.EnvelopeRefused: EnvelopeRefused,
+    errors.PrekeyUnknown: PrekeyUnknown,
+}
+
+
+def refusal(error: errors.CryptoError) -> GridError:
+    """The problem that a caller sees when the room `crypto` refuses something."""
+    return _PROBLEMS.get(type(error), EnvelopeRefused)(str(error))
+
+
+def read_prekey(published: bytes, owner: bytes, now: float) -> PrekeyPublic:
+    """The prekey that `owner` (public key, 32 bytes) published. Raises BadSignature, Replayed, BadRequest."""
+    try:
+        return read_published(published, owner, now)
+    except errors.CryptoError as error:
+        raise refusal(error) from None
+
+
+# --- sealing ------------------------------------------------------------------------------------
+
+
+def pieces(parts: Iterable[Bytes]) -> Iterator[memoryview]:
+    """The parts, one after the other, in pieces of at most `BLOCK` bytes."""
+    for part in parts:
+        view = memoryview(part)
+        for begin in range(0, len(view), BLOCK):
+            yield view[begin : begin + BLOCK]
+
+
+def sealed_body(sealer: BodySealer, parts: Iterable[Bytes]) -> Iterator[bytes]:
+    """Body and signature, block by block, each in memory of its own: a socket may keep it for a while."""
+    for piece in pieces(parts):
+        if block := sealer.update(piece):
+            yield block
+    yield sealer.finish()
+
+
+def sealed(identity: Identity, header: Header, parts: Iterable[Bytes], recipient: PrekeyPublic) -> Iterator[bytes]:
+    """A whole envelope of `header.length` bytes of payload, block by block."""
+    sealer = BodySealer(identity, header)
+    yield sealer.round_key.preamble([recipient])
+    yield from sealed_body(sealer, parts)
+
+
+def sealed_size(header: Header, key: RoundKey | None = None) -> int:
+    """The bytes of an envelope for one recipient, for a Content-Length."""
+    header_bytes = key.header_bytes if key else msgspec.msgpack.encode(header)
+    return preamble_size(1, header_bytes) + body_size(header.length) + SIGNATURE_BYTES
+
+
+def seal_message(identity: Identity, header: Header, message: object, recipient: PrekeyPublic) -> bytes:
+    """A small message in an envelope of its own; the header's length is filled in."""
+    return seal_bytes(identity, header, encode(message, MSGPACK), [recipient])
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+def open_message(envelope: Bytes, kind: type[T], me: bytes, find_prekey: FindPrekey, expect: Expect, now: float) -> T:
+    """The message in a small envelope. Raises EnvelopeRefused, PrekeyUnknown, BadRequest."""
+    try:
+        _, payload = open_bytes(envelope, me, find_prekey, expect, now)
+        return msgspec.msgpack.decode(payload, type=kind)
+    except errors.CryptoError as error:
+        raise refusal(error) from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise BadRequest(f"not a {kind.__name__}: {error}") from None
+
+
+async def opened(opener: Opener, blocks: AsyncIterable[bytes]) -> AsyncIterator[memoryview]:
+    """The plaintext in pieces that are valid until the next; none is authentic before the end is reached.
+
+    Raises:
+        EnvelopeRefused, PrekeyUnknown: see `Opener`.
+    """
+    out = memoryview(bytearray(room_for(BLOCK)))
+    try:
+        async for block in blocks:
+            for piece in pieces([block]):
+                if size := opener.feed_into(piece, out):
+                    yield out[:size]
+        if tail := opener.finish():
+            yield memoryview(tail)
+    except errors.CryptoError as error:
+        raise refusal(error) from None
+
+
+class TensorSink:
+    """Takes the bytes of a safetensors file: the header apart, the data into `into`.
+
+    The layout must be exactly `layout`. Raises TensorsRefused as soon as that is known to fail.
+    """
+
+    def __init__(self, layout: Layout, into: memoryview) -> None:
+        self._layout, self._into = layout, into
+        self._head = bytearray()
+        self._header_size: int | None = None
+        self._filled = 0
+        self.metadata: dict[str, str] = {}
+
+    def write(self, piece: memoryview) -> None:
+        """The next bytes of the file."""
+        if self._header_size is None or len(self._head) < self._header_size:
+            piece = self._take_header(piece)
+        end = self._filled + len(piece)
+        if end > self._layout.size:
+            raise TensorsRefused(f"more than the declared {self._layout.size} bytes of tensors")
+        self._into[self._filled : end] = piece
+        self._filled = end
+
+    def finish(self) -> dict[str, str]:
+        """The file's metadata, once all of it is here."""
+        if self._filled != self._layout.size or self._header_size is None:
+            raise TensorsRefused(f"{self._filled} bytes of tensors where {self._layout.size} were declared")
+        return self.metadata
+
+    def _take_header(self, piece: memoryview) -> memoryview:
+        for goal in (8, None):
+            wanted = (goal or data_offset(self._head)) - len(self._head)
+            self._head += piece[: max(wanted, 0)]
+            piece = piece[max(wanted, 0) :]
+            if len(self._head) < (goal or 0):
+                return piece
+        self._header_size = data_offset(self._head)
+        if len(self._head) == self._header_size:
+            found, self.metadata, _ = read_header(self._head)
+            found.require(self._layout)
+        return piece
+
+
+async def open_tensors(
+    opener: Opener, blocks: AsyncIterable[bytes], layout: Layout, into: memoryview
+) -> dict[str, str]:
+    """Open a sealed safetensors file into `into` (`layout.size` bytes); its metadata. All of it is proved.
+
+    Raises:
+        EnvelopeRefused, PrekeyUnknown, TensorsRefused
+    """
+    sink = TensorSink(layout, into)
+    async for piece in opened(opener, blocks):
+        sink.write(piece)
+    return sink.finish()
+
+
+async def read_blocks(path: Path) -> AsyncIterator[bytes]:
+    """A file on this disk, in blocks."""
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            yield block
+
+
+async def once(block: bytes) -> AsyncIterator[bytes]:
+    """One block as a stream."""
+    yield block
+
+
+async def streamed(blocks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Blocks that are made one by one, as a stream."""
+    for block in blocks:
+        yield block
+
+
+async def gather(blocks: AsyncIterable[bytes], limit: int) -> bytes:
+    """A small stream in one piece. Raises BadRequest where it is longer than `limit` bytes."""
+    held = bytearray()
+    async for block in blocks:
+        held += block
+        if len(held) > limit:
+            raise BadRequest(f"longer than {limit} bytes")
+    return bytes(held)

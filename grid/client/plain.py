@@ -1,0 +1,128 @@
+"""The grid for notebooks and scripts: the async client on a loop of its own, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from typing import Any, Self, TypeVar
+
+from grid.client import display
+from grid.client.grid import Grid
+from grid.client.run import AsyncRun, Result
+from grid.learning.plan import Plan
+from grid.wire.node import DatasetInfo
+from grid.wire.runs import Event, RunInfo
+
+T = TypeVar("T")
+
+
+class Loop:
+    """An event loop in a thread. It ends with the program."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grid", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work` on the loop and wait for it; Ctrl-C cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+class Run:
+    """One run. `result()` waits for its end and shows a line for each round."""
+
+    def __init__(self, loop: Loop, run: AsyncRun) -> None:
+        self._loop, self._run = loop, run
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._run.id
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Nodes that have such data, and were left out because they never proved who they are."""
+        return self._run.skipped
+
+    def info(self) -> RunInfo:
+        """Where it stands now."""
+        return self._loop.run(self._run.info())
+
+    def stop(self) -> RunInfo:
+        """End it; what it learned so far stays."""
+        return self._loop.run(self._run.stop())
+
+    def watch(self) -> Iterator[Event]:
+        """Everything that happens, as it happens, until the run is over."""
+        events = self._run.watch()
+        while True:
+            try:
+                yield self._loop.run(anext(events))  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                return
+
+    def result(self, progress: bool = True) -> Result:
+        """Wait for the end and get what was learned. Raises RunRefused, with the reason, if the run failed."""
+        shown = display.Progress(self._run.task.rounds) if progress else None
+        return self._loop.run(self._run.result(shown))
+
+    def checkpoint(self) -> Plan:
+        """The plan with the parameters of the newest checkpoint, also while the run goes on."""
+        return self._loop.run(self._run.checkpoint())
+
+    def __repr__(self) -> str:
+        return f"Run({self.id}, {self._run.task.rounds} rounds)"
+
+
+class PlainGrid:
+    """A grid; made by `grid.connect`. The same as the async `Grid`, with calls that wait."""
+
+    def __init__(self, loop: Loop, grid: Grid, opened: AsyncExitStack) -> None:
+        self._loop, self._grid, self._opened = loop, grid, opened
+        atexit.register(self.close)
+
+    @property
+    def public_key(self) -> str:
+        """The key that owners trust when they let you train (`grid-node peer trust KEY`)."""
+        return self._grid.identity.id
+
+    def search(self, *tags: str, match: str = "all", live: bool = False) -> display.Nodes:
+        """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves."""
+        return display.Nodes(self._loop.run(self._grid.search(*tags, match=match, live=live)))
+
+    def datasets(self, *tags: str) -> display.DatasetTable:
+        """The described datasets of each node that has data with these tags."""
+        found: dict[str, tuple[DatasetInfo, ...]] = self._loop.run(self._grid.datasets(*tags))
+        return display.DatasetTable(found)
+
+    def train(self, plan: Plan, data: Any, **settings: Any) -> Run:
+        """Start a run; see `Grid.train` for the settings. Raises GridError, with the reason."""
+        return Run(self._loop, self._loop.run(self._grid.train(plan, data, **settings)))
+
+    def close(self) -> None:
+        """Let go of connections, and of a coordinator in this process."""
+        atexit.unregister(self.close)
+        if self._opened is not None:
+            self._loop.run(self._opened.aclose())
+            self._loop.stop()
+            self._opened = None  # type: ignore[assignment]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,210 @@
+"""A node's endpoints: each handler parses, calls, responds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from grid.crypto.identity import Identity
+from grid.node.access import Access
+from grid.node.catalogue import Catalogue
+from grid.node.coordinator import Coordinator
+from grid.node.keys import Prekeys
+from grid.node.participant import Participant
+from grid.transport import body
+from grid.transport.app import CALLER, Routes
+from grid.transport.auth import Authenticator
+from grid.transport.hello import health_handler, identity_handler, session_handler
+from grid.wire import node as wire
+from grid.wire import runs
+from grid.wire.directory import Done
+from grid.wire.names import Digest, Name, PublicKey
+from grid.wire.session import HEALTH, IDENTITY, SESSION
+
+
+@dataclass(frozen=True)
+class NodeParts:
+    """What the handlers call. `status` describes the node at this moment."""
+
+    identity: Identity
+    node_id: str
+    version: str
+    auth: Authenticator
+    access: Access
+    catalogue: Catalogue
+    prekeys: Prekeys
+    coordinator: Coordinator
+    participant: Participant
+    status: Callable[[], wire.Status]
+    busy: Callable[[], bool]
+    now: Callable[[], float]
+
+
+def routes(parts: NodeParts) -> Routes:
+    """Every endpoint of a node with its handler."""
+    return {
+        SESSION: session_handler(parts.auth),
+        IDENTITY: identity_handler(parts.identity, "node", parts.version, parts.node_id),
+        HEALTH: health_handler(parts.identity, "node", parts.node_id, now=parts.now, busy=parts.busy),
+        **_data_routes(parts),
+        **_owner_routes(parts),
+        **_scientist_routes(parts.coordinator),
+        **_participant_routes(parts.coordinator, parts.participant),
+    }
+
+
+def _data_routes(parts: NodeParts) -> Routes:
+    catalogue = parts.catalogue
+
+    async def holds(request: web.Request) -> web.StreamResponse:
+        query = await body.read(request, wire.HOLDS)
+        return body.reply(wire.HOLDS, wire.Holds(catalogue.holds(query.query)), request=request)
+
+    async def tags(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.DATASET_TAGS, catalogue.tags(), request=request)
+
+    async def status(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.STATUS, parts.status(), request=request)
+
+    async def prekey(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.PREKEY, wire.Published(parts.prekeys.published()), request=request)
+
+    async def datasets(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.DATASETS, wire.Datasets(tuple(catalogue.list())), request=request)
+
+    async def dataset(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.DATASET, catalogue.get(body.part(request, "name", Name)), request=request)
+
+    async def tensor(request: web.Request) -> web.StreamResponse:
+        name, tensor = body.part(request, "name", Name), body.part(request, "tensor", Name)
+        parts.access.may_download(request[CALLER].owner)
+        size, blocks = catalogue.tensor_blocks(name, tensor)
+        return await body.send(request, blocks, size)
+
+    return {
+        wire.HOLDS: holds,
+        wire.DATASET_TAGS: tags,
+        wire.STATUS: status,
+        wire.PREKEY: prekey,
+        wire.DATASETS: datasets,
+        wire.DATASET: dataset,
+        wire.TENSOR: tensor,
+    }
+
+
+def _owner_routes(parts: NodeParts) -> Routes:
+    access, catalogue = parts.access, parts.catalogue
+
+    async def add(request: web.Request) -> web.StreamResponse:
+        new = await body.read(request, wire.ADD_DATASET)
+        return body.reply(wire.ADD_DATASET, await catalogue.add(new.info, new.digest), request=request)
+
+    async def remove(request: web.Request) -> web.StreamResponse:
+        name = body.part(request, "name", Name)
+        await catalogue.remove(name)
+        return body.reply(wire.REMOVE_DATASET, Done(f"dataset {name} was removed"), request=request)
+
+    async def trusted(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.TRUSTED, wire.Trusted(tuple(access.trusted())), request=request)
+
+    async def trust(request: web.Request) -> web.StreamResponse:
+        whom = await body.read(request, wire.TRUST)
+        await access.trust(whom.public_key, whom.name)
+        return body.reply(wire.TRUST, Done(f"{whom.public_key} may train here"), request=request)
+
+    async def distrust(request: web.Request) -> web.StreamResponse:
+        key = body.part(request, "public_key", PublicKey)
+        await access.distrust(key)
+        return body.reply(wire.DISTRUST, Done(f"{key} may no longer train here"), request=request)
+
+    return {
+        wire.ADD_DATASET: add,
+        wire.REMOVE_DATASET: remove,
+        wire.TRUSTED: trusted,
+        wire.TRUST: trust,
+        wire.DISTRUST: distrust,
+    }
+
+
+def _scientist_routes(coordinator: Coordinator) -> Routes:
+    async def put_bundle(request: web.Request) -> web.StreamResponse:
+        digest = body.part(request, "digest", Digest)
+        await coordinator.put_bundle(digest, request[CALLER], body.blocks(request, runs.PUT_BUNDLE))
+        return body.reply(runs.PUT_BUNDLE, Done(f"bundle {digest} is here"), request=request)
+
+    async def start(request: web.Request) -> web.StreamResponse:
+        message = await body.read(request, runs.START_RUN)
+        return body.reply(runs.START_RUN, await coordinator.start(message, request[CALLER]), request=request)
+
+    async def all_runs(request: web.Request) -> web.StreamResponse:
+        return body.reply(runs.RUNS, await coordinator.runs(request[CALLER]), request=request)
+
+    async def one_run(request: web.Request) -> web.StreamResponse:
+        return body.reply(runs.RUN, await coordinator.info(_run(request), request[CALLER]), request=request)
+
+    async def stop(request: web.Request) -> web.StreamResponse:
+        return body.reply(runs.STOP_RUN, await coordinator.stop(_run(request), request[CALLER]), request=request)
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        after = body.query(request, runs.RUN_EVENTS)
+        found = await coordinator.events(_run(request), request[CALLER], after)
+        return body.reply(runs.RUN_EVENTS, found, request=request)
+
+    async def checkpoint(request: web.Request) -> web.StreamResponse:
+        fetch = await body.read(request, runs.CHECKPOINT)
+        size, blocks = await coordinator.checkpoint(_run(request), request[CALLER], fetch)
+        return await body.send(request, blocks, size)
+
+    return {
+        runs.PUT_BUNDLE: put_bundle,
+        runs.START_RUN: start,
+        runs.RUNS: all_runs,
+        runs.RUN: one_run,
+        runs.STOP_RUN: stop,
+        runs.RUN_EVENTS: events,
+        runs.CHECKPOINT: checkpoint,
+    }
+
+
+def _participant_routes(coordinator: Coordinator, participant: Participant) -> Routes:
+    async def invite(request: web.Request) -> web.StreamResponse:
+        message = await body.read(request, runs.INVITE)
+        return body.reply(runs.INVITE, await participant.invited(message, request[CALLER]), request=request)
+
+    async def bundle(request: web.Request) -> web.StreamResponse:
+        fetch = await body.read(request, runs.BUNDLE)
+        size, blocks = coordinator.offered(_run(request), 0, request[CALLER], fetch)
+        return await body.send(request, blocks, size)
+
+    async def model(request: web.Request) -> web.StreamResponse:
+        fetch = await body.read(request, runs.MODEL)
+        size, blocks = coordinator.offered(_run(request), _round(request), request[CALLER], fetch)
+        return await body.send(request, blocks, size)
+
+    async def report(request: web.Request) -> web.StreamResponse:
+        blocks, limit = body.blocks(request, runs.REPORT), runs.REPORT.limit
+        await coordinator.report(_run(request), _round(request), request[CALLER], blocks, limit)
+        return body.reply(runs.REPORT, Done("heard"), request=request)
+
+    async def update(request: web.Request) -> web.StreamResponse:
+        blocks = body.blocks(request, runs.UPDATE)
+        counted = await coordinator.update(_run(request), _round(request), request[CALLER], blocks)
+        return body.reply(runs.UPDATE, counted, request=request)
+
+    return {
+        runs.INVITE: invite,
+        runs.BUNDLE: bundle,
+        runs.MODEL: model,
+        runs.REPORT: report,
+        runs.UPDATE: update,
+    }
+
+
+def _run(request: web.Request) -> str:
+    return body.part(request, "run", runs.RunId)
+
+
+def _round(request: web.Request) -> int:
+    return body.part(request, "round", runs.Number)

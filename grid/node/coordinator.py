@@ -1,0 +1,209 @@
+"""The coordinator: takes tasks from scientists and drives their runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from grid.client.payload import opened, read_prekey, sealed, sealed_size, streamed
+from grid.crypto.envelope import Context
+from grid.crypto.identity import public_from_id
+from grid.crypto.sealing import Opener
+from grid.learning.plan import Plan
+from grid.node.broadcast import Broadcast
+from grid.node.drive import Drive
+from grid.node.means import Means
+from grid.protocol.documents import read_document
+from grid.store.blobs import Blobs
+from grid.transport.auth import Caller
+from grid.wire.problems import Full, NotAllowed, PlanRefused, RunNotFound, RunRefused
+from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList, StartRun, Task
+
+log = logging.getLogger(__name__)
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class Coordinator:
+    """The runs that this node drives. `address` is where participants reach it; `most` runs go on at once."""
+
+    def __init__(self, means: Means, blobs: Blobs, address: Callable[[], str], spawn: Spawn, most: int = 16) -> None:
+        self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
+        self._live: dict[str, Drive] = {}
+
+    # --- what scientists ask --------------------------------------------------------------------
+
+    async def put_bundle(self, digest: str, caller: Caller, blocks: AsyncIterable[bytes]) -> None:
+        """Keep a scientist's bundle, sealed to this node, under its digest.
+
+        Raises:
+            NotAllowed, EnvelopeRefused, PrekeyUnknown
+            PlanRefused: it is not the bundle that its digest names.
+        """
+        self._may_run(caller)
+        context = Context(run="", round=0, kind="bundle", sender=caller.public, direct=True)
+        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
+        draft = self._blobs.create()
+        try:
+            async for piece in opened(opener, blocks):
+                draft.write(piece)
+            if draft.digest != digest:
+                raise PlanRefused("the bundle is not the one that its digest names")
+            await draft.commit()
+        except BaseException:
+            draft.abort()
+            raise
+
+    async def start(self, message: StartRun, caller: Caller) -> RunInfo:
+        """Take up a run.
+
+        Raises:
+            NotAllowed, BadSignature, Replayed
+            RunRefused, PlanRefused, Full: with the reason.
+        """
+        self._may_run(caller)
+        task = read_document(message.task, Task, TASK, now=self._means.now(), signer=caller.id)
+        await self._check(task, message)
+        bundle = self._blobs.path(task.plan)
+        plan = Plan.from_bundle(_mapped(bundle))
+        drive = Drive(self._means, task, message.task, message.peers, self._address(), plan.layout)
+        drive.folder.mkdir(mode=0o700, parents=True)
+        await self._means.records.created(task, message.task)
+        self._live[task.run] = drive
+        self._spawn(self._carry_out(drive, bundle, plan))
+        return self._info(drive)
+
+    async def runs(self, caller: Caller) -> RunList:
+        """The caller's runs, newest first; for the owner of this node, all."""
+        rows = await self._means.records.runs(None if caller.owner else caller.id)
+        return RunList(tuple(self._info(self._live[row.run]) if row.run in self._live else row for row in rows))
+
+    async def info(self, run: str, caller: Caller) -> RunInfo:
+        """One run. Raises RunNotFound for everybody but its owner and this node's."""
+        row = await self._owned(run, caller)
+        return self._info(self._live[run]) if run in self._live else row
+
+    async def stop(self, run: str, caller: Caller) -> RunInfo:
+        """Stop a run; its checkpoints stay."""
+        row = await self._owned(run, caller)
+        if run not in self._live:
+            return row
+        self._live[run].stop(f"stopped by {'its owner' if not caller.owner else 'the owner of the coordinator'}")
+        return self._info(self._live[run])
+
+    async def events(self, run: str, caller: Caller, after: After) -> Events:
+        """What happened after a cursor: everything for the run's owner, the calls to all for a participant."""
+        drive = self._live.get(run)
+        if drive is not None and caller.id is not None and caller.id in drive.roster:
+            with drive.attendance.poll(caller.id):
+                return await self._means.records.events(run, after, to_all=True)
+        await self._owned(run, caller)
+        return await self._means.records.events(run, after, to_all=False)
+
+    async def checkpoint(self, run: str, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
+        """The newest checkpoint, sealed to the caller: its size, and its blocks.
+
+        Raises:
+            RunNotFound: no such run, not the caller's, or without a checkpoint.
+        """
+        await self._owned(run, caller)
+        path = await self._means.records.newest_checkpoint(run)
+        if path is None or caller.public is None:
+            raise RunNotFound("this run has no checkpoint yet")
+        prekey = read_prekey(fetch.prekey, caller.public, self._means.now())
+        header = self._means.header("checkpoint", run, 0, path.stat().st_size, caller.public)
+        return sealed_size(header), streamed(sealed(self._means.identity, header, [_mapped(path)], prekey))
+
+    # --- what participants ask --------------------------------------------------------------------
+
+    def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
+        """The plan (round 0) or a round's model, sealed to the caller: its size, and its blocks."""
+        drive = self._driven(run)
+        key = _key(caller)
+        prekey = read_prekey(fetch.prekey, public_from_id(key), self._means.now())
+        broadcast: Broadcast = drive.offered(number, key)
+        return broadcast.size, broadcast.envelope(prekey)
+
+    async def report(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], limit: int) -> None:
+        """Hear a participant's report."""
+        await self._driven(run).report(number, _key(caller), blocks, limit)
+
+    async def update(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes]) -> Counted:
+        """Take a participant's update."""
+        drive = self._driven(run)
+        return await drive.take(number, _key(caller), blocks, self._blobs.create())
+
+    # --- its own ------------------------------------------------------------------------------------
+
+    def running(self) -> dict[str, int]:
+        """How many runs are in which state."""
+        states = [drive.run.state.value for drive in self._live.values()]
+        return {state: states.count(state) for state in states}
+
+    async def _carry_out(self, drive: Drive, bundle: Path, plan: Plan) -> None:
+        try:
+            await drive.carry_out(bundle, plan)
+        except Exception:
+            log.exception("run %s broke", drive.task.run)
+        finally:
+            del self._live[drive.task.run]
+
+    async def _check(self, task: Task, message: StartRun) -> None:
+        if task.coordinator != self._means.identity.id:
+            raise RunRefused("the task names another coordinator")
+        if len({peer.public_key for peer in message.peers}) != len(message.peers):
+            raise RunRefused("a peer is named twice")
+        if len(message.peers) < task.quorum.minimum:
+            raise RunRefused(f"{len(message.peers)} peers cannot make a quorum of {task.quorum.minimum}")
+        if len(self._live) >= self._most:
+            raise Full(f"{self._most} runs go on here already", retry_after=60.0)
+        if not self._blobs.path(task.plan).exists():
+            raise RunRefused("the plan was not handed in; put its bundle first")
+        if await self._means.records.known(task.run):
+            raise RunRefused("a run of this id was here before")
+
+    def _may_run(self, caller: Caller) -> None:
+        if caller.public is None:
+            raise NotAllowed("a run is started by whoever signed its task: sign in with a key")
+        if not caller.owner:
+            self._means.access.may_train(caller.id)
+
+    async def _owned(self, run: str, caller: Caller) -> RunInfo:
+        row = await self._means.records.run(run, None if caller.owner else caller.id)
+        if row is None:
+            raise RunNotFound
+        return row
+
+    def _driven(self, run: str) -> Drive:
+        try:
+            return self._live[run]
+        except KeyError:
+            raise RunNotFound("this run is not going on here") from None
+
+    @staticmethod
+    def _info(drive: Drive) -> RunInfo:
+        return RunInfo(
+            run=drive.task.run,
+            state=drive.run.state.value,
+            round=drive.run.current,
+            rounds=drive.task.rounds,
+            created=drive.task.created,
+            reason=drive.run.reason,
+            participants=tuple(entry.info() for entry in drive.roster.entries()),
+        )
+
+
+def _key(caller: Caller) -> str:
+    if caller.id is None:
+        raise NotAllowed("participants sign in with their key")
+    return caller.id
+
+
+def _mapped(path: Path) -> memoryview:
+    """A file's bytes, read when they are looked at."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

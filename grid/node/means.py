@@ -1,0 +1,55 @@
+"""What a node works with, in one place: handed to its coordinator and its participant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from grid.client.calls import Calls
+from grid.client.egress import Egress
+from grid.crypto.envelope import Header
+from grid.crypto.identity import Identity
+from grid.node.access import Access
+from grid.node.catalogue import Catalogue
+from grid.node.keys import Prekeys
+from grid.node.records import RunRecords
+from grid.worker.port import Engine
+
+ENVELOPE_LIFE = 24 * 3600.0
+"""Seconds for which an envelope of a round may be opened."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """Who the node is, whom it can call, and what computes for it.
+
+    `trainer` runs plans (torch), `folder` sums updates (numpy); `runs` is where files of runs are kept.
+    """
+
+    identity: Identity
+    node_id: str
+    calls: Calls
+    egress: Egress
+    access: Access
+    catalogue: Catalogue
+    prekeys: Prekeys
+    records: RunRecords
+    trainer: Engine
+    folder: Engine
+    runs: Path
+    now: Callable[[], float]
+
+    def header(self, kind: str, run: str, number: int, length: int = 0, audience: bytes = b"") -> Header:
+        """The header of an envelope from this node."""
+        now = self.now()
+        return Header(
+            sender=self.identity.public,
+            audience=audience,
+            kind=kind,
+            run=run,
+            round=number,
+            created=int(now),
+            expires=int(now + ENVELOPE_LIFE),
+            length=length,
+        )

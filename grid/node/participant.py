@@ -1,0 +1,77 @@
+"""The participant: takes the invitations that its owner's rules allow, and carries them out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from grid.client.payload import read_prekey
+from grid.node.means import Means
+from grid.node.participation import Participation
+from grid.protocol.documents import read_document
+from grid.store.blobs import Blobs
+from grid.transport.auth import Caller
+from grid.wire.node import DatasetInfo
+from grid.wire.problems import InviteRefused
+from grid.wire.runs import TASK, Invite, Invited, Task
+
+log = logging.getLogger(__name__)
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class Participant:
+    """The runs that this node takes part in, at most `most` at once."""
+
+    def __init__(self, means: Means, blobs: Blobs, spawn: Spawn, most: int = 16) -> None:
+        self._means, self._blobs, self._spawn, self._most = means, blobs, spawn, most
+        self._live: dict[str, Participation] = {}
+
+    async def invited(self, invite: Invite, caller: Caller) -> Invited:
+        """Take part, if the scientist who signed the task may learn from the data that it names.
+
+        Raises:
+            BadSignature, Replayed: the task is not the scientist's, or is over.
+            AddressRefused: the coordinator's address may not be called from here.
+            InviteRefused, NotAllowed: with the reason.
+        """
+        task = read_document(invite.task, Task, TASK, now=self._means.now())
+        if caller.public is None or task.coordinator != caller.id:
+            raise InviteRefused("the task names another coordinator than the one that invites")
+        self._means.access.may_train(invite.task.signer)
+        self._means.egress.check(invite.coordinator_address)
+        dataset = self._dataset(task)
+        if task.run not in self._live:
+            if len(self._live) >= self._most:
+                raise InviteRefused(f"this node takes part in {self._most} runs already", retry_after=60.0)
+            prekey = read_prekey(invite.prekey, caller.public, self._means.now())
+            tensors = self._means.catalogue.path_of(dataset.name)
+            part = Participation(self._means, task, invite.coordinator_address, prekey, tensors, self._blobs)
+            self._live[task.run] = part
+            self._spawn(self._carry_out(part))
+        return Invited(node_id=self._means.node_id, dataset=dataset.name, examples=dataset.examples)
+
+    def running(self) -> dict[str, int]:
+        """How many participations are in which state."""
+        states = [part.state for part in self._live.values()]
+        return {state: states.count(state) for state in states}
+
+    async def _carry_out(self, part: Participation) -> None:
+        try:
+            await part.carry_out()
+        except Exception:
+            log.exception("the part in run %s broke", part.task.run)
+        finally:
+            del self._live[part.task.run]
+
+    def _dataset(self, task: Task) -> DatasetInfo:
+        """The dataset that a task is for: it has all the tags, and the tensors that the task reads."""
+        found = self._means.catalogue.find(task.tags)
+        if found is None:
+            raise InviteRefused(f"no dataset here has the tags {' '.join(task.tags)}")
+        names = {tensor.name for tensor in found.tensors}
+        if missing := {*task.inputs, task.target} - names:
+            raise InviteRefused(f"dataset {found.name!r} has no tensor {', '.join(sorted(missing))}")
+        return found

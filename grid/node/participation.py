@@ -1,0 +1,250 @@
+"""One node's part in one run: the plan into a seat, then round after round until the run is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from grid.client.payload import once, open_tensors, opened, seal_message, sealed, sealed_size, streamed
+from grid.crypto.envelope import Context
+from grid.crypto.identity import public_from_id
+from grid.crypto.prekeys import PrekeyPublic
+from grid.crypto.sealing import Opener
+from grid.learning.plan import Plan
+from grid.learning.tensors import Layout, header_bytes
+from grid.node.collect import REPORT as REPORT_ENTRY
+from grid.node.means import Means
+from grid.store.blobs import Blobs
+from grid.wire.endpoint import Endpoint, Stream
+from grid.wire.message import JSON, encode
+from grid.wire.problems import GridError, PlanRefused, RoundClosed, RunNotFound, Unreachable, WorkerFailed
+from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
+from grid.worker.port import Seat, TrainJob
+
+log = logging.getLogger(__name__)
+
+WAIT = 25.0
+"""Seconds for which one long-poll stays open."""
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds between tries to reach a coordinator that does not answer; after the last the run is given up."""
+
+
+SETTLE = 2.0
+"""Seconds that an upload has to hear its answer once the next round is open."""
+
+CALLS = frozenset({"round-opened", "evaluating"})
+"""The events that ask this node to do something."""
+
+
+class Participation:
+    """What this node does for one run. `tensors` is the dataset's file, `dataset` its name.
+
+    `carry_out` listens to the run's events all the while: an open poll tells the coordinator that this node
+    is there, and a round that closes ends the work on it at once.
+    """
+
+    def __init__(
+        self, means: Means, task: Task, address: str, prekey: PrekeyPublic, tensors: Path, blobs: Blobs
+    ) -> None:
+        self._means, self.task, self._address, self._prekey = means, task, address, prekey
+        self._tensors, self._blobs = tensors, blobs
+        self._peer = public_from_id(task.coordinator)
+        self._seat: tuple[Seat, dict[str, Any]] | None = None
+        self._layout: Layout
+        self._bundle_path: Path
+        self.state = "preparing"
+
+    async def carry_out(self) -> None:
+        """The whole run, until the coordinator ends it, or cannot be reached any more."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._work = group.create_task(self._prepare())
+                await self._listen(group)
+                self._work.cancel()
+        except* GridError as failures:
+            log.warning("run %s: %s", self.task.run, failures.exceptions[0])
+        finally:
+            await self._stand_up()
+
+    # --- listening --------------------------------------------------------------------------------
+
+    async def _listen(self, group: asyncio.TaskGroup) -> None:
+        cursor = 0
+        while True:
+            events = await self._ask(cursor)
+            cursor = events[-1].cursor if events else cursor
+            if any(event.kind == "run-ended" for event in events):
+                return
+            for event in self._newest(events):
+                work = self._do(int(event.data["round"]), event.kind == "round-opened", self._work)
+                self._work = group.create_task(work)
+
+    async def _ask(self, cursor: int) -> list[Event]:
+        """The next events; patient with a coordinator that is away for a moment."""
+        for pause in (*PAUSES, None):
+            try:
+                answer = await self._means.calls.call(
+                    self._address, RUN_EVENTS, query=After(cursor, WAIT), peer=self._peer, run=self.task.run
+                )
+                return list(answer.events)
+            except Unreachable:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    def _newest(events: list[Event]) -> list[Event]:
+        """Only the last word counts: rounds that opened while this node was away are over."""
+        return [event for event in events if event.kind in CALLS][-1:]
+
+    # --- working ----------------------------------------------------------------------------------
+
+    async def _do(self, number: int, train: bool, previous: asyncio.Task[None]) -> None:
+        """One assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
+        await self._finish(previous)
+        try:
+            await self._assignment(number, train)
+        except (RoundClosed, RunNotFound) as late:
+            log.info("run %s round %d: %s", self.task.run, number, late.detail)
+        except GridError as error:
+            log.warning("run %s round %d: %s", self.task.run, number, error.detail)
+            await self._report(number, Report(status="failed", reason=error.detail))
+        self.state = "waiting"
+
+    async def _finish(self, previous: asyncio.Task[None]) -> None:
+        """Let the plan be loaded, or an upload hear its answer; break off anything else."""
+        if self.state != "preparing":
+            await asyncio.wait({previous}, timeout=SETTLE if self.state == "uploading" else 0.0)
+            previous.cancel()
+        await asyncio.wait({previous})
+
+    async def _prepare(self) -> None:
+        """Fetch the plan, load it with the data into a sandboxed seat, and say whether that went well."""
+        try:
+            report = await self._ready()
+        except GridError as error:
+            report = Report(status="failed", reason=error.detail)
+        await self._report(0, report)
+        self.state = "waiting"
+
+    async def _ready(self) -> Report:
+        self._bundle_path = await self._bundle()
+        self._layout = Plan.from_bundle(self._bundle_path.read_bytes()).layout
+        async with self._sitting() as (_, prepared):
+            return Report(status="ready", examples=prepared["examples"])
+
+    async def _assignment(self, number: int, train: bool) -> None:
+        self.state = "training" if train else "evaluating"
+        async with self._sitting() as (seat, _):
+            await self._model(number, seat)
+            if self.task.holdout:
+                done = await seat.call("evaluate", split="held-out")
+                measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
+                await self._report(number, measured)
+            if train:
+                done = await seat.call("fit", round=number, seed=self.task.seed + number)
+                self.state = "uploading"
+                learned = Report(status="trained", examples=done["examples"], metrics=done["metrics"])
+                await self._update(number, seat, learned)
+
+    @asynccontextmanager
+    async def _sitting(self) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
+        """The seat with plan and data in it. One that was broken off in its work is given back: it is out of step."""
+        if self._seat is None:
+            seat = await self._means.trainer.open(self._job())
+            try:
+                self._seat = seat, await seat.call("prepare")
+            except BaseException:
+                await seat.close()
+                raise
+        try:
+            yield self._seat
+        except (asyncio.CancelledError, WorkerFailed):
+            await self._stand_up()
+            raise
+
+    async def _stand_up(self) -> None:
+        if self._seat is not None:
+            await self._seat[0].close()
+        self._seat = None
+
+    def _job(self) -> TrainJob:
+        return TrainJob(
+            bundle=self._bundle_path,
+            tensors=self._tensors,
+            inputs=self.task.inputs,
+            target=self.task.target,
+            holdout=self.task.holdout,
+            seed=self.task.seed,
+        )
+
+    # --- talking to the coordinator -------------------------------------------------------------------
+
+    async def _bundle(self) -> Path:
+        """The plan, checked against the digest that the scientist signed."""
+        if self._blobs.path(self.task.plan).exists():
+            return self._blobs.path(self.task.plan)
+        draft = self._blobs.create()
+        try:
+            async with self._fetched(BUNDLE, 0, "bundle") as (opener, blocks):
+                async for piece in opened(opener, blocks):
+                    draft.write(piece)
+            if draft.digest != self.task.plan:
+                raise PlanRefused("the coordinator's plan is not the one that the scientist signed")
+            return await draft.commit()
+        except BaseException:
+            draft.abort()
+            raise
+
+    async def _model(self, number: int, seat: Seat) -> None:
+        async with self._fetched(MODEL, number, "model") as (opener, blocks):
+            await open_tensors(opener, blocks, self._layout, seat.inbox)
+
+    @asynccontextmanager
+    async def _fetched(
+        self, endpoint: Endpoint[Fetch, Stream], number: int, kind: str
+    ) -> AsyncIterator[tuple[Opener, AsyncIterator[bytes]]]:
+        context = Context(run=self.task.run, round=number, kind=kind, sender=self._peer)
+        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
+        fetch = Fetch(self._means.prekeys.published())
+        where = {"round": number} if "round" in endpoint.parameters else {}
+        async with self._means.calls.download(
+            self._address, endpoint, fetch, peer=self._peer, run=self.task.run, **where
+        ) as (_, blocks):
+            yield opener, blocks
+
+    async def _report(self, number: int, report: Report) -> None:
+        """Tell how it went. A coordinator that is away, or no longer wants to know, hears it from our silence."""
+        header = self._means.header("report", self.task.run, number, audience=self._peer)
+        envelope = seal_message(self._means.identity, header, report, self._prekey)
+        with suppress(RoundClosed, RunNotFound, Unreachable):
+            await self._means.calls.upload(
+                self._address,
+                REPORT,
+                once(envelope),
+                length=len(envelope),
+                peer=self._peer,
+                run=self.task.run,
+                round=number,
+            )
+
+    async def _update(self, number: int, seat: Seat, report: Report) -> None:
+        head = header_bytes(self._layout, {REPORT_ENTRY: encode(report, JSON).decode()})
+        data = seat.outbox
+        header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
+        blocks = sealed(self._means.identity, header, [head, data], self._prekey)
+        await self._means.calls.upload(
+            self._address,
+            UPDATE,
+            streamed(blocks),
+            length=sealed_size(header),
+            peer=self._peer,
+            run=self.task.run,
+            round=number,
+        )

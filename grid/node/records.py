@@ -1,0 +1,182 @@
+"""What a coordinator writes down: each change together with the event that tells of it, in one transaction.
+
+Two topics of the event log belong to a run: one for its owner, with everything, and one for all who take
+part, with the calls that they answer to.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from grid.protocol import assignment
+from grid.protocol.assignment import Assignment
+from grid.protocol.round import Round
+from grid.protocol.run import RUN, Run, Stopped
+from grid.store import events, results, rounds, runs
+from grid.store.database import Database
+from grid.store.events import EventLog
+from grid.store.schema import Transaction
+from grid.wire.documents import Signed
+from grid.wire.message import MSGPACK, encode
+from grid.wire.problems import RunNotFound
+from grid.wire.runs import After, Event, Events, RunInfo, Task
+
+
+class RunRecords:
+    """The runs of one coordinator, on disk. Every method returns when its change is committed."""
+
+    def __init__(self, database: Database, log: EventLog, now: Callable[[], float]) -> None:
+        self._db, self._log, self._now = database, log, now
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    async def created(self, task: Task, signed: Signed) -> None:
+        """A run was taken up. Raises RunRefused if one of its id is here."""
+        row = runs.RunRow(
+            run=Run(id=task.run, rounds=task.rounds),
+            role=runs.COORDINATOR,
+            task=encode(signed, MSGPACK),
+            owner=signed.signer,
+            bundle=task.plan,
+            created=self._now(),
+        )
+        await self._db.write(lambda connection: runs.create_run(connection, row))
+
+    async def moved(self, run: Run, kind: str, told: dict[str, Any]) -> None:
+        """The run is in another state; tell its owner, where there is something to tell."""
+        at = self._now()
+        ended = at if RUN.final(run.state) else None
+
+        def work(connection: Transaction) -> None:
+            runs.set_run_state(connection, run, ended=ended)
+            if kind:
+                events.append(connection, _owner(run.id), kind, at, told)
+
+        await self._db.write(work)
+
+    async def say(self, run: str, kind: str, told: dict[str, Any], *, to_all: bool = False) -> None:
+        """Something happened; `to_all`: those who take part hear it, too."""
+        at = self._now()
+        await self._db.write(lambda connection: _tell(connection, run, kind, at, told, to_all))
+
+    async def round_opened(self, r: Round, run: str, told: dict[str, Any]) -> None:
+        """A round was opened: everybody invited may begin."""
+
+        def work(connection: Transaction) -> None:
+            rounds.open_round(connection, run, r)
+            _tell(connection, run, "round-opened", r.opened, told, to_all=True)
+
+        await self._db.write(work)
+
+    async def update_accepted(
+        self, run: str, number: int, key: str, weight: float, file: Path, told: dict[str, Any]
+    ) -> None:
+        """An update, whose file is on disk, will be counted. Raises UpdateRepeated if it is already."""
+        at = self._now()
+
+        def work(connection: Transaction) -> None:
+            rounds.accept_update(connection, run, number, key, weight=weight, file=str(file), metrics=told["metrics"])
+            events.append(connection, _owner(run), "update", at, told)
+
+        await self._db.write(work)
+
+    async def assignment_failed(
+        self, run: str, number: int, key: str, state: str, reason: str, told: dict[str, Any]
+    ) -> None:
+        """A node's part in a round came to nothing (`state`: rejected or failed)."""
+        at, row = self._now(), Assignment(run, number, key, assignment.State(state), reason)
+
+        def work(connection: Transaction) -> None:
+            rounds.set_assignment(connection, row)
+            events.append(connection, _owner(run), "assignment", at, told)
+
+        await self._db.write(work)
+
+    async def round_closed(self, r: Round, run: str, checkpoint: Path, told: dict[str, Any]) -> None:
+        """A round is complete and its checkpoint on disk."""
+        at = self._now()
+        made = results.Checkpoint(run, r.number, str(checkpoint), "", checkpoint.stat().st_size)
+        summary = {"seconds": told["seconds"], "examples": told["examples"], **told["bytes"]}
+
+        def work(connection: Transaction) -> None:
+            rounds.set_round_state(connection, run, r, closed=at, summary=summary)
+            results.add_checkpoint(connection, made)
+            _tell(connection, run, "round-closed", at, told, to_all=False)
+
+        await self._db.write(work)
+
+    async def interrupted(self, reason: str) -> int:
+        """Runs that were going on when this node stopped have ended; how many there were."""
+        at = self._now()
+
+        def work(connection: Transaction) -> int:
+            left = runs.list_runs(connection, unfinished=True)
+            for row in left:
+                after, _ = RUN.advance(row.run, Stopped(reason))
+                runs.set_run_state(connection, after, ended=at)
+                told = {"state": after.state.value, "reason": reason}
+                _tell(connection, row.run.id, "run-ended", at, told, to_all=True)
+            return len(left)
+
+        return await self._db.write(work)
+
+    # --- questions ----------------------------------------------------------------------------------
+
+    async def known(self, run: str) -> bool:
+        """Whether a run of this id was ever here."""
+        return await self.run(run, None) is not None
+
+    async def run(self, run: str, owner: str | None) -> RunInfo | None:
+        """One run, if it is here and belongs to `owner` (None: whoever it belongs to)."""
+
+        def work(connection: sqlite3.Connection) -> RunInfo | None:
+            try:
+                row = runs.get_run(connection, run)
+            except RunNotFound:
+                return None
+            return _info(row) if owner in {None, row.owner} else None
+
+        return await self._db.read(work)
+
+    async def runs(self, owner: str | None) -> list[RunInfo]:
+        """The runs that belong to `owner` (None: all), newest first."""
+        rows = await self._db.read(runs.list_runs)
+        return [_info(row) for row in rows if owner in {None, row.owner}]
+
+    async def newest_checkpoint(self, run: str) -> Path | None:
+        """The file of the newest checkpoint that a round made."""
+        found = await self._db.read(lambda connection: results.latest_checkpoint(connection, run))
+        return Path(found.file) if found else None
+
+    async def events(self, run: str, after: After, *, to_all: bool) -> Events:
+        """What was told after a cursor; waits up to `after.wait` seconds for the first of it."""
+        topic = _all(run) if to_all else _owner(run)
+        found = await self._log.wait(topic, after.after, after.wait)
+        told = tuple(Event(e.cursor, e.kind, e.at, msgspec.json.decode(e.data)) for e in found)
+        return Events(told, told[-1].cursor if told else after.after)
+
+
+def _owner(run: str) -> str:
+    return f"run/{run}"
+
+
+def _all(run: str) -> str:
+    return f"run/{run}/all"
+
+
+def _tell(connection: Transaction, run: str, kind: str, at: float, told: dict[str, Any], to_all: bool) -> None:
+    events.append(connection, _owner(run), kind, at, told)
+    if to_all:
+        events.append(connection, _all(run), kind, at, told)
+
+
+def _info(row: runs.RunRow) -> RunInfo:
+    r = row.run
+    return RunInfo(
+        run=r.id, state=r.state.value, round=r.current, rounds=r.rounds, created=row.created, reason=r.reason
+    )
