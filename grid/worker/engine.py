@@ -8,134 +8,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import socket
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from grid.wire.problems import GridError, WorkerBusy, WorkerFailed, from_problem
+from grid.wire.problems import WorkerBusy, WorkerFailed
 from grid.worker import sandbox
-from grid.worker.channel import BadFrame, Call, Opening, Said, frame, hear
+from grid.worker.channel import Opening
 from grid.worker.launch import ZygoteProcess
+from grid.worker.local_seat import LocalSeat
 from grid.worker.memory import SharedMemory
-from grid.worker.port import Engine, FoldJob, Job, Limits, Progress, Seat, TrainJob, Work
+from grid.worker.port import Engine, FoldJob, Job, Limits, Seat, TrainJob, Work
 from grid.worker.sandbox import Isolation, IsolationPolicy, capabilities
 
 __all__ = [
     "Engine", "FoldJob", "Isolation", "IsolationPolicy", "Job", "Limits",
     "LocalEngine", "LocalSeat", "Seat", "TrainJob", "capabilities",
 ]  # fmt: skip
-
-OPEN_DEADLINE = 30.0  # seconds to fork a seat and confine it
-REPORT_DEADLINE = 5.0  # seconds for the zygote to say how a seat ended
-PROGRESS_CAP = 10_000  # frames per call: more is a flood
-DETAIL_CAP = 1000  # characters of a problem that a seat may have written
-
-
-class LocalSeat:
-    """A seat in a process of this machine. Made by `LocalEngine.open`."""
-
-    def __init__(self, number: int, zygote: ZygoteProcess, limits: Limits, memories: Sequence[SharedMemory]) -> None:
-        self._number, self._zygote, self._limits = number, zygote, limits
-        self._inbox, self._outbox = memories
-        self._turn = asyncio.Lock()
-        self._failure: str | None = None
-        self._cleanup = ExitStack()
-
-    @property
-    def inbox(self) -> memoryview:
-        """Parameters in: writable, one model long."""
-        return self._inbox.view
-
-    @property
-    def outbox(self) -> memoryview:
-        """Result out: one model long."""
-        return self._outbox.view
-
-    @property
-    def pid(self) -> int | None:
-        """The process behind it, while it runs."""
-        return self._zygote.pids.get(self._number)
-
-    @property
-    def failure(self) -> str | None:
-        """Why this seat serves no more, or None while it does."""
-        return self._failure
-
-    async def begin(self, files: Sequence[tuple[str, int]], opening: Opening) -> None:
-        """Have the seat forked and confined. `files` are names and open descriptors, kept by the caller."""
-        ours, theirs = socket.socketpair()
-        try:
-            descriptors = [theirs.fileno(), self._inbox.descriptor, self._outbox.descriptor, *(fd for _, fd in files)]
-            self._end = self._zygote.fork(self._number, descriptors, [name for name, _ in files])
-            self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            self._inbox.hand_over()
-            self._outbox.hand_over()
-        self._cleanup.callback(self._writer.close)
-        _body(await self._exchange(frame(opening), OPEN_DEADLINE))
-
-    def when_closed(self, then: Callable[[], None]) -> None:
-        """Have `then` called once, when the seat is closed."""
-        self._cleanup.callback(then)
-
-    async def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
-        """Run one verb of the job: see `Seat.call`."""
-        async with self._turn:
-            return _body(await self._exchange(frame(Call(verb, arguments)), self._limits.wall, on_progress))
-
-    async def close(self) -> None:
-        """End the seat and give back its memory. May be called twice."""
-        self._give_up("this seat is closed")
-        self._cleanup.close()
-        self._inbox.close()
-        self._outbox.close()
-
-    async def _exchange(self, question: bytes, deadline: float, on_progress: Progress | None = None) -> Said:
-        """Ask and wait for the answer. Leaving in any other way ends the seat: it would be out of step."""
-        if self._failure:
-            raise WorkerFailed(self._failure)
-        try:
-            async with asyncio.timeout(deadline):
-                self._writer.write(question)
-                await self._writer.drain()
-                return await self._answer(on_progress)
-        except TimeoutError:
-            raise self._give_up(f"the job took more than its limit of {deadline:g} s") from None
-        except BadFrame as error:
-            raise self._give_up(f"the job said what no job says: {error}") from None
-        except (asyncio.IncompleteReadError, ConnectionError):
-            raise self._give_up(await self._how_it_ended()) from None
-        except BaseException:
-            self._give_up("a call of this seat was cancelled")
-            raise
-
-    async def _answer(self, on_progress: Progress | None) -> Said:
-        for _ in range(PROGRESS_CAP):
-            said = await hear(self._reader)
-            if said.kind != "progress":
-                return said
-            if on_progress is not None:
-                on_progress(said.body)
-        raise BadFrame(f"more than {PROGRESS_CAP} reports of progress")
-
-    async def _how_it_ended(self) -> str:
-        try:
-            async with asyncio.timeout(REPORT_DEADLINE):
-                return await asyncio.shield(self._end)
-        except TimeoutError:
-            return "the job's process closed its channel"
-
-    def _give_up(self, reason: str) -> WorkerFailed:
-        if self._failure is None:
-            self._failure = reason
-            self._zygote.kill(self._number)
-        return WorkerFailed(self._failure)
 
 
 class LocalEngine:
@@ -269,14 +158,6 @@ class LocalEngine:
     def _retire(self) -> None:
         if self._zygote is not None:
             self._zygote.stop()
-
-
-def _body(said: Said) -> dict[str, Any]:
-    """The result, or the seat's problem raised as the error that it speaks of."""
-    if said.kind == "result":
-        return said.body
-    error = from_problem(said.body, GridError.status)
-    raise type(error)(error.detail[:DETAIL_CAP])
 
 
 def _opened(path: Path, files: ExitStack) -> int:
