@@ -1,6 +1,6 @@
 """What a job cannot do: limits, Landlock and seccomp around one process, entered for good.
 
-Three layers, each of which alone already refuses files and (but for the limits) the network:
+Three layers. Landlock and seccomp each refuse files and TCP on their own, so that a hole in one is not a way out:
 
 * limits on memory, processor, file size and descriptors, no capabilities, no core dump, no ptrace;
 * Landlock: no path may be opened for anything, no TCP, no signal and no abstract socket to outside;
