@@ -176,6 +176,11 @@ class Plan:
         """The same plan with other settings."""
         return Plan(_apply(self.recipe, settings), self.values)
 
+    def trained(self, data: bytes | memoryview) -> Plan:
+        """The same plan, starting from `data`: the data section of `layout`, as a run left it."""
+        learned = {slot.spec.name: memoryview(data)[slot.begin : slot.end] for slot in self.layout.slots}
+        return Plan(self.recipe, {**self.values, **learned})
+
     def rows(self) -> list[tuple[str, str]]:
         """What a person wants to know first: pairs of a word and what it is here."""
         recipe = self.recipe
