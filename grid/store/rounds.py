@@ -1,0 +1,219 @@
+"""A coordinator's rounds, and the assignments of each: who was asked, and what came of it.
+
+A participant keeps its own assignments here too, under its own role.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from grid.protocol import assignment
+from grid.protocol.assignment import Assignment
+from grid.protocol.round import Policy, Round, State
+from grid.store.runs import COORDINATOR, Role
+from grid.wire.problems import NotFound, NotInvited, UpdateRepeated
+
+
+class AssignmentRow(Struct, frozen=True):
+    """An assignment, and the update that came of it: its weight, its file, its metrics, its place in the order."""
+
+    assignment: Assignment
+    role: Role = COORDINATOR
+    weight: float = 0.0
+    file: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    place: int = 0
+
+
+# --- rounds -------------------------------------------------------------------------------------
+
+
+def open_round(connection: sqlite3.Connection, run: str, r: Round) -> None:
+    """Keep a new round and an assignment for each node that is invited to it."""
+    connection.execute(
+        """
+        INSERT INTO rounds (run, role, number, policy, state, reason, opened, ends, summary)
+        VALUES (?, 'coordinator', ?, ?, ?, ?, ?, ?, '{}')
+        """,
+        (run, r.number, msgspec.json.encode(r.policy), r.state, r.reason, r.opened, r.ends),
+    )
+    for node in sorted(r.invited):
+        put_assignment(connection, AssignmentRow(Assignment(run, r.number, node)))
+
+
+def set_round_state(
+    connection: sqlite3.Connection,
+    run: str,
+    r: Round,
+    *,
+    closed: float | None = None,
+    summary: dict[str, Any] | None = None,
+) -> None:
+    """Where a round stands now; `closed` and `summary` stay as they were where they are not given. Raises NotFound."""
+    changed = connection.execute(
+        """
+        UPDATE rounds SET state = ?, reason = ?, ends = ?,
+            closed = COALESCE(?, closed), summary = COALESCE(?, summary)
+        WHERE run = ? AND role = 'coordinator' AND number = ?
+        """,
+        (r.state, r.reason, r.ends, closed, None if summary is None else msgspec.json.encode(summary), run, r.number),
+    )
+    if not changed.rowcount:
+        raise NotFound(f"run {run} has no round {r.number}")
+
+
+def get_round(connection: sqlite3.Connection, run: str, number: int) -> Round:
+    """A round as its machine left it, from its row and its assignments; uploads that were under way are lost.
+
+    Raises:
+        NotFound: there is no such round.
+    """
+    row = connection.execute(
+        """
+        SELECT policy, state, reason, opened, ends FROM rounds
+        WHERE run = ? AND role = 'coordinator' AND number = ?
+        """,
+        (run, number),
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"run {run} has no round {number}")
+    policy, state, reason, opened, ends = row
+    rows = assignments(connection, run, number)
+    parts = {a.assignment.node: a.assignment for a in rows}
+    gone = {assignment.FAILED, assignment.EXPIRED}
+    return Round(
+        number=number,
+        policy=msgspec.json.decode(policy, type=Policy),
+        invited=frozenset(parts),
+        opened=opened,
+        ends=ends,
+        state=State(state),
+        committed=frozenset(n for n, a in parts.items() if a.state != assignment.INVITED),
+        accepted={a.assignment.node: a.weight for a in _accepted(rows)},
+        rejected={n: a.reason for n, a in parts.items() if a.state == assignment.REJECTED},
+        failed={n: a.reason for n, a in parts.items() if a.state in gone},
+        reason=reason,
+    )
+
+
+def round_summaries(connection: sqlite3.Connection, run: str) -> dict[int, dict[str, Any]]:
+    """What was noted about each round, by number."""
+    rows = connection.execute(
+        "SELECT number, summary FROM rounds WHERE run = ? AND role = 'coordinator' ORDER BY number", (run,)
+    )
+    return {number: msgspec.json.decode(summary) for number, summary in rows}
+
+
+# --- assignments --------------------------------------------------------------------------------
+
+_KEY = "run = ? AND round = ? AND node = ? AND role = ?"
+_COLUMNS = "node, state, reason, weight, file, metrics, place"
+
+
+def put_assignment(connection: sqlite3.Connection, row: AssignmentRow) -> None:
+    """Keep an assignment, in place of what was known of it."""
+    a = row.assignment
+    connection.execute(
+        """
+        INSERT INTO assignments (run, round, node, role, state, reason, weight, file, metrics, place)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (run, role, round, node) DO UPDATE SET
+            state = excluded.state, reason = excluded.reason, weight = excluded.weight, file = excluded.file,
+            metrics = excluded.metrics, place = excluded.place
+        """,
+        (a.run, a.round, a.node, row.role, a.state, a.reason, row.weight, row.file, _json(row.metrics), row.place),
+    )
+
+
+def set_assignment(connection: sqlite3.Connection, a: Assignment, role: Role = COORDINATOR) -> None:
+    """Where an assignment stands now. Raises NotInvited if there is none, UpdateRepeated if its update was counted."""
+    changed = connection.execute(
+        f"UPDATE assignments SET state = ?, reason = ? WHERE {_KEY} AND place = 0",  # noqa: S608 - our own names
+        (a.state, a.reason, a.run, a.round, a.node, role),
+    )
+    if not changed.rowcount:
+        raise UpdateRepeated if get_assignment(connection, a.run, a.round, a.node, role) else NotInvited
+
+
+def accept_update(
+    connection: sqlite3.Connection,
+    run: str,
+    number: int,
+    node: str,
+    *,
+    weight: float,
+    file: str,
+    metrics: dict[str, float],
+) -> None:
+    """Count an update, whose file is on disk. Whatever happened before: once.
+
+    Raises:
+        NotInvited: there is no such assignment.
+        UpdateRepeated: it was counted already.
+    """
+    (place,) = connection.execute(
+        "SELECT COALESCE(MAX(place), 0) + 1 FROM assignments WHERE run = ? AND round = ? AND role = ?",
+        (run, number, COORDINATOR),
+    ).fetchone()
+    changed = connection.execute(
+        f"""
+        UPDATE assignments SET state = 'accepted', reason = '', weight = ?, file = ?, metrics = ?, place = ?
+        WHERE {_KEY} AND place = 0
+        """,  # noqa: S608 - our own names
+        (weight, file, _json(metrics), place, run, number, node, COORDINATOR),
+    )
+    if not changed.rowcount:
+        raise UpdateRepeated if get_assignment(connection, run, number, node) else NotInvited
+
+
+def get_assignment(
+    connection: sqlite3.Connection, run: str, number: int, node: str, role: Role = COORDINATOR
+) -> AssignmentRow | None:
+    """One assignment, if there is one."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM assignments WHERE {_KEY}",  # noqa: S608 - our own names
+        (run, number, node, role),
+    ).fetchone()
+    return _assignment_row(run, number, role, *row) if row else None
+
+
+def assignments(connection: sqlite3.Connection, run: str, number: int, role: Role = COORDINATOR) -> list[AssignmentRow]:
+    """All assignments of a round, in order of node."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM assignments WHERE run = ? AND round = ? AND role = ? ORDER BY node",  # noqa: S608
+        (run, number, role),
+    )
+    return [_assignment_row(run, number, role, *row) for row in rows]
+
+
+def accepted_updates(connection: sqlite3.Connection, run: str, number: int) -> list[AssignmentRow]:
+    """The counted updates of a round, in the order in which they were accepted."""
+    return _accepted(assignments(connection, run, number))
+
+
+def _accepted(rows: list[AssignmentRow]) -> list[AssignmentRow]:
+    return sorted((a for a in rows if a.place), key=lambda a: a.place)
+
+
+def _assignment_row(
+    run: str,
+    number: int,
+    role: Role,
+    node: str,
+    state: str,
+    reason: str,
+    weight: float,
+    file: str,
+    metrics: bytes,
+    place: int,
+) -> AssignmentRow:
+    a = Assignment(run, number, node, assignment.State(state), reason)
+    return AssignmentRow(a, role, weight, file, msgspec.json.decode(metrics, type=dict[str, float]), place)
+
+
+def _json(metrics: dict[str, float]) -> bytes:
+    return msgspec.json.encode(metrics)
