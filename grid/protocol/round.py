@@ -50,6 +50,7 @@ class Round(Struct, frozen=True):
 
     `ends` is when the present stage is over; `accepted` gives each counted node the weight of its
     update, in the order of arrival; `rejected` and `failed` say why. No node is in two of these three.
+    `arrived` are those among `uploading` whose update is here as a whole, and not yet judged.
     """
 
     number: int
@@ -60,6 +61,7 @@ class Round(Struct, frozen=True):
     state: State = WAITING
     committed: frozenset[str] = frozenset()
     uploading: frozenset[str] = frozenset()
+    arrived: frozenset[str] = frozenset()
     accepted: Mapping[str, float] = field(default_factory=dict)
     rejected: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -84,8 +86,14 @@ class UploadBegan(Struct, frozen=True):
     at: float
 
 
+class UploadArrived(Struct, frozen=True):
+    """All of an update is here: from now on neither the grace nor its node's silence can lose it."""
+
+    node: str
+
+
 class UploadBroken(Struct, frozen=True):
-    """An upload ended before its end; the node may begin again while the round collects."""
+    """An upload ended before its end, or does not open; the node may begin again while the round collects."""
 
     node: str
 
@@ -250,33 +258,37 @@ def begin(r: Round, e: UploadBegan) -> Outcome:
     return replace(_welcome(r, e.node), uploading=r.uploading | {e.node}), ()
 
 
+def arrive(r: Round, e: UploadArrived) -> Outcome:
+    """Between here and the judgement the update is made durable: nothing else may decide on it meanwhile."""
+    admit_result(r, e.node)
+    return replace(r, arrived=r.arrived | {e.node}), ()
+
+
 def break_off(r: Round, e: UploadBroken) -> Outcome:
     """While the round collects the node may try again; afterwards it is too late."""
     if e.node not in r.uploading:
         return r, ()
     if r.state == CLOSING:
         return _settle(_failed(r, e.node, "its upload broke off and the round is closing"))
-    return replace(r, uploading=r.uploading - {e.node}), ()
+    return _judged(r, e.node), ()
 
 
 def accept(r: Round, e: UpdateAccepted) -> Outcome:
     """Count an update."""
     admit_result(r, e.node)
-    counted = replace(r, uploading=r.uploading - {e.node}, accepted={**r.accepted, e.node: e.weight})
-    return _settle(counted, e.at)
+    return _settle(replace(_judged(r, e.node), accepted={**r.accepted, e.node: e.weight}), e.at)
 
 
 def reject(r: Round, e: UpdateRejected) -> Outcome:
     """Refuse an update for good."""
     admit_result(r, e.node)
-    refused = replace(r, uploading=r.uploading - {e.node}, rejected={**r.rejected, e.node: e.reason})
-    return _settle(refused)
+    return _settle(replace(_judged(r, e.node), rejected={**r.rejected, e.node: e.reason}))
 
 
 def fail(r: Round, e: NodeFailed) -> Outcome:
-    """No longer wait for a node. What was accepted of it stays accepted."""
+    """No longer wait for a node. What arrived of it is judged, what was accepted stays accepted."""
     _invited(r, e.node)
-    if e.node in r.accepted or e.node in r.rejected:
+    if e.node in r.accepted or e.node in r.rejected or e.node in r.arrived:
         return r, ()
     return _settle(_failed(r, e.node, e.reason))
 
@@ -290,11 +302,11 @@ def cut_off(r: Round, e: DeadlinePassed) -> Outcome:
     """The grace is over: whoever still uploads is too late."""
     if e.at < r.ends:  # the timer of the deadline, in a round that closed early
         return r, ()
-    late = tuple(sorted(r.uploading))
+    late = tuple(sorted(r.uploading - r.arrived))
     for node in late:
         r = _failed(r, node, "its upload took longer than the grace")
     after, effects = _drain(r)
-    return after, (Refuse(late), *effects)
+    return after, (Refuse(late), *effects) if late else effects
 
 
 def publish(r: Round, e: SumReady) -> Outcome:
@@ -315,7 +327,7 @@ def resume(r: Round, e: Resumed) -> Outcome:
         for node in r.uploading:
             r = _failed(r, node, "its upload was lost when the coordinator stopped")
         return _drain(r)
-    return replace(r, uploading=frozenset()), (WakeAt(r.ends),)
+    return replace(r, uploading=frozenset(), arrived=frozenset()), (WakeAt(r.ends),)
 
 
 def ignore(r: Round, e: object) -> Outcome:
@@ -330,7 +342,11 @@ def _welcome(r: Round, node: str) -> Round:
 
 
 def _failed(r: Round, node: str, reason: str) -> Round:
-    return replace(r, uploading=r.uploading - {node}, failed={**r.failed, node: reason})
+    return replace(_judged(r, node), failed={**r.failed, node: reason})
+
+
+def _judged(r: Round, node: str) -> Round:
+    return replace(r, uploading=r.uploading - {node}, arrived=r.arrived - {node})
 
 
 def _settle(r: Round, at: float = 0.0) -> Outcome:
@@ -364,7 +380,7 @@ def _short(r: Round) -> str:
 
 
 def _give_up(r: Round, reason: str) -> Outcome:
-    return replace(r, state=INVALID, uploading=frozenset(), reason=reason), (Abandon(reason),)
+    return replace(r, state=INVALID, uploading=frozenset(), arrived=frozenset(), reason=reason), (Abandon(reason),)
 
 
 _INVALID = frozenset({INVALID})
@@ -384,6 +400,7 @@ ROUND: Machine[Round, Effect] = Machine(
         (WAITING, Stopped): (abandon, _INVALID),
         (COLLECTING, NodeCommitted): (commit, _OPEN),
         (COLLECTING, UploadBegan): (begin, _OPEN),
+        (COLLECTING, UploadArrived): (arrive, _OPEN),
         (COLLECTING, UploadBroken): (break_off, _OPEN),
         (COLLECTING, UpdateAccepted): (accept, _OPEN | {CLOSING, AGGREGATING}),
         (COLLECTING, UpdateRejected): (reject, _OPEN | _OVER),
@@ -391,6 +408,7 @@ ROUND: Machine[Round, Effect] = Machine(
         (COLLECTING, DeadlinePassed): (expire, _OPEN | _OVER | {CLOSING}),
         (COLLECTING, Resumed): (resume, _OPEN),
         (COLLECTING, Stopped): (abandon, _INVALID),
+        (CLOSING, UploadArrived): (arrive, frozenset({CLOSING})),
         (CLOSING, UploadBroken): (break_off, _OVER | {CLOSING}),
         (CLOSING, UpdateAccepted): (accept, _SUM | {CLOSING}),
         (CLOSING, UpdateRejected): (reject, _OVER | {CLOSING}),

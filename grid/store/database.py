@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from grid.store.schema import Transaction, connect, erase, prepare
+from grid.store.schema import Snapshot, Transaction, connect, erase, prepare
 from grid.wire.problems import Draining
 
 T = TypeVar("T")
@@ -88,13 +88,13 @@ class Database:
             result: T = await job.future
             return result
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[Snapshot], T]) -> T:
         """Run `work` on one snapshot of the committed rows, in the reader's thread."""
         if self._closed:
             raise Draining
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._look, work)
 
-    def read_now(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def read_now(self, work: Callable[[Snapshot], T]) -> T:
         """As `read`, and the thread waits: for tiny look-ups at the start, and for commands."""
         with closing(connect(self.path, read_only=True)) as connection:
             return work(connection)
@@ -177,7 +177,7 @@ class Database:
 
     # --- the reader's thread ------------------------------------------------------------------
 
-    def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _look(self, work: Callable[[Snapshot], T]) -> T:
         if self._reader is None:
             self._reader = connect(self.path, read_only=True)
         self._reader.execute("BEGIN")

@@ -21,6 +21,10 @@ WAL_KEPT = 64 * 1024 * 1024
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+Snapshot = sqlite3.Connection
+"""What a read works on; the name by which rooms above speak of it, since only this one knows SQL."""
+
+
 class SchemaUnknown(Exception):
     """The file was written by a later version of the grid, or is not what it is opened as."""
 

@@ -114,6 +114,7 @@ def round_events(r: round_.Round) -> list[object]:
     events += [round_.DeadlinePassed(at) for at in (0.0, 10.0, 20.0)]
     for node in r.invited:
         events += [round_.NodeCommitted(node), round_.UploadBegan(node, 1.0), round_.UploadBroken(node)]
+        events += [round_.UploadArrived(node)]
         events += [round_.UpdateAccepted(node, 1.0, 1.0), round_.UpdateRejected(node, "")]
         events += [round_.NodeFailed(node, "")]
     return events

@@ -30,6 +30,7 @@ from grid.protocol.round import (
     SumReady,
     UpdateAccepted,
     UpdateRejected,
+    UploadArrived,
     UploadBegan,
     UploadBroken,
     WakeAt,
@@ -148,6 +149,31 @@ def test_an_upload_longer_than_the_grace_is_refused() -> None:
     assert effects == [Refuse(("carol",)), Sum((("alice", 10.0), ("bob", 10.0)))]
     with pytest.raises(RoundClosed):
         admit_result(r, "carol")
+
+
+def test_an_update_that_is_here_as_a_whole_is_lost_neither_to_the_grace_nor_to_its_nodes_silence() -> None:
+    """While it is written to disk, which takes a moment, the round may not decide otherwise."""
+    r, effects = play(
+        opened(),
+        *handed_in("alice", "bob"),
+        UploadBegan("carol", 99.0),
+        DeadlinePassed(100.0),
+        UploadArrived("carol"),
+        DeadlinePassed(110.0),
+        NodeFailed("carol", "gone"),
+    )
+    assert (r.state, effects) == (CLOSING, [])
+
+    r, _ = play(r, UpdateAccepted("carol", 10.0, 111.0))
+    assert (r.state, list(r.accepted)) == (AGGREGATING, ["alice", "bob", "carol"])
+
+
+def test_an_update_that_arrived_is_judged_whatever_happens_but_a_stop() -> None:
+    r, _ = play(opened(), UploadBegan("alice", 1.0), UploadArrived("alice"), NodeFailed("alice", "gone"))
+    assert "alice" not in r.failed
+
+    with pytest.raises(RoundClosed):
+        admit_result(play(r, Stopped())[0], "alice")
 
 
 def test_the_timer_of_the_deadline_does_not_cut_off_a_round_that_closed_early() -> None:
@@ -291,6 +317,7 @@ times = st.floats(min_value=0.0, max_value=130.0)
 events = st.one_of(
     st.builds(NodeCommitted, nodes),
     st.builds(UploadBegan, nodes, times),
+    st.builds(UploadArrived, nodes),
     st.builds(UploadBroken, nodes),
     st.builds(UpdateAccepted, nodes, st.floats(min_value=1.0, max_value=1e6), times),
     st.builds(UpdateRejected, nodes, st.just("no")),
@@ -322,11 +349,14 @@ def test_only_invited_nodes_are_counted_each_once_and_none_after_closing(policy:
         settled = [*after.accepted, *after.rejected, *after.failed]
         assert len(settled) == len(set(settled))
         assert {*settled, *after.uploading, *after.committed} <= THREE
+        assert after.arrived <= after.uploading
         assert not after.uploading & set(settled)
         assert set(after.accepted) <= after.committed
         assert list(after.accepted)[: len(before.accepted)] == list(before.accepted)  # nothing accepted is lost
         if isinstance(event, UpdateAccepted):
             assert event.node in before.uploading
+        if not isinstance(event, (UpdateAccepted, UpdateRejected, UploadBroken, Resumed, Stopped)):
+            assert before.arrived <= after.arrived or after.state == INVALID
         if before.state not in {WAITING, COLLECTING}:
             assert after.uploading <= before.uploading  # no upload begins
         if before.state not in {COLLECTING, CLOSING}:
@@ -351,7 +381,10 @@ def test_time_ends_every_round(policy: Policy, story: list[object]) -> None:
     r = taken[-1][2] if taken else opened(policy)
 
     while not ROUND.final(r.state):
-        r, _ = advance(r, SumReady() if r.state == AGGREGATING else DeadlinePassed(r.ends))
+        for node in r.arrived:  # judging takes its time, and ends
+            r, _ = advance(r, UploadBroken(node))
+        if not ROUND.final(r.state):
+            r, _ = advance(r, SumReady() if r.state == AGGREGATING else DeadlinePassed(r.ends))
 
     assert r.state in {COMPLETE, INVALID}
 
