@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
@@ -89,11 +88,13 @@ class Run:
 
 
 class PlainGrid:
-    """A grid; made by `grid.connect`. The same as the async `Grid`, with calls that wait."""
+    """A grid; made by `grid.connect`. The same as the async `Grid`, with calls that wait.
+
+    Close it, or let the program end: nothing of it outlives its process.
+    """
 
     def __init__(self, loop: Loop, grid: Grid, opened: AsyncExitStack) -> None:
         self._loop, self._grid, self._opened = loop, grid, opened
-        atexit.register(self.close)
 
     @property
     def public_key(self) -> str:
@@ -115,7 +116,6 @@ class PlainGrid:
 
     def close(self) -> None:
         """Let go of connections, and of a coordinator in this process."""
-        atexit.unregister(self.close)
         if self._opened is not None:
             self._loop.run(self._opened.aclose())
             self._loop.stop()

@@ -64,7 +64,7 @@ class Task(Document, frozen=True):
     quorum: Quorum = Quorum()
     deadline: Annotated[float, Meta(gt=0, le=604_800)] = 600.0
     holdout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class Peer(Message, frozen=True):

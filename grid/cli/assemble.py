@@ -1,0 +1,257 @@
+"""Puts a node together from its parts: as a daemon of its own, or inside another program."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from grid.client.calls import Calls
+from grid.client.directory import GatewayDirectory
+from grid.client.egress import Egress, open_http
+from grid.crypto.identity import Identity
+from grid.node.access import Access
+from grid.node.app import NodeParts, routes
+from grid.node.catalogue import Catalogue
+from grid.node.coordinator import Coordinator
+from grid.node.keys import Prekeys
+from grid.node.means import Means
+from grid.node.participant import Participant
+from grid.node.presence import Presence
+from grid.node.records import RunRecords
+from grid.store.blobs import Blobs
+from grid.store.database import Database
+from grid.store.events import EventLog
+from grid.transport.app import create_app
+from grid.transport.auth import Authenticator
+from grid.transport.metrics import Metrics
+from grid.transport.serve import running, serve
+from grid.wire import node as wire
+from grid.worker.engine import IsolationPolicy, LocalEngine, capabilities
+
+log = logging.getLogger(__name__)
+
+VERSION = version("grid-daemon")
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node needs to know to start; `address` is how others reach it, its own if None.
+
+    `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
+    """
+
+    node_id: str
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 5001
+    address: str | None = None
+    gateways: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    allow_private: bool = True
+    isolation: str = "require"
+    workers: int = 2
+    worker_idle: float = 600.0
+    warm: bool = False
+
+
+class OpenNode:
+    """A node that is put together, and not yet answering."""
+
+    def __init__(
+        self, app: web.Application, parts: NodeParts, means: Means, events: EventLog, trainer: LocalEngine
+    ) -> None:
+        self.app, self.parts, self.means, self.events, self.trainer = app, parts, means, events, trainer
+        self.address = ""
+
+
+async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None:
+    """Run a node until a signal ends it. `ready` gets its address once it answers.
+
+    On SIGTERM it leaves its directories, ends its long-polls and drains.
+    """
+    identity = Identity.load_or_create(settings.data / "identity.key")
+    owner = Identity.load_or_create(settings.data / "owner.key")
+    async with open_node(settings, identity, owners=(owner.id,)) as node, Chores() as chores:
+        directories = [GatewayDirectory(node.means.calls, url) for url in settings.gateways]
+        presence: list[Presence] = []
+
+        def answering(address: str) -> None:
+            node.address = settings.address or address
+            presence.append(_presence(node, directories))
+            chores.begin(presence[0].keep())
+            chores.begin(node.means.prekeys.keep())
+            if settings.warm:
+                chores.begin(node.trainer.warm())
+            ready(address)
+
+        async def leave() -> None:
+            node.events.close()
+            await presence[0].leave()
+
+        await serve(node.app, host=settings.host, port=settings.port, ready=answering, on_drain=leave)
+
+
+@asynccontextmanager
+async def embedded_node(settings: NodeSettings, identity: Identity) -> AsyncIterator[OpenNode]:
+    """A node inside this process, listed nowhere, that answers while the block lasts; its owner is `identity`."""
+    async with (
+        open_node(settings, identity, owners=(identity.id,)) as node,
+        running(node.app, host=settings.host, port=settings.port) as address,
+    ):
+        node.address = settings.address or address
+        yield node
+        node.events.close()
+
+
+@asynccontextmanager
+async def open_node(settings: NodeSettings, identity: Identity, *, owners: tuple[str, ...]) -> AsyncIterator[OpenNode]:
+    """All parts of a node whose state is in `settings.data`."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(settings.data / "node.db", "node"))
+        egress = Egress(settings.allow_private)
+        http = await stack.enter_async_context(open_http(egress))
+        blobs = Blobs(settings.data / "blobs")
+        access = Access(database, time.time, owners)
+        for key in settings.trust:
+            await access.trust(key)
+        events = EventLog(database)
+        trainer, folder = _engine(settings, "torch", stack), _engine(settings, "numpy", stack)
+        means = Means(
+            identity=identity,
+            node_id=settings.node_id,
+            calls=Calls(http, identity=identity),
+            egress=egress,
+            access=access,
+            catalogue=Catalogue(database, blobs, time.time),
+            prekeys=Prekeys(database, identity, time.time),
+            records=RunRecords(database, events, time.time),
+            trainer=trainer,
+            folder=folder,
+            runs=settings.data / "runs",
+            now=time.time,
+        )
+        chores = await stack.enter_async_context(Chores())
+        yield await _wired(settings, means, blobs, events, trainer, chores)
+
+
+async def _wired(
+    settings: NodeSettings, means: Means, blobs: Blobs, events: EventLog, trainer: LocalEngine, chores: Chores
+) -> OpenNode:
+    if left := await means.records.interrupted("the coordinator was restarted"):
+        log.warning("%d runs were going on when this node stopped; they are over", left)
+    node: OpenNode
+    coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
+    participant = Participant(means, blobs, chores.begin)
+    auth = Authenticator(means.identity, means.now, is_owner=means.access.is_owner, owner_keys=means.access.owner_keys)
+    started = means.now()
+    parts = NodeParts(
+        identity=means.identity,
+        node_id=means.node_id,
+        version=VERSION,
+        auth=auth,
+        access=means.access,
+        catalogue=means.catalogue,
+        prekeys=means.prekeys,
+        coordinator=coordinator,
+        participant=participant,
+        status=lambda: _status(settings, means, coordinator, participant, started),
+        busy=lambda: trainer.status()["taken"] >= settings.workers,
+        now=means.now,
+    )
+    metrics = Metrics()
+    metrics.gauge("grid_datasets", "Datasets of this node", lambda: len(means.catalogue.list()))
+    metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
+    metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
+    app = create_app(routes(parts), auth=auth, metrics=metrics, about=f"Node {means.node_id}")
+    node = OpenNode(app, parts, means, events, trainer)
+    return node
+
+
+def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
+    means = node.means
+    presence = Presence(
+        means.identity,
+        means.node_id,
+        node.address,
+        directories,
+        means.catalogue,
+        means.prekeys,
+        now=means.now,
+        busy=node.parts.busy,
+    )
+    means.catalogue.changed = presence.advertise
+    return presence
+
+
+def _engine(settings: NodeSettings, preload: str, stack: AsyncExitStack) -> LocalEngine:
+    scratch = settings.data / "scratch" / preload
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = LocalEngine(
+        preload,
+        settings.workers if preload == "torch" else max(settings.workers, os.cpu_count() or 1),
+        scratch,
+        policy=IsolationPolicy(settings.isolation),
+        idle=settings.worker_idle or None,
+    )
+    stack.push_async_callback(engine.close)
+    return engine
+
+
+def _status(
+    settings: NodeSettings, means: Means, coordinator: Coordinator, participant: Participant, started: float
+) -> wire.Status:
+    found = capabilities()
+    engine = means.trainer.status()
+    driven = {f"coordinating {state}": count for state, count in coordinator.running().items()}
+    joined = {f"taking part {state}": count for state, count in participant.running().items()}
+    return wire.Status(
+        status="busy" if engine["taken"] >= settings.workers else "online",
+        node_id=means.node_id,
+        version=VERSION,
+        started=started,
+        datasets=len(means.catalogue.list()),
+        runs={**driven, **joined},
+        isolation=wire.Isolation(
+            landlock=found.landlock,
+            seccomp=found.seccomp,
+            policy=settings.isolation,  # type: ignore[arg-type]
+            sufficient=found.complete,
+        ),
+        engine=engine,
+    )
+
+
+class Chores:
+    """Owns what runs beside the requests; when the block ends, so does all of it."""
+
+    async def __aenter__(self) -> Chores:
+        self._tasks: set[asyncio.Task[None]] = set()
+        return self
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start something. Its failure is logged and ends nothing else."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a chore of this node failed: %s", error, exc_info=error)

@@ -1,0 +1,63 @@
+"""`grid.connect` and `grid.aio.connect`: from the address of a gateway to a grid."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from grid.client.calls import Calls
+from grid.client.directory import GatewayDirectory
+from grid.client.egress import Egress, open_http
+from grid.client.grid import Embed, Grid
+from grid.client.plain import Loop, PlainGrid
+from grid.crypto.identity import Identity
+
+try:
+    from grid.cli.embedded import Embedded
+
+    COORDINATES = True
+except ImportError:  # only the client is installed
+    COORDINATES = False
+
+
+def home() -> Path:
+    """Where a scientist's key is kept: `GRID_HOME`, or `~/.config/grid`."""
+    return Path(os.environ.get("GRID_HOME") or Path.home() / ".config" / "grid")
+
+
+def my_identity(folder: Path | None = None) -> Identity:
+    """The scientist's key; made at the first call, readable by nobody else."""
+    return Identity.load_or_create((folder or home()) / "identity.key")
+
+
+@asynccontextmanager
+async def aconnect(
+    url: str, *, identity: Identity | None = None, host: str = "127.0.0.1", address: str | None = None
+) -> AsyncIterator[Grid]:
+    """A grid, through the gateway at `url`, for as long as the block lasts.
+
+    `identity` is the caller's key, the one in `home()` if not given. A coordinator in this process listens on
+    `host`; `address` is how participants reach it, where that is another.
+    """
+    me = identity or my_identity()
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
+        calls = Calls(http, identity=me)
+        yield Grid(GatewayDirectory(calls, url), calls, me, embed=_embedding(me, stack, host, address), now=time.time)
+
+
+def connect(
+    url: str, *, identity: Identity | None = None, host: str = "127.0.0.1", address: str | None = None
+) -> PlainGrid:
+    """The same for notebooks and scripts: calls wait, progress is shown. Close it, or let the program end."""
+    loop, stack = Loop(), AsyncExitStack()
+    opened = aconnect(url, identity=identity, host=host, address=address)
+    return PlainGrid(loop, loop.run(stack.enter_async_context(opened)), stack)
+
+
+def _embedding(me: Identity, stack: AsyncExitStack, host: str, address: str | None) -> Embed | None:
+    """How to start a coordinator here; None where it cannot be."""
+    return Embedded(me, stack, host, address) if COORDINATES else None
