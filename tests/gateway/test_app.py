@@ -229,8 +229,7 @@ async def endless(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
     while True:
-        await response.write(b" ")
-        await asyncio.sleep(0.01)
+        await response.write(b" " * 65536)
 
 
 @pytest.mark.parametrize("live", [True, False])
