@@ -247,6 +247,7 @@ class Drive:
         try:
             async for block in blocks:
                 draft.write(block)
+            self._apply(rounds.UploadArrived(key))
         except BaseException:
             self._break_off(number, key, draft)
             raise

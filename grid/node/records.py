@@ -6,7 +6,6 @@ part, with the calls that they answer to.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from grid.protocol.run import RUN, Run, Stopped
 from grid.store import events, results, rounds, runs
 from grid.store.database import Database
 from grid.store.events import EventLog
-from grid.store.schema import Transaction
+from grid.store.schema import Snapshot, Transaction
 from grid.wire.documents import Signed
 from grid.wire.message import MSGPACK, encode
 from grid.wire.problems import RunNotFound
@@ -134,7 +133,7 @@ class RunRecords:
     async def run(self, run: str, owner: str | None) -> RunInfo | None:
         """One run, if it is here and belongs to `owner` (None: whoever it belongs to)."""
 
-        def work(connection: sqlite3.Connection) -> RunInfo | None:
+        def work(connection: Snapshot) -> RunInfo | None:
             try:
                 row = runs.get_run(connection, run)
             except RunNotFound:
