@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
 from grid.client.grid import Node
 from grid.client.run import History, RoundLine
+from grid.client.tables import html_table, metrics, size, table
 from grid.wire.node import DatasetInfo
 from grid.wire.runs import Event
-
-UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def size(count: float) -> str:
-    """Bytes for a person: `1.2 MB`."""
-    for unit in UNITS:
-        if count < 1000 or unit == UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need to be."""
-    lines = [list(head), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The same for a notebook; every cell is escaped."""
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 class Nodes(tuple[Node, ...]):
@@ -74,11 +48,6 @@ class DatasetTable(dict[str, tuple[DatasetInfo, ...]]):
 
 def _tensors(dataset: DatasetInfo) -> str:
     return ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in dataset.tensors)
-
-
-def metrics(values: Mapping[str, float]) -> str:
-    """Metrics for a line: `accuracy 0.9512  loss 0.1733`."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
 
 
 def round_line(line: RoundLine, rounds: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from grid.client.calls import Calls
 from grid.client.payload import open_tensors
+from grid.client.tables import html_table, metrics, size
 from grid.crypto.envelope import Context
 from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.prekeys import Prekey, publish
@@ -53,6 +54,24 @@ class Result:
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         return f"Result({len(self.history)} rounds, {numbers or 'not evaluated'})"
+
+    def _repr_html_(self) -> str:
+        head = ("round", "metrics", "nodes", "examples", "bytes", "seconds", "without")
+        return html_table(
+            head,
+            [
+                (
+                    str(n.round),
+                    metrics(n.metrics),
+                    str(n.accepted),
+                    str(n.examples),
+                    size(n.bytes),
+                    f"{n.seconds:.2f}",
+                    ", ".join(n.failed),
+                )
+                for n in self.history
+            ],
+        )
 
 
 class History:
