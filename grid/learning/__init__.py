@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: plans, local training, aggregation. The only room with torch."""

@@ -84,7 +84,8 @@ class _Loss(torch.nn.Module):
 
 def _batch_of_two(tensors: Tensors) -> Tensors:
     """At least two examples: torch.export takes a size of 1 for a constant."""
-    if not tensors or not all(isinstance(tensor, torch.Tensor) and tensor.dim() for tensor in tensors):
+    given: tuple[Any, ...] = tensors
+    if not given or not all(isinstance(tensor, torch.Tensor) and tensor.dim() for tensor in given):
         raise CaptureFailed("the example is a tensor or a tuple of tensors, batch first")
     if len({len(tensor) for tensor in tensors}) != 1:
         raise CaptureFailed("the example's tensors have different batch sizes")
@@ -95,7 +96,7 @@ def _batch_of_two(tensors: Tensors) -> Tensors:
 def _outputs(module: torch.nn.Module, inputs: Tensors) -> Tensors:
     with torch.no_grad():
         found = copy.deepcopy(module)(*inputs)
-    outputs = (found,) if isinstance(found, torch.Tensor) else found
+    outputs: Any = (found,) if isinstance(found, torch.Tensor) else found
     if not isinstance(outputs, (tuple, list)) or not all(isinstance(output, torch.Tensor) for output in outputs):
         raise CaptureFailed("the module must return a tensor or a tuple of tensors")
     return tuple(outputs)
@@ -108,7 +109,7 @@ def _graph_of(module: torch.nn.Module, inputs: Tensors, what: str) -> tuple[Grap
         module.train(training)
         traces.append(Trace(_export(module, inputs, what), module, what))
     values = traces[0].inputs
-    nodes = merged(*traces, what)
+    nodes = merged(traces[0], traces[1], what)
     kept, nodes, outputs = trimmed(len(values), lambda n: values[n].tensor is None, nodes, traces[0].outputs)
     written = statistics(nodes)
     given = iter(inputs)
@@ -216,8 +217,9 @@ def _gradients(outputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor])
     total = sum((output.sum() for output in outputs if output.requires_grad), torch.zeros(()))
     if not weights or not total.requires_grad:
         raise CaptureFailed("the module has no parameter that can be trained")
-    found = torch.autograd.grad(total, weights, allow_unused=True)
-    return [torch.zeros(()) if gradient is None else gradient for gradient in found]
+    found: Sequence[torch.Tensor | None] = torch.autograd.grad(total, weights, allow_unused=True)
+    unused = torch.zeros(())
+    return [unused if gradient is None else gradient for gradient in found]
 
 
 def _require_same(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], what: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind as Source
 
@@ -97,18 +98,18 @@ class Trace:
             self._add(node, _SIZES[node.target], node.args, {})
         elif node.target is operator.getitem:
             self._add(node, ITEM, node.args, {})
-        elif isinstance(node.target, torch._ops.OpOverload):
+        elif isinstance(node.target, OpOverload):
             self._read_operation(node, node.target)
         else:
             self._fail(f"{node.target!s:.80} is not a tensor operation", "use tensor operations only")
 
-    def _read_operation(self, node: torch.fx.Node, target: torch._ops.OpOverload) -> None:
+    def _read_operation(self, node: torch.fx.Node, target: OpOverload) -> None:
         name = _RENAMED.get(str(target), str(target))
         if name.startswith(_CHECKS):
             return
         if name in _SAME:
             self._known[node] = self._known[node.args[0]]  # type: ignore[index]
-        elif target._schema.is_mutable:
+        elif target._schema.is_mutable:  # noqa: SLF001 torch has no public name for it
             self._read_write(node, name)
         else:
             if name == "aten.to.device":
@@ -180,7 +181,7 @@ def _filled(node: Node, width: int) -> list[Any]:
     if len(node.args) == width:
         return node.args
     _, packet, overload = node.op.split(".")
-    arguments = getattr(getattr(torch.ops.aten, packet), overload)._schema.arguments
+    arguments = getattr(getattr(torch.ops.aten, packet), overload)._schema.arguments  # noqa: SLF001
     return node.args + [argument.default_value for argument in arguments[len(node.args) : width]]
 
 

@@ -25,10 +25,7 @@ def _cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def _accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Share of right answers: the largest of several scores, or the sign of a single logit."""
-    if output.dim() > 1 and output.shape[1] > 1:
-        answer = output.argmax(1)
-    else:
-        answer = output > 0
+    answer = output.argmax(1) if output.dim() > 1 and output.shape[1] > 1 else output > 0
     return (answer.reshape(-1) == target.reshape(-1)).float().mean()
 
 

@@ -15,8 +15,8 @@ _GROUPS = {
     "convolution and pooling: images, sequences, volumes": """
         conv1d.default conv2d.default conv3d.default conv1d.padding conv2d.padding conv3d.padding
         conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input
-        max_pool1d.default max_pool2d.default max_pool3d.default avg_pool1d.default avg_pool2d.default avg_pool3d.default
-        adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default
+        max_pool1d.default max_pool2d.default max_pool3d.default avg_pool1d.default avg_pool2d.default
+        avg_pool3d.default adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default
         adaptive_max_pool2d.default upsample_nearest1d.vec upsample_nearest2d.vec upsample_bilinear2d.vec
         pixel_shuffle.default pixel_unshuffle.default""",
     "normalisation and dropout: batch_norm and instance_norm alone may write, and only to running statistics": """
@@ -32,8 +32,8 @@ _GROUPS = {
         glu.default softmax.int log_softmax.int""",
     "arithmetic, element by element": """
         add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Scalar mul.Tensor mul.Scalar div.Tensor div.Scalar
-        div.Tensor_mode div.Scalar_mode pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar neg.default abs.default sign.default
-        exp.default expm1.default log.default log1p.default sqrt.default rsqrt.default square.default
+        div.Tensor_mode div.Scalar_mode pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar neg.default abs.default
+        sign.default exp.default expm1.default log.default log1p.default sqrt.default rsqrt.default square.default
         reciprocal.default sin.default cos.default erf.default floor.default ceil.default round.default
         clamp.default clamp_min.default clamp_max.default minimum.default maximum.default
         where.self where.ScalarOther where.ScalarSelf masked_fill.Scalar masked_fill.Tensor""",
@@ -42,15 +42,15 @@ _GROUPS = {
         lt.Scalar lt.Tensor logical_not.default logical_and.default logical_or.default
         bitwise_not.default bitwise_and.Tensor bitwise_or.Tensor""",
     "reduction": """
-        sum.default sum.dim_IntList mean.default mean.dim amax.default amin.default max.dim min.dim max.default min.default
-        argmax.default argmin.default var.correction var.dim std.correction std.dim logsumexp.default
+        sum.default sum.dim_IntList mean.default mean.dim amax.default amin.default max.dim min.dim max.default
+        min.default argmax.default argmin.default var.correction var.dim std.correction std.dim logsumexp.default
         linalg_vector_norm.default cumsum.default prod.dim_int any.dim all.dim""",
     "shape: the same numbers, arranged otherwise; indices are checked by the kernels": """
         view.default reshape.default flatten.using_ints unflatten.int transpose.int permute.default t.default
         movedim.int squeeze.dim squeeze.dims unsqueeze.default expand.default expand_as.default
         repeat.default cat.default stack.default split.Tensor split_with_sizes.default chunk.default unbind.int
-        slice.Tensor select.int narrow.default index_select.default gather.default index.Tensor flip.default roll.default
-        pad.default contiguous.default clone.default detach.default tril.default triu.default
+        slice.Tensor select.int narrow.default index_select.default gather.default index.Tensor flip.default
+        roll.default pad.default contiguous.default clone.default detach.default tril.default triu.default
         to.dtype type_as.default broadcast_tensors.default""",
     "fresh tensors, all of them filled; the estimate before the run bounds their size": """
         zeros.default ones.default full.default arange.default arange.start arange.start_step

@@ -4,15 +4,17 @@
 torch itself; these are the same update rules, compared with it in the tests.
 """
 
+# ruff: noqa: SLF001  the _foreach operations are how torch.optim itself steps
+
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from grid.learning.recipe import Adagrad, Adam, AdamW, Optimizer, RmsProp, Sgd
 
-Tensors = Sequence[torch.Tensor]
+Tensors = list[torch.Tensor]
 Step = Callable[[Tensors, float], None]
 
 
@@ -34,11 +36,11 @@ def stepper(optimizer: Optimizer, parameters: Tensors) -> Step:
 def clipped(gradients: Tensors, bound: float) -> Tensors:
     """The gradients, scaled down where their common L2 norm is above `bound`."""
     norm = torch.stack(torch._foreach_norm(gradients)).norm()
-    return torch._foreach_mul(gradients, (bound / (norm + 1e-6)).clamp(max=1.0))
+    return list(torch._foreach_mul(gradients, (bound / (norm + 1e-6)).clamp(max=1.0)))
 
 
 def _decayed(gradients: Tensors, parameters: Tensors, decay: float) -> Tensors:
-    return torch._foreach_add(gradients, parameters, alpha=decay) if decay else gradients
+    return list(torch._foreach_add(gradients, parameters, alpha=decay)) if decay else gradients
 
 
 def _zeros(parameters: Tensors) -> list[torch.Tensor]:
@@ -77,7 +79,7 @@ def _adam(rule: Adam | AdamW, parameters: Tensors) -> Step:
         torch._foreach_lerp_(mean, gradients, 1 - rule.beta1)
         torch._foreach_mul_(square, rule.beta2)
         torch._foreach_addcmul_(square, gradients, gradients, 1 - rule.beta2)
-        spread = torch._foreach_sqrt(square)
+        spread = list(torch._foreach_sqrt(square))
         torch._foreach_div_(spread, (1 - rule.beta2**steps) ** 0.5)
         torch._foreach_add_(spread, rule.eps)
         torch._foreach_addcdiv_(parameters, mean, spread, -lr / (1 - rule.beta1**steps))
@@ -102,7 +104,7 @@ def _rmsprop(rule: RmsProp, parameters: Tensors) -> Step:
         gradients = _decayed(gradients, parameters, rule.weight_decay)
         torch._foreach_mul_(square, rule.alpha)
         torch._foreach_addcmul_(square, gradients, gradients, 1 - rule.alpha)
-        spread = torch._foreach_sqrt(square)
+        spread = list(torch._foreach_sqrt(square))
         torch._foreach_add_(spread, rule.eps)
         torch._foreach_addcdiv_(parameters, gradients, spread, -lr)
 
@@ -115,7 +117,7 @@ def _adagrad(rule: Adagrad, parameters: Tensors) -> Step:
     def step(gradients: Tensors, lr: float) -> None:
         gradients = _decayed(gradients, parameters, rule.weight_decay)
         torch._foreach_addcmul_(total, gradients, gradients, 1.0)
-        spread = torch._foreach_sqrt(total)
+        spread = list(torch._foreach_sqrt(total))
         torch._foreach_add_(spread, rule.eps)
         torch._foreach_addcdiv_(parameters, gradients, spread, -lr)
 

@@ -6,6 +6,7 @@ import math
 import random
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from grid.learning.recipe import BATCH, Graph, Input, InputKind, Node
@@ -27,7 +28,7 @@ class Draft:
 
     def __init__(self, features: tuple[int, ...], seed: int) -> None:
         self._features = features
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 initial weights are no secret
         self._layers: list[tuple[str, list[Any], tuple[Input, ...]]] = []
         self.values: Values = {}
 
@@ -68,9 +69,9 @@ def linear(features: int, outputs: int, seed: int) -> tuple[Graph, Values]:
 def mlp(sizes: Sequence[int], seed: int) -> tuple[Graph, Values]:
     """Linear layers with ReLU between them: (B, sizes[0]) to (B, sizes[-1])."""
     if len(sizes) < 2 or min(sizes) < 1:
-        raise PlanRefused("an mlp needs at least two sizes, such as [64, 128, 10]")
+        raise PlanRefused("an mlp needs at least two sizes above 0, such as [64, 128, 10]")
     draft = Draft((sizes[0],), seed)
-    for depth, (wide, out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for depth, (wide, out) in enumerate(pairwise(sizes)):
         if depth:
             draft.layer("aten.relu.default")
         draft.layer("aten.linear.default", weight=(out, wide), bias=(out,))

@@ -76,16 +76,20 @@ class _Meter:
 
     def skip(self, tensors: list[torch.Tensor]) -> None:
         """Storage that is there anyway; a result may be a view of it."""
-        self._kept |= {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
+        self._kept |= {_address(tensor): tensor.untyped_storage() for tensor in tensors}
 
     def add(self, result: Any) -> None:
         for tensor in _tensors(result):
-            storage = tensor.untyped_storage()
-            if storage._cdata not in self._kept:
-                self._kept[storage._cdata] = storage
-                self.memory += 2 * storage.nbytes()
+            if _address(tensor) not in self._kept:
+                self._kept[_address(tensor)] = tensor.untyped_storage()
+                self.memory += 2 * tensor.untyped_storage().nbytes()
         if self.memory > self._limit:
             raise PlanRefused(f"a step would take more than {self._limit} bytes of memory")
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """Which storage a tensor has; storage on the meta device has no data pointer."""
+    return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # noqa: SLF001
 
 
 def _tensors(result: Any) -> Iterator[torch.Tensor]:

@@ -187,16 +187,22 @@ def _finite(text: str) -> float:
 def _metadata(found: object) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise TensorsRefused("metadata must map text to text")
+    try:
+        "".join([*found, *found.values()]).encode()
+    except UnicodeEncodeError:
+        raise TensorsRefused("half a character in the metadata") from None
     return found
 
 
 def _slot(name: str, entry: Any) -> Slot:
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         raise TensorsRefused(f"{name!r} must have exactly dtype, shape and data_offsets")
-    shape, offsets = entry["shape"], entry["data_offsets"]
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str):
+        raise TensorsRefused(f"the dtype of {name!r} must be text")
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
         raise TensorsRefused(f"shape and data_offsets of {name!r} must be lists of whole numbers")
-    return Slot(_checked(TensorSpec(name, entry["dtype"], tuple(shape))), *offsets)
+    return Slot(_checked(TensorSpec(name, dtype, tuple(shape))), *offsets)
 
 
 def _whole_numbers(found: object) -> bool:
@@ -206,8 +212,8 @@ def _whole_numbers(found: object) -> bool:
 def _checked(spec: TensorSpec) -> TensorSpec:
     if not 0 < len(spec.name) <= 256 or not spec.name.isprintable() or spec.name == _METADATA:
         raise TensorsRefused(f"a tensor cannot be named {spec.name[:40]!r}")
-    if not isinstance(spec.dtype, str) or spec.dtype not in ITEM_BYTES:
-        raise TensorsRefused(f"{spec.name!r} has dtype {str(spec.dtype)[:20]!r}; known are {', '.join(ITEM_BYTES)}")
+    if spec.dtype not in ITEM_BYTES:
+        raise TensorsRefused(f"{spec.name!r} has dtype {spec.dtype[:20]!r}; known are {', '.join(ITEM_BYTES)}")
     if len(spec.shape) > MAX_RANK or any(not 0 <= n <= MAX_BYTES for n in spec.shape):
         raise TensorsRefused(f"{spec.name!r} has a shape out of bounds: {list(spec.shape)[: MAX_RANK + 1]}")
     return spec

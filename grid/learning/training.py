@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ from grid.learning.state import State, tensor_views
 from grid.learning.tensors import Layout
 from grid.learning.validate import held_by
 from grid.wire.problems import PlanRefused
+
+DEFAULT_LIMITS = Limits()
 
 Rows = torch.Tensor  # int64 row numbers, shape (n,)
 Arrays = Mapping[str, NDArray[Any]]
@@ -64,7 +67,7 @@ class Trainer:
         target: str = "target",
         held_out: float = 0.2,
         split_seed: int = 0,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         if torch.get_num_threads() != limits.threads:
             torch.set_num_threads(limits.threads)
@@ -87,6 +90,7 @@ class Trainer:
         target_name = next(name for name, dtype in TORCH_TYPES.items() if dtype == self._target.dtype)
         batch_of_targets = (target_name, (self._batch, *self._target.shape[1:]))
         self.estimate = rehearse(recipe, self._batch, limits.memory, batch_of_targets, device="cpu")
+        _check_classes(recipe, self._target, self.estimate.outputs[0])
         self._features[0] = _transformed(recipe, self._features[0])
         self._constants = _constants(plan)
 
@@ -108,7 +112,7 @@ class Trainer:
         model = Model(recipe, leaves, self._constants, training=True)
         descend = _Descent(recipe, weights, round_number)
         loss_sum = 0.0
-        with _seeded(recipe.seed, round_number) as generator:
+        with _Seeded(recipe.seed, round_number) as generator, _discreet():
             for _, batch in zip(range(total), _batches(rows, self._batch, self._limits, generator), strict=False):
                 loss = model.loss(model(self._take(batch)), self._target.index_select(0, batch))
                 descend(loss)
@@ -122,8 +126,8 @@ class Trainer:
             return Score(0, None, {})
         model = Model(self._plan.recipe, state, self._constants, training=False)
         sums = dict.fromkeys(("loss", *self._plan.recipe.metrics), 0.0)
-        with torch.no_grad():
-            for batch in rows.split(max(self._batch, 256)):
+        with torch.no_grad(), _discreet():
+            for batch in torch.split(rows, max(self._batch, 256)):
                 outputs, target = model(self._take(batch)), self._target.index_select(0, batch)
                 sums["loss"] += len(batch) * model.loss(outputs, target).item()
                 for name in self._plan.recipe.metrics:
@@ -155,8 +159,8 @@ class _Descent:
         self._step: Any = None
 
     def __call__(self, loss: torch.Tensor) -> None:
-        found = torch.autograd.grad(loss, self._weights, allow_unused=True)
-        gradients: Any = [gradient for gradient in found if gradient is not None]
+        found: Sequence[torch.Tensor | None] = torch.autograd.grad(loss, self._weights, allow_unused=True)
+        gradients = [gradient for gradient in found if gradient is not None]
         with torch.no_grad():
             if self._step is None:
                 used = [w for w, gradient in zip(self._weights, found, strict=True) if gradient is not None]
@@ -166,7 +170,7 @@ class _Descent:
             self._step(gradients, self._lr)
 
 
-class _seeded:
+class _Seeded:
     """torch's own generator (dropout draws from it) seeded inside, as before outside; gives one for the order."""
 
     def __init__(self, seed: int, round_number: int) -> None:
@@ -180,6 +184,15 @@ class _seeded:
 
     def __exit__(self, *_: object) -> None:
         torch.default_generator.set_state(self._before)
+
+
+@contextmanager
+def _discreet() -> Iterator[None]:
+    """A kernel's message may quote a record ("index 93 is out of bounds"), so only its type leaves."""
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError) as error:
+        raise PlanRefused(f"the plan failed on this dataset ({type(error).__name__})") from None
 
 
 def _check_amounts(recipe: Recipe, examples: int, limits: Limits) -> None:
@@ -230,6 +243,11 @@ def _load_target(recipe: Recipe, array: NDArray[Any]) -> torch.Tensor:
     return _tensor(array, torch.int64)
 
 
+def _check_classes(recipe: Recipe, target: torch.Tensor, output: tuple[int, ...]) -> None:
+    if recipe.loss == CLASSES and len(target) and not (target.min() >= 0 and target.max() < output[1]):
+        raise PlanRefused(f"the plan tells {output[1]} classes apart, numbered from 0; the dataset has others")
+
+
 def _transformed(recipe: Recipe, feature: torch.Tensor) -> torch.Tensor:
     if recipe.transform is None:
         return feature
@@ -251,7 +269,7 @@ def warm_up() -> None:
     """Train one step and evaluate, so that a process which forks has already loaded all that training needs."""
     plan = Plan.mlp([4, 4, 2], metrics=("accuracy",), minimum_examples=1)
     rng = np.random.default_rng(0)
-    arrays = {"features": rng.random((64, 4), np.float32), "target": rng.integers(0, 2, 64)}
+    arrays: Arrays = {"features": rng.random((64, 4), np.float32), "target": rng.integers(0, 2, 64)}
     state = tensor_views(plan.layout, bytearray(plan.initial))
     trainer = Trainer(plan, arrays)
     trainer.fit(state, steps=1)

@@ -154,17 +154,6 @@ def _check_node(node: Node, number: int, graph: Graph) -> None:
 
 def _check_argument(argument: Any, number: int, op: str, depth: int = 0) -> None:
     match argument:
-        case None | bool():
-            return
-        case int():
-            if not -MAX_INTEGER <= argument < MAX_INTEGER:
-                raise PlanRefused("a whole number beyond 64 bits")
-        case float():
-            if not math.isfinite(argument):
-                raise PlanRefused("a constant that is not finite")
-        case str():
-            if argument not in WORDS and not (op == EINSUM and _EQUATION.fullmatch(argument)):
-                raise PlanRefused("text that is not one of the format's words")
         case list():
             if depth == MAX_DEPTH or len(argument) > MAX_LIST:
                 raise PlanRefused(f"a list deeper than {MAX_DEPTH} or longer than {MAX_LIST}")
@@ -172,8 +161,22 @@ def _check_argument(argument: Any, number: int, op: str, depth: int = 0) -> None
                 _check_argument(part, number, op, depth + 1)
         case dict():
             _check_object(argument, number)
+        case str():
+            if argument not in WORDS and not (op == EINSUM and _EQUATION.fullmatch(argument)):
+                raise PlanRefused("text that is not one of the format's words")
         case _:
-            raise PlanRefused(f"an argument of type {type(argument).__name__}")
+            _check_plain(argument)
+
+
+def _check_plain(argument: Any) -> None:
+    match argument:
+        case None | bool():
+            return
+        case int() if -MAX_INTEGER <= argument < MAX_INTEGER:
+            return
+        case float() if math.isfinite(argument):
+            return
+    raise PlanRefused("a number beyond 64 bits, one that is not finite, or something that is no number")
 
 
 def _check_object(argument: dict[str, Any], number: int) -> None:
