@@ -42,8 +42,8 @@ _STORED = {
 
 
 def tidy_tags(words: Iterable[str]) -> tuple[str, ...]:
-    """Tags as they are kept: without spaces around them, each once. Nothing else changes; `#x` is not `x`."""
-    return tuple(dict.fromkeys(word.strip() for word in words))
+    """Tags as they are kept: single words, each once. Nothing else changes; `#x` is not `x`."""
+    return tuple(dict.fromkeys(tag for word in words for tag in word.split()))
 
 
 def check_info(info: DatasetInfo) -> DatasetInfo:

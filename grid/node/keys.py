@@ -53,7 +53,9 @@ class Prekeys:
     async def refresh(self) -> None:
         """Make a new prekey if the present one is a day old, and erase those whose time is over."""
         if not self._fresh() or any(stored.valid_until < self._now() for stored in self._stored):
-            self._take(await self._database.write(self._rotate))
+            await self._database.write(self._rotate)
+            # Read anew: while that write was under way, `published` may have made a prekey of its own.
+            self._take(self._database.read_now(store.all_prekeys))
 
     async def keep(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Refresh until cancelled, so that old secrets go even if nobody asks for new ones."""

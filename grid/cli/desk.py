@@ -1,0 +1,132 @@
+"""What a node's owner does at it: through its daemon if one runs, so that it advertises at once, else on its files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from grid.cli.config import default_data
+from grid.cli.daemon import daemon_of
+from grid.client.calls import Calls
+from grid.client.egress import Egress, open_http
+from grid.crypto.identity import Identity
+from grid.node.access import Access
+from grid.node.catalogue import Catalogue
+from grid.store.blobs import Blobs
+from grid.store.database import Database
+from grid.wire.node import (
+    ADD_DATASET,
+    DATASETS,
+    DISTRUST,
+    REMOVE_DATASET,
+    TRUST,
+    TRUSTED,
+    DatasetInfo,
+    NewDataset,
+    Trust,
+)
+
+DATA = default_data("node")
+
+data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DATA,
+    envvar="GRID_DATA",
+    show_default=True,
+    help="Where the node's state and keys are kept.",
+)
+"""`--data DIR`, for commands on a node."""
+
+
+class Desk(Protocol):
+    """The owner's side of a node."""
+
+    async def datasets(self) -> tuple[DatasetInfo, ...]:
+        """All datasets."""
+
+    async def add(self, info: DatasetInfo, digest: str) -> DatasetInfo:
+        """Register a file of tensors that lies in the store."""
+
+    async def remove(self, name: str) -> None:
+        """Remove a dataset and its file."""
+
+    async def trusted(self) -> tuple[Trust, ...]:
+        """Whose keys may train."""
+
+    async def trust(self, public_key: str, name: str) -> None:
+        """Let the holder of a key train."""
+
+    async def distrust(self, public_key: str) -> None:
+        """No longer let the holder of a key train."""
+
+
+class Files:
+    """The desk of a node whose daemon does not run."""
+
+    def __init__(self, catalogue: Catalogue, access: Access) -> None:
+        self._catalogue, self._access = catalogue, access
+        self.add, self.remove = catalogue.add, catalogue.remove
+        self.trust, self.distrust = access.trust, access.distrust
+
+    async def datasets(self) -> tuple[DatasetInfo, ...]:
+        """All datasets."""
+        return self._catalogue.list()
+
+    async def trusted(self) -> tuple[Trust, ...]:
+        """Whose keys may train."""
+        return self._access.trusted()
+
+
+class Daemon:
+    """The desk of a node whose daemon runs: it is asked with the owner's key, and must prove its own."""
+
+    def __init__(self, calls: Calls, address: str, peer: bytes) -> None:
+        self._calls, self._address, self._peer = calls, address, peer
+
+    async def datasets(self) -> tuple[DatasetInfo, ...]:
+        """All datasets."""
+        return (await self._calls.call(self._address, DATASETS, peer=self._peer)).datasets
+
+    async def add(self, info: DatasetInfo, digest: str) -> DatasetInfo:
+        """Register a file of tensors that lies in the store."""
+        return await self._calls.call(self._address, ADD_DATASET, NewDataset(info, digest), peer=self._peer)
+
+    async def remove(self, name: str) -> None:
+        """Remove a dataset and its file."""
+        await self._calls.call(self._address, REMOVE_DATASET, peer=self._peer, name=name)
+
+    async def trusted(self) -> tuple[Trust, ...]:
+        """Whose keys may train."""
+        return (await self._calls.call(self._address, TRUSTED, peer=self._peer)).trusted
+
+    async def trust(self, public_key: str, name: str) -> None:
+        """Let the holder of a key train."""
+        await self._calls.call(self._address, TRUST, Trust(public_key, name), peer=self._peer)
+
+    async def distrust(self, public_key: str) -> None:
+        """No longer let the holder of a key train."""
+        await self._calls.call(self._address, DISTRUST, peer=self._peer, public_key=public_key)
+
+
+@asynccontextmanager
+async def open_desk(data: Path) -> AsyncIterator[Desk]:
+    """The desk of the node whose state is in `data`; no daemon starts on it while the block lasts."""
+    with daemon_of(data) as running:
+        if running is None:
+            async with Database(data / "node.db", "node") as database:
+                yield Files(Catalogue(database, open_blobs(data), time.time), Access(database, time.time))
+        else:
+            owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
+            async with open_http(Egress(allow_private=True)) as http:
+                yield Daemon(Calls(http, identity=owner), running.address, node.public)
+
+
+def open_blobs(data: Path) -> Blobs:
+    """Where a node keeps its files of tensors."""
+    return Blobs(data / "blobs")

@@ -1,0 +1,71 @@
+"""`grid`: the data scientist's command."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+
+import click
+
+from grid.cli.config import SETTINGS
+from grid.cli.connect import aconnect, my_identity
+from grid.cli.daemon import Plainly, word
+from grid.cli.describe import describe, plain
+from grid.client.grid import Node
+from grid.wire.names import Address
+from grid.wire.node import DatasetInfo
+
+gateway_option = click.option(
+    "--gateway",
+    type=word(Address, "url (http://HOST:PORT)"),
+    default="http://127.0.0.1:5000",
+    help="The gateway to ask.",
+)
+
+
+@click.group(cls=Plainly)
+@click.version_option(version("grid-daemon"))
+def main() -> None:
+    """Find data on the grid, and learn from it where it is."""
+
+
+@main.command(name="id")
+def identity() -> None:
+    """Print your public key, for node owners to trust; made at the first call, kept in GRID_HOME."""
+    click.echo(my_identity().id)
+
+
+@main.command(context_settings=SETTINGS)
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@click.option("--any", "match_any", is_flag=True, help="Nodes with any of the tags, not all of them.")
+@click.option("--live", is_flag=True, help="Ask the nodes themselves, not the gateway's index.")
+@gateway_option
+def search(tags: tuple[str, ...], match_any: bool, live: bool, gateway: str) -> None:
+    """Find the nodes that have data with every TAG."""
+
+    async def found() -> list[Node]:
+        async with aconnect(gateway) as grid:
+            return await grid.search(*tags, match="any" if match_any else "all", live=live)
+
+    nodes = asyncio.run(found())
+    for node in nodes:
+        proof = "verified" if node.verified else "unverified"
+        click.echo(f"{node.id}  {node.address}  {node.state}  {proof}  {' '.join(map(plain, node.tags))}".rstrip())
+    if not nodes:
+        click.echo("no node has such data", err=True)
+
+
+@main.command(context_settings=SETTINGS)
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@gateway_option
+def datasets(tags: tuple[str, ...], gateway: str) -> None:
+    """Describe the datasets that have every TAG, node by node."""
+
+    async def described() -> dict[str, tuple[DatasetInfo, ...]]:
+        async with aconnect(gateway) as grid:
+            return await grid.datasets(*tags)
+
+    for node, infos in asyncio.run(described()).items():
+        click.echo(f"at {node}:")
+        for line in (line for info in infos for line in describe(info)):
+            click.echo(f"  {line}")

@@ -1,0 +1,185 @@
+"""`grid-node`: the command that runs a node and manages its data and its trust."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from grid.cli.assemble import NodeSettings, run_node
+from grid.cli.config import SETTINGS, daemon_options, is_loopback
+from grid.cli.daemon import Plainly, Post, alone, new_loop, word
+from grid.cli.dataset import dataset
+from grid.cli.desk import DATA, data_option, open_desk
+from grid.crypto.identity import Identity, fingerprint
+from grid.node.access import Access
+from grid.store.database import Database
+from grid.transport import logs
+from grid.wire.names import Address, NodeId, PublicKey
+
+KEY = word(PublicKey, "key (43 letters, as `grid id` prints it)")
+URL = word(Address, "url (http://HOST:PORT)")
+
+
+@click.group(cls=Plainly)
+@click.version_option(version("grid-daemon"))
+def main() -> None:
+    """A node of the grid: keeps data where it is, and lets those whom its owner trusts learn from it."""
+
+
+@main.command(context_settings=SETTINGS)
+@daemon_options(port=5001, data=DATA)
+@click.option("--id", type=word(NodeId, "name of a node"), help="Its name in directories.  [default: made of its key]")
+@click.option("--address", type=URL, help="Where others reach this node.  [default: where it listens]")
+@click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
+@click.option("--trust", type=KEY, multiple=True, help="A key whose holder may train here; may be repeated.")
+@click.option(
+    "--allow-private/--no-allow-private",
+    default=None,
+    show_default="allowed if --host is loopback",
+    help="Call gateways and coordinators at private and loopback addresses.",
+)
+@click.option(
+    "--isolation",
+    type=click.Choice(["require", "prefer"]),
+    default="require",
+    help="Whether a job may run where this kernel cannot confine it fully (prefer), or never (require).",
+)
+@click.option("--workers", type=click.IntRange(1, 256), default=2, help="Jobs at once.")
+@click.option("--worker-idle", type=click.FloatRange(0), default=600.0, help="Seconds an unused worker stays; 0: ever.")
+@click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
+def start(
+    host: str,
+    port: int,
+    data: Path,
+    log_level: str,
+    id: str | None,  # noqa: A002 - the flag's name is the setting's
+    address: str | None,
+    gateway: tuple[str, ...],
+    trust: tuple[str, ...],
+    allow_private: bool | None,
+    isolation: str,
+    workers: int,
+    worker_idle: float,
+    warm: bool,
+) -> None:
+    """Run a node until SIGTERM.
+
+    When it is ready it prints one line, `listening on http://HOST:PORT`.
+    """
+    logs.setup(log_level)
+    with alone(data) as post:
+        settings = NodeSettings(
+            node_id=id or node_id(Identity.load_or_create(data / "identity.key")),
+            data=data,
+            host=host,
+            port=port,
+            address=address,
+            gateways=gateway,
+            trust=trust,
+            allow_private=is_loopback(host) if allow_private is None else allow_private,
+            isolation=isolation,
+            workers=workers,
+            worker_idle=worker_idle,
+            warm=warm,
+        )
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_start(settings, post))
+
+
+async def _start(settings: NodeSettings, post: Post) -> None:
+    def ready(address: str) -> None:
+        post.announce(address)
+        click.echo(f"listening on {address}")  # flushes
+
+    if not (settings.data / "owner.key").exists():
+        made = await _new_token(settings.data)
+        click.echo(f"owner's token, shown this once (`grid-node token` makes another): {made}", err=True)
+    await run_node(settings, ready)
+
+
+def node_id(identity: Identity) -> str:
+    """The name of a node that was given none: the same as long as its key is."""
+    return "node-" + fingerprint(identity.public).replace(" ", "")[:8]
+
+
+main.add_command(dataset)
+
+
+@main.command()
+@data_option
+def token(data: Path) -> None:
+    """Print a new token for the owner; the one before no longer opens anything."""
+    click.echo(asyncio.run(_new_token(data)))
+
+
+async def _new_token(data: Path) -> str:
+    async with Database(data / "node.db", "node") as database:
+        return await Access(database, time.time).renew_token()
+
+
+@main.command(name="id")
+@data_option
+def identity(data: Path) -> None:
+    """Print the node's public key and its fingerprint, to compare over the telephone."""
+    key = Identity.load_or_create(data / "identity.key")
+    click.echo(f"node id       {node_id(key)}  (unless started with --id)")
+    click.echo(f"public key    {key.id}")
+    click.echo(f"fingerprint   {fingerprint(key.public)}")
+
+
+# --- whom the node trusts ---------------------------------------------------------------------
+
+
+@main.group()
+def peer() -> None:
+    """Whose keys may train on this node's data."""
+
+
+@peer.command(name="trust")
+@click.argument("key", type=KEY)
+@click.option("--name", default="", help="Whose key it is, for your own memory.")
+@data_option
+def trust_peer(key: str, name: str, data: Path) -> None:
+    """Let the holder of KEY train on this node's data."""
+
+    async def trust() -> None:
+        async with open_desk(data) as desk:
+            await desk.trust(key, name)
+
+    asyncio.run(trust())
+    click.echo(f"{key} may train here")
+
+
+@peer.command(name="distrust")
+@click.argument("key", type=KEY)
+@data_option
+def distrust_peer(key: str, data: Path) -> None:
+    """No longer let the holder of KEY train on this node's data."""
+
+    async def distrust() -> None:
+        async with open_desk(data) as desk:
+            await desk.distrust(key)
+
+    asyncio.run(distrust())
+    click.echo(f"{key} may no longer train here")
+
+
+@peer.command(name="list")
+@data_option
+def list_peers(data: Path) -> None:
+    """List the keys whose holders may train on this node's data."""
+
+    async def trusted() -> None:
+        async with open_desk(data) as desk:
+            for who in await desk.trusted():
+                click.echo(f"{who.public_key}  {who.name}".rstrip())
+
+    asyncio.run(trusted())
+
+
+if __name__ == "__main__":
+    main()
