@@ -99,3 +99,7 @@ async def run(host: str, port: int, data: Path, policy: Policy) -> None:
 
 def _ready(address: str) -> None:
     click.echo(f"listening on {address}")  # flushes
+
+
+if __name__ == "__main__":
+    main()
