@@ -39,8 +39,14 @@ class Plainly(click.Group):
         except (GridError, CryptoError, SchemaUnknown, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # whoever read our output has seen enough
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {_why(error)}", err=True)
             ctx.exit(1)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:  # without its number, which tells a person nothing
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def word(kind: Any, name: str) -> Callable[[str], str]:
