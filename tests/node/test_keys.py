@@ -116,13 +116,13 @@ async def test_old_secrets_go_even_if_nobody_asks_for_new_ones(ring: Ring) -> No
     first = ring.present()
     waits: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def pause(seconds: float) -> None:
         waits.append(seconds)
         ring.clock.time += KEPT + 1
         if len(waits) == 2:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await ring.prekeys.keep(sleep)
+        await ring.prekeys.keep(pause)
     assert waits == [LOOK, LOOK]
     assert ring.prekeys.find(first.id) is None
