@@ -9,24 +9,21 @@ import click
 
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect, my_identity
-from grid.cli.daemon import Plainly, word
+from grid.cli.daemon import Plainly
 from grid.cli.describe import describe, plain
+from grid.cli.train import gateway_option, plan, train
 from grid.client.grid import Node
-from grid.wire.names import Address
 from grid.wire.node import DatasetInfo
-
-gateway_option = click.option(
-    "--gateway",
-    type=word(Address, "url (http://HOST:PORT)"),
-    default="http://127.0.0.1:5000",
-    help="The gateway to ask.",
-)
 
 
 @click.group(cls=Plainly)
 @click.version_option(version("grid-daemon"))
 def main() -> None:
     """Find data on the grid, and learn from it where it is."""
+
+
+main.add_command(plan)
+main.add_command(train)
 
 
 @main.command(name="id")

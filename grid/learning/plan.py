@@ -10,6 +10,7 @@ import html
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
@@ -90,6 +91,18 @@ class Plan:
     def bundle(self) -> bytes:
         """The plan as one file."""
         return b"".join(self._parts())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bundle to a file; any safetensors library can read it."""
+        path = Path(path)
+        with path.open("wb") as file:
+            file.writelines(self._parts())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a bundle from a file. Raises as `from_bundle`; OSError if there is none."""
+        return cls.from_bundle(Path(path).read_bytes())
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         yield self._header

@@ -1,0 +1,103 @@
+"""`grid plan` and `grid train`: from a plan in a file to a trained one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from grid.cli.config import SETTINGS
+from grid.cli.connect import aconnect
+from grid.cli.daemon import Plainly, word
+from grid.client.display import Progress
+from grid.client.run import Result
+from grid.learning.plan import Plan
+from grid.wire.names import Address
+
+gateway_option = click.option(
+    "--gateway",
+    type=word(Address, "url (http://HOST:PORT)"),
+    default="http://127.0.0.1:5000",
+    help="The gateway to ask.",
+)
+_file = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(cls=Plainly)
+def plan() -> None:
+    """Make plans and look at them. From a torch module of your own: grid.Plan.capture in Python."""
+
+
+def recipe_options(command: Any) -> Any:
+    """How a plan trains, as flags."""
+    for option in (
+        click.option("--out", type=_file, default=Path("plan.safetensors"), help="The file to write."),
+        click.option("--seed", default=0, help="Draws the first parameters."),
+        click.option("--batch", default=32, help="Examples in one step."),
+        click.option("--epochs", default=1, help="Passes over the data in one round."),
+        click.option("--lr", default=0.01, help="Learning rate."),
+        click.option("--optimizer", default="adam", help="sgd, adam, adamw, rmsprop or adagrad."),
+        click.option("--loss", default="cross_entropy", help="cross_entropy, mse, l1, huber or bce_with_logits."),
+        click.option(
+            "--metric", "metrics", multiple=True, default=("accuracy",), help="Measured on held-out examples."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@plan.command(name="mlp", context_settings=SETTINGS)
+@click.argument("sizes", nargs=-1, type=click.IntRange(min=1), required=True, metavar="FEATURES HIDDEN... OUTPUTS")
+@recipe_options
+def mlp(sizes: tuple[int, ...], out: Path, **settings: Any) -> None:
+    """Linear layers of these SIZES with ReLU between them; two sizes make a linear model."""
+    click.echo(repr(Plan.load(Plan.mlp(sizes, **settings).save(out))))
+
+
+@plan.command(name="cnn", context_settings=SETTINGS)
+@click.argument("image", nargs=3, type=click.IntRange(min=1), metavar="CHANNELS HEIGHT WIDTH")
+@click.argument("outputs", type=click.IntRange(min=1))
+@recipe_options
+def cnn(image: tuple[int, int, int], outputs: int, out: Path, **settings: Any) -> None:
+    """A small convolutional network on flat images."""
+    click.echo(repr(Plan.load(Plan.cnn(image, outputs, **settings).save(out))))
+
+
+@plan.command(name="show")
+@click.argument("file", type=_file)
+def show(file: Path) -> None:
+    """What a plan in a FILE does."""
+    click.echo(repr(Plan.load(file)))
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("file", type=_file, metavar="PLAN")
+@click.option("--data", "tags", multiple=True, required=True, metavar="TAG", help="The data to learn from; repeats.")
+@click.option("--rounds", type=click.IntRange(min=1), default=10, help="How many rounds.")
+@click.option("--quorum", type=click.IntRange(min=1), help="The fewest nodes that make a round count; half of them.")
+@click.option("--deadline", type=click.FloatRange(min=1), default=600.0, help="Seconds for a round.")
+@click.option("--holdout", type=click.FloatRange(0, 0.9), default=0.2, help="Share of examples kept for evaluation.")
+@click.option("--target", default="target", help="The tensor to be learned.")
+@click.option("--coordinator", type=word(Address, "url (http://HOST:PORT)"), help="A node to drive the run; else here.")
+@click.option("--host", default="127.0.0.1", help="Where a coordinator in this process listens.")
+@click.option("--address", type=word(Address, "url (http://HOST:PORT)"), help="How nodes reach it, if not by --host.")
+@click.option("--out", type=_file, default=Path("trained.safetensors"), help="Where the trained plan goes.")
+@gateway_option
+def train(
+    file: Path, tags: tuple[str, ...], host: str, address: str | None, out: Path, gateway: str, **how: Any
+) -> None:
+    """Train a PLAN on every node whose data has the tags, and fetch what was learned."""
+
+    async def trained() -> Result:
+        async with aconnect(gateway, host=host, address=address) as grid:
+            run = await grid.train(Plan.load(file), tags, **how)
+            for node in run.skipped:
+                click.echo(f"{node}: left out, it never proved who it is", err=True)
+            return await run.result(Progress(how["rounds"], sys.stderr))
+
+    result = asyncio.run(trained())
+    result.plan.save(out)
+    click.echo(f"{result!r} -> {out}")
