@@ -31,9 +31,11 @@ BACK_OFF = 8
 DEADLINE = 3.0
 AT_ONCE = 64
 """Checks under way."""
-PACE = 0.005
-"""Seconds from one newcomer's first check to the next one's: a gateway that starts again has thousands."""
+FEW = 50
+"""Checks that begin in one sweep beyond what all members need: a gateway that starts again, or that thousands
+join at once, asks them one after the other and goes on answering meanwhile."""
 TICK = 1.0
+"""Seconds between sweeps."""
 
 
 class Echo(msgspec.Struct):
@@ -71,9 +73,10 @@ class Checks:
     async def sweep(self, group: asyncio.TaskGroup) -> None:
         """Begin the checks that are due, as fast as those under way make room."""
         now = self._now()
-        for place, node_id in enumerate(self._register.newcomers()):
-            self._due.no_later(node_id, now + place * PACE)
-        for node_id in self._due.take(now):
+        for node_id in self._register.newcomers():
+            self._due.no_later(node_id, now)
+        most = FEW + int(1.25 * TICK * len(self._register.roll) / self._interval)
+        for node_id in self._due.take(now, most):
             if listed := self._register.roll.get(node_id):
                 await self._slots.acquire()
                 group.create_task(self._check(listed))
