@@ -13,6 +13,7 @@ from grid.cli.assemble import NodeSettings, run_node
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
 from grid.cli.daemon import Plainly, Post, alone, new_loop, word
 from grid.cli.dataset import dataset
+from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
 from grid.crypto.identity import Identity, fingerprint
 from grid.node.access import Access
@@ -107,6 +108,7 @@ def node_id(identity: Identity) -> str:
 
 
 main.add_command(dataset)
+main.add_command(demo)
 
 
 @main.command()
