@@ -20,7 +20,7 @@ Address = Annotated[
     Meta(
         min_length=8,
         max_length=2048,
-        pattern=r"^https?://[^\s/?#@]+",
+        pattern=r"^https?://[^\s/?#@\\]+(/[^\s?#@\\]*)?\Z",
         description="Where a daemon answers: http(s)://host[:port][/prefix], no credentials",
     ),
 ]
