@@ -22,6 +22,7 @@ from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.app import NodeParts, routes
 from grid.node.catalogue import Catalogue
+from grid.node.checkpoints import sweep
 from grid.node.coordinator import Coordinator
 from grid.node.keys import Prekeys
 from grid.node.means import Means
@@ -37,6 +38,7 @@ from grid.transport.metrics import Metrics
 from grid.transport.serve import running, serve
 from grid.wire import node as wire
 from grid.worker.engine import IsolationPolicy, LocalEngine, capabilities
+from grid.worker.port import Engine
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +69,8 @@ class NodeSettings:
 class OpenNode:
     """A node that is put together, and not yet answering."""
 
-    def __init__(
-        self, app: web.Application, parts: NodeParts, means: Means, events: EventLog, trainer: LocalEngine
-    ) -> None:
-        self.app, self.parts, self.means, self.events, self.trainer = app, parts, means, events, trainer
+    def __init__(self, app: web.Application, parts: NodeParts, means: Means, events: EventLog) -> None:
+        self.app, self.parts, self.means, self.events = app, parts, means, events
         self.address = ""
 
 
@@ -90,8 +90,8 @@ async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None
             presence.append(_presence(node, directories))
             chores.begin(presence[0].keep())
             chores.begin(node.means.prekeys.keep())
-            if settings.warm:
-                chores.begin(node.trainer.warm())
+            if settings.warm and isinstance(node.means.trainer, LocalEngine):
+                chores.begin(node.means.trainer.warm())
             ready(address)
 
         async def leave() -> None:
@@ -101,11 +101,17 @@ async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None
         await serve(node.app, host=settings.host, port=settings.port, ready=answering, on_drain=leave)
 
 
+Engines = Callable[[NodeSettings, str], Engine]
+"""What makes the engine whose workers have "torch" or "numpy" loaded."""
+
+
 @asynccontextmanager
-async def embedded_node(settings: NodeSettings, identity: Identity) -> AsyncIterator[OpenNode]:
+async def embedded_node(
+    settings: NodeSettings, identity: Identity, *, engines: Engines | None = None
+) -> AsyncIterator[OpenNode]:
     """A node inside this process, listed nowhere, that answers while the block lasts; its owner is `identity`."""
     async with (
-        open_node(settings, identity, owners=(identity.id,)) as node,
+        open_node(settings, identity, owners=(identity.id,), engines=engines) as node,
         running(node.app, host=settings.host, port=settings.port) as address,
     ):
         node.address = settings.address or address
@@ -114,8 +120,10 @@ async def embedded_node(settings: NodeSettings, identity: Identity) -> AsyncIter
 
 
 @asynccontextmanager
-async def open_node(settings: NodeSettings, identity: Identity, *, owners: tuple[str, ...]) -> AsyncIterator[OpenNode]:
-    """All parts of a node whose state is in `settings.data`."""
+async def open_node(
+    settings: NodeSettings, identity: Identity, *, owners: tuple[str, ...], engines: Engines | None = None
+) -> AsyncIterator[OpenNode]:
+    """All parts of a node whose state is in `settings.data`; `engines`: processes of this machine if not given."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(settings.data / "node.db", "node"))
         egress = Egress(settings.allow_private)
@@ -125,7 +133,9 @@ async def open_node(settings: NodeSettings, identity: Identity, *, owners: tuple
         for key in settings.trust:
             await access.trust(key)
         events = EventLog(database)
-        trainer, folder = _engine(settings, "torch", stack), _engine(settings, "numpy", stack)
+        trainer, folder = [(engines or local_engine)(settings, preload) for preload in ("torch", "numpy")]
+        stack.push_async_callback(trainer.close)
+        stack.push_async_callback(folder.close)
         means = Means(
             identity=identity,
             node_id=settings.node_id,
@@ -141,14 +151,14 @@ async def open_node(settings: NodeSettings, identity: Identity, *, owners: tuple
             now=time.time,
         )
         chores = await stack.enter_async_context(Chores())
-        yield await _wired(settings, means, blobs, events, trainer, chores)
+        yield await _wired(settings, means, blobs, events, chores)
 
 
-async def _wired(
-    settings: NodeSettings, means: Means, blobs: Blobs, events: EventLog, trainer: LocalEngine, chores: Chores
-) -> OpenNode:
+async def _wired(settings: NodeSettings, means: Means, blobs: Blobs, events: EventLog, chores: Chores) -> OpenNode:
     if left := await means.records.interrupted("the coordinator was restarted"):
         log.warning("%d runs were going on when this node stopped; they are over", left)
+    for folder in means.runs.glob("*"):
+        sweep(folder)
     node: OpenNode
     coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
     participant = Participant(means, blobs, chores.begin)
@@ -165,7 +175,7 @@ async def _wired(
         coordinator=coordinator,
         participant=participant,
         status=lambda: _status(settings, means, coordinator, participant, started),
-        busy=lambda: trainer.status()["taken"] >= settings.workers,
+        busy=lambda: means.trainer.status()["taken"] >= settings.workers,
         now=means.now,
     )
     metrics = Metrics()
@@ -173,7 +183,7 @@ async def _wired(
     metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
     metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
     app = create_app(routes(parts), auth=auth, metrics=metrics, about=f"Node {means.node_id}")
-    node = OpenNode(app, parts, means, events, trainer)
+    node = OpenNode(app, parts, means, events)
     return node
 
 
@@ -193,18 +203,17 @@ def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
     return presence
 
 
-def _engine(settings: NodeSettings, preload: str, stack: AsyncExitStack) -> LocalEngine:
+def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
+    """An engine of processes on this machine, whose workers have `preload` (torch or numpy) loaded."""
     scratch = settings.data / "scratch" / preload
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = LocalEngine(
+    return LocalEngine(
         preload,
         settings.workers if preload == "torch" else max(settings.workers, os.cpu_count() or 1),
         scratch,
         policy=IsolationPolicy(settings.isolation),
         idle=settings.worker_idle or None,
     )
-    stack.push_async_callback(engine.close)
-    return engine
 
 
 def _status(
