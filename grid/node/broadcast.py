@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from grid.client.payload import read_blocks, sealed_size
+from grid.client.payload import BLOCK, sealed_size
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import PrekeyPublic
@@ -27,9 +27,10 @@ class Broadcast:
 
     async def envelope(self, recipient: PrekeyPublic) -> AsyncIterator[bytes]:
         """The whole envelope for one recipient, `size` bytes, in blocks."""
-        yield self._key.preamble([recipient])
-        async for block in read_blocks(self._path):
-            yield block
+        with self._path.open("rb", buffering=0) as file:  # before the first byte leaves: `discard` may come meanwhile
+            yield self._key.preamble([recipient])
+            while block := file.read(BLOCK):
+                yield block
 
     def discard(self) -> None:
         """Nobody will ask any more. Whoever is still reading reads on."""

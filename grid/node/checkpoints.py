@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from grid.learning.tensors import Layout, header_bytes
+
+UPDATES = "updates"
+"""The folder in a run's folder where updates wait for their round to be complete."""
 
 KEPT = 2
 """How many checkpoints are kept: the newest, and the one that its round began with."""
@@ -31,6 +35,10 @@ class Checkpoints:
         self.path(number - KEPT).unlink(missing_ok=True)
         return path
 
+    def sweep(self) -> None:
+        """The run is over: only its checkpoints stay."""
+        sweep(self._folder)
+
     def _write(self, number: int, data: Iterable[memoryview]) -> Path:
         target = self.path(number)
         draft = target.with_suffix(".draft")
@@ -46,3 +54,11 @@ class Checkpoints:
         finally:
             os.close(folder)
         return target
+
+
+def sweep(folder: Path) -> None:
+    """Remove all but checkpoints from the folder of a run that is over, however it ended."""
+    shutil.rmtree(folder / UPDATES, ignore_errors=True)
+    for path in folder.glob("*"):
+        if path.suffix != ".safetensors":
+            path.unlink(missing_ok=True)

@@ -7,7 +7,9 @@ and the sum can be made again from the files. Memory holds one update and one ac
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +21,8 @@ from grid.node.means import Means
 from grid.wire.problems import UpdateRefused, WorkerFailed
 from grid.wire.runs import Report
 from grid.worker.port import FoldJob, Seat
+
+T = TypeVar("T")
 
 REPORT = "report"
 """The metadata entry of an update that holds its report, as JSON."""
@@ -42,7 +46,7 @@ class Collect:
         """Start round `number` with an empty sum."""
         self._number = number
         self._in.clear()
-        await (await self._sitting()).call("begin")
+        await self._with_seat(lambda seat: seat.call("begin"))
 
     async def check(self, update: Path, sender: bytes) -> Report:
         """Open the sealed update in a file into the seat and look at it: proved, of the model's shape, finite.
@@ -51,11 +55,7 @@ class Collect:
             EnvelopeRefused, PrekeyUnknown: it does not open; the sender may try again.
             TensorsRefused, UpdateRefused: it is the sender's own, and it cannot be counted.
         """
-        seat = await self._sitting()
-        context = Context(run=self._run, round=self._number, kind="update", sender=sender, direct=True)
-        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
-        metadata = await open_tensors(opener, read_blocks(update), self._layout, seat.inbox)
-        await seat.call("check")
+        metadata = await self._with_seat(lambda seat: self._look(seat, update, sender))
         try:
             report = msgspec.json.decode(metadata.get(REPORT, ""), type=Report)
         except msgspec.DecodeError as error:
@@ -65,41 +65,61 @@ class Collect:
         return report
 
     async def fold(self, update: Path, sender: bytes, weight: float) -> None:
-        """Add the update that was just checked. If the seat is lost, all of the round is summed anew."""
+        """Add the update that was just checked. If the seat is lost, all of the round is summed anew later."""
         self._in.append((update, sender, weight))
-        try:
-            await (await self._sitting()).call("fold", weight=weight)
-        except WorkerFailed:
-            await self._sum_anew()
+        if self._seat is not None:
+            try:
+                await self._seat.call("fold", weight=weight)
+            except WorkerFailed:
+                await self.close()
 
     async def mean(self) -> memoryview:
         """The weighted mean of the round: the data section of the model, valid until the next `begin`."""
         async with self.turn:
-            try:
-                seat = await self._sitting()
-                await seat.call("mean")
-            except WorkerFailed:
-                await self._sum_anew()
-                seat = await self._sitting()
-                await seat.call("mean")
-            return seat.outbox
+            return await self._with_seat(_mean)
+
+    def discard(self) -> None:
+        """The round's checkpoint is on disk and told of: its updates are needed no more."""
+        for update, _, _ in self._in:
+            update.unlink(missing_ok=True)
+        self._in.clear()
 
     async def close(self) -> None:
         """Give the seat back."""
-        if self._seat is not None:
-            await self._seat.close()
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            await seat.close()
 
-    async def _sitting(self) -> Seat:
+    async def _with_seat(self, work: Callable[[Seat], Awaitable[T]]) -> T:
+        """Do something in the seat; if it is lost, once more in another."""
+        try:
+            return await work(await self._summing())
+        except WorkerFailed:
+            await self.close()
+            return await work(await self._summing())
+
+    async def _summing(self) -> Seat:
+        """The seat with all that was counted in its sum: a new one is filled from the files."""
         if self._seat is None:
-            self._seat = await self._means.folder.open(FoldJob(layout=header_bytes(self._layout)))
+            seat = await self._means.folder.open(FoldJob(layout=header_bytes(self._layout)))
+            try:
+                for update, sender, weight in self._in:
+                    await self._look(seat, update, sender)
+                    await seat.call("fold", weight=weight)
+            except BaseException:
+                await seat.close()
+                raise
+            self._seat = seat
         return self._seat
 
-    async def _sum_anew(self) -> None:
-        """From the files, in a new seat: they are what was acknowledged."""
-        await self.close()
-        self._seat = None
-        seat = await self._sitting()
-        await seat.call("begin")
-        for update, sender, weight in self._in:
-            await self.check(update, sender)
-            await seat.call("fold", weight=weight)
+    async def _look(self, seat: Seat, update: Path, sender: bytes) -> dict[str, str]:
+        context = Context(run=self._run, round=self._number, kind="update", sender=sender, direct=True)
+        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
+        metadata = await open_tensors(opener, read_blocks(update), self._layout, seat.inbox)
+        await seat.call("check")
+        return metadata
+
+
+async def _mean(seat: Seat) -> memoryview:
+    await seat.call("mean")
+    return seat.outbox

@@ -25,6 +25,9 @@ from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList
 
 log = logging.getLogger(__name__)
 
+BUNDLE = "bundle-"
+"""Bundles of runs to come or going on are files of this name and their digest."""
+
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
@@ -34,6 +37,9 @@ class Coordinator:
     def __init__(self, means: Means, blobs: Blobs, address: Callable[[], str], spawn: Spawn, most: int = 16) -> None:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
+        self._handed_in: set[str] = set()
+        for left in blobs.named(BUNDLE + "x").parent.glob(BUNDLE + "*"):
+            left.unlink()
 
     # --- what scientists ask --------------------------------------------------------------------
 
@@ -53,7 +59,8 @@ class Coordinator:
                 draft.write(piece)
             if draft.digest != digest:
                 raise PlanRefused("the bundle is not the one that its digest names")
-            await draft.commit()
+            await draft.commit(BUNDLE + digest)
+            self._handed_in.add(digest)
         except BaseException:
             draft.abort()
             raise
@@ -67,13 +74,13 @@ class Coordinator:
         """
         self._may_run(caller)
         task = read_document(message.task, Task, TASK, now=self._means.now(), signer=caller.id)
-        await self._check(task, message)
-        bundle = self._blobs.path(task.plan)
+        self._check(task, message)
+        bundle = self._blobs.named(BUNDLE + task.plan)
         plan = Plan.from_bundle(_mapped(bundle))
-        drive = Drive(self._means, task, message.task, message.peers, self._address(), plan.layout)
-        drive.folder.mkdir(mode=0o700, parents=True)
         await self._means.records.created(task, message.task)
+        drive = Drive(self._means, task, message.task, message.peers, self._address(), plan.layout)
         self._live[task.run] = drive
+        self._handed_in.discard(task.plan)
         self._spawn(self._carry_out(drive, bundle, plan))
         return self._info(drive)
 
@@ -135,7 +142,7 @@ class Coordinator:
     async def update(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes]) -> Counted:
         """Take a participant's update."""
         drive = self._driven(run)
-        return await drive.take(number, _key(caller), blocks, self._blobs.create())
+        return await drive.take(number, _key(caller), blocks)
 
     # --- its own ------------------------------------------------------------------------------------
 
@@ -151,8 +158,14 @@ class Coordinator:
             log.exception("run %s broke", drive.task.run)
         finally:
             del self._live[drive.task.run]
+            self._forget(drive.task.plan, bundle)
 
-    async def _check(self, task: Task, message: StartRun) -> None:
+    def _forget(self, plan: str, bundle: Path) -> None:
+        """Remove a bundle, unless another run uses it, or it was handed in again for one to come."""
+        if plan not in self._handed_in and all(drive.task.plan != plan for drive in self._live.values()):
+            bundle.unlink(missing_ok=True)
+
+    def _check(self, task: Task, message: StartRun) -> None:
         if task.coordinator != self._means.identity.id:
             raise RunRefused("the task names another coordinator")
         if len({peer.public_key for peer in message.peers}) != len(message.peers):
@@ -161,10 +174,8 @@ class Coordinator:
             raise RunRefused(f"{len(message.peers)} peers cannot make a quorum of {task.quorum.minimum}")
         if len(self._live) >= self._most:
             raise Full(f"{self._most} runs go on here already", retry_after=60.0)
-        if not self._blobs.path(task.plan).exists():
+        if not self._blobs.named(BUNDLE + task.plan).exists():
             raise RunRefused("the plan was not handed in; put its bundle first")
-        if await self._means.records.known(task.run):
-            raise RunRefused("a run of this id was here before")
 
     def _may_run(self, caller: Caller) -> None:
         if caller.public is None:

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from grid.client.payload import gather, open_message
-from grid.crypto.envelope import Context
+from grid.crypto.envelope import Context, body_size
 from grid.crypto.identity import public_from_id
 from grid.learning.plan import Plan
-from grid.learning.tensors import Layout
+from grid.learning.tensors import MAX_HEADER, Layout
 from grid.node.attendance import Attendance
 from grid.node.broadcast import Broadcast
-from grid.node.checkpoints import Checkpoints
+from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.collect import Collect
 from grid.node.means import Means
 from grid.node.roster import Entry, Roster, Standing
 from grid.node.tally import Tally
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
-from grid.store.blobs import Draft
+from grid.store.blobs import Blobs, Draft
 from grid.wire.documents import Signed
 from grid.wire.problems import (
     GridError,
@@ -44,6 +44,12 @@ PATIENCE = 60.0
 
 INVITES_AT_ONCE = 64
 
+SEALING = 1 << 20
+"""Bytes: an envelope's preamble and signature are never more."""
+
+REASON = 500
+"""Characters of what a participant says of its troubles."""
+
 
 class Over(Exception):
     """The run was stopped."""
@@ -60,6 +66,8 @@ class Drive:
         self.roster = Roster(peers)
         self.attendance = Attendance(self._gone, self._back)
         self.folder = means.runs / task.run
+        self._updates = Blobs(self.folder / UPDATES)
+        self._limit = body_size(layout.size + MAX_HEADER) + SEALING
         self.checkpoints = Checkpoints(self.folder, layout)
         self._collect = Collect(means, task.run, layout)
         self._round: rounds.Round | None = None
@@ -86,6 +94,9 @@ class Drive:
         except OSError as error:
             log.exception("run %s failed", self.task.run)
             await self._fail(f"the coordinator could not go on: {error.strerror}")
+        except Exception:
+            log.exception("run %s broke", self.task.run)
+            await self._fail("the coordinator could not go on; its log says why")
         finally:
             await self._close()
 
@@ -135,6 +146,7 @@ class Drive:
             "bytes": dict(self._bytes),
         }
         await self._means.records.round_closed(self._the_round(), self.task.run, self.checkpoints.path(number), told)
+        self._collect.discard()
         if number == self.task.rounds:
             await self._evaluate(number + 1)
         await self._move(runs.RoundCompleted(number))
@@ -143,14 +155,14 @@ class Drive:
 
     async def _open_round(self, number: int) -> None:
         quorum = self.task.quorum
+        await self._collect.begin(number)
+        await self._offer(number)
         await self._until(lambda: len(self._present()) >= quorum.minimum, within=PATIENCE)
-        present = self._present()
+        present = self._present()  # from here to `open_round` nothing waits, so nobody leaves unnoticed
         if len(present) < quorum.minimum:
             raise NoParticipants(
                 f"{len(present)} nodes are there, the quorum is {quorum.minimum}. {self.roster.reasons()}"
             )
-        await self._collect.begin(number)
-        await self._offer(number)
         target = min(quorum.target or len(present), len(present))
         policy = rounds.Policy(quorum.minimum, max(target, quorum.minimum), self.task.deadline)
         self._round = rounds.open_round(number, policy, present, self._means.now())
@@ -164,7 +176,7 @@ class Drive:
             return
         await self._offer(number)
         await self._means.records.say(self.task.run, "evaluating", {"round": number}, to_all=True)
-        await self._until(lambda: self._present() <= self._tally[1].nodes, within=min(PATIENCE, self.task.deadline))
+        await self._until(lambda: self._present() <= self._tally[1].heard, within=min(PATIENCE, self.task.deadline))
         await self._conclude_tally()
         self._offered.pop(number).discard()
 
@@ -213,6 +225,7 @@ class Drive:
         if number not in self._offered:
             raise RoundClosed(f"round {number} is not open")
         if self._round is not None and number == self._round.number:
+            rounds.admit_commit(self._round, key)
             self._apply(rounds.NodeCommitted(key))
         self._bytes["down"] += self._offered[number].size
         return self._offered[number]
@@ -225,25 +238,29 @@ class Drive:
         report = open_message(
             envelope, Report, self._means.identity.public, self._means.prekeys.find, context, self._means.now()
         )
-        if report.status == "ready":
-            entry.examples = report.examples
+        if report.status == "ready" and number == 0 and not entry.ready:
+            entry.ready, entry.examples = True, report.examples
             await self._stand(key, Standing.READY)
         elif report.status == "failed":
-            await self._give_up(number, key, report.reason)
+            await self._give_up(number, key, report.reason[:REASON])
         elif report.status == "evaluated" and number == self._tally[0]:
             self._tally[1].add(key, report.metrics, report.examples)
             self._pulse.set()
 
-    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes], draft: Draft) -> Counted:
+    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes]) -> Counted:
         """Take an update: it is on disk and its row committed when this returns.
 
         Raises:
             NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown
+            TooLarge: longer than any update of this model.
         """
         self.roster[key]
         if self._round is None or self._round.number != number:
             raise RoundClosed(f"round {number} is not open")
-        self._apply(rounds.UploadBegan(key, self._means.now()))
+        now = self._means.now()
+        rounds.admit_update(self._round, key, now)
+        draft = self._updates.create(self._limit)
+        self._apply(rounds.UploadBegan(key, now))
         try:
             async for block in blocks:
                 draft.write(block)
@@ -280,7 +297,7 @@ class Drive:
 
     async def _count(self, number: int, key: str, draft: Draft, report: Report) -> Counted:
         at, weight = self._means.now(), float(report.examples)
-        path = await draft.commit()
+        path = await draft.commit(f"{number}-{key}")
         told = {"round": number, "node": self._name(key), "examples": report.examples, "metrics": report.metrics}
         await self._means.records.update_accepted(self.task.run, number, key, weight, path, told)
         self._bytes["up"] += draft.size
@@ -317,8 +334,12 @@ class Drive:
         """A participant cannot go on: in this round, or in the run when it could not even prepare."""
         if number == 0:
             await self._stand(key, Standing.FAILED, reason)
-        elif self._round is not None and self._round.number == number:
-            self._fail_node(key, reason)
+        if number == self._tally[0]:
+            self._tally[1].pass_over(key)
+        if self._round is None or number not in {0, self._round.number}:
+            return
+        self._fail_node(key, reason)
+        if number and key in self._round.failed:  # what it says after it was counted changes nothing
             told = {"round": number, "node": self._name(key), "reason": reason}
             await self._means.records.assignment_failed(self.task.run, number, key, "failed", reason, told)
 
@@ -336,8 +357,9 @@ class Drive:
         self._pulse.set()
 
     def _back(self, key: str) -> None:
-        if self.roster[key].standing == Standing.GONE:
-            self.roster.put(key, Standing.READY)
+        entry = self.roster[key]
+        if entry.standing == Standing.GONE:
+            self.roster.put(key, Standing.READY if entry.ready else Standing.PREPARING)
         self._pulse.set()
 
     def _fail_node(self, key: str, reason: str) -> None:
@@ -382,6 +404,7 @@ class Drive:
         for offered in self._offered.values():
             offered.discard()
         await self._collect.close()
+        self.checkpoints.sweep()
 
     # --- waiting --------------------------------------------------------------------------------------
 

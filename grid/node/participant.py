@@ -9,7 +9,7 @@ from typing import Any
 
 from grid.client.payload import read_prekey
 from grid.node.means import Means
-from grid.node.participation import Participation
+from grid.node.participation import BUNDLES, Participation
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
@@ -28,6 +28,8 @@ class Participant:
     def __init__(self, means: Means, blobs: Blobs, spawn: Spawn, most: int = 16) -> None:
         self._means, self._blobs, self._spawn, self._most = means, blobs, spawn, most
         self._live: dict[str, Participation] = {}
+        for left in blobs.named(BUNDLES + "x").parent.glob(BUNDLES + "*"):
+            left.unlink()
 
     async def invited(self, invite: Invite, caller: Caller) -> Invited:
         """Take part, if the scientist who signed the task may learn from the data that it names.

@@ -21,7 +21,7 @@ from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import JSON, encode
-from grid.wire.problems import GridError, PlanRefused, RoundClosed, RunNotFound, Unreachable, WorkerFailed
+from grid.wire.problems import GridError, NotInvited, PlanRefused, RoundClosed, RunNotFound, Unreachable, WorkerFailed
 from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
 from grid.worker.port import Seat, TrainJob
 
@@ -36,6 +36,9 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 SETTLE = 2.0
 """Seconds that an upload has to hear its answer once the next round is open."""
+
+BUNDLES = "plan-"
+"""The plan of a run lies in a file of this name and the run's id for as long as the run goes on here."""
 
 CALLS = frozenset({"round-opened", "evaluating"})
 """The events that ask this node to do something."""
@@ -57,6 +60,7 @@ class Participation:
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._layout: Layout
         self._bundle_path: Path
+        self._turn = asyncio.Lock()
         self.state = "preparing"
 
     async def carry_out(self) -> None:
@@ -70,6 +74,7 @@ class Participation:
             log.warning("run %s: %s", self.task.run, failures.exceptions[0])
         finally:
             await self._stand_up()
+            self._blobs.named(BUNDLES + self.task.run).unlink(missing_ok=True)
 
     # --- listening --------------------------------------------------------------------------------
 
@@ -109,8 +114,9 @@ class Participation:
         """One assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
         await self._finish(previous)
         try:
-            await self._assignment(number, train)
-        except (RoundClosed, RunNotFound) as late:
+            async with self._turn:
+                await self._assignment(number, train)
+        except (RoundClosed, RunNotFound, NotInvited) as late:  # it opened while this node was away
             log.info("run %s round %d: %s", self.task.run, number, late.detail)
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
@@ -120,8 +126,10 @@ class Participation:
     async def _finish(self, previous: asyncio.Task[None]) -> None:
         """Let the plan be loaded, or an upload hear its answer; break off anything else."""
         if self.state != "preparing":
-            await asyncio.wait({previous}, timeout=SETTLE if self.state == "uploading" else 0.0)
-            previous.cancel()
+            try:
+                await asyncio.wait({previous}, timeout=SETTLE if self.state == "uploading" else 0.0)
+            finally:  # also when this one is broken off itself
+                previous.cancel()
         await asyncio.wait({previous})
 
     async def _prepare(self) -> None:
@@ -129,7 +137,8 @@ class Participation:
         try:
             report = await self._ready()
         except GridError as error:
-            report = Report(status="failed", reason=error.detail)
+            await self._report(0, Report(status="failed", reason=error.detail))
+            raise  # there is nothing for this node to do in the run
         await self._report(0, report)
         self.state = "waiting"
 
@@ -170,9 +179,9 @@ class Participation:
             raise
 
     async def _stand_up(self) -> None:
-        if self._seat is not None:
-            await self._seat[0].close()
-        self._seat = None
+        taken, self._seat = self._seat, None
+        if taken is not None:
+            await taken[0].close()
 
     def _job(self) -> TrainJob:
         return TrainJob(
@@ -188,8 +197,6 @@ class Participation:
 
     async def _bundle(self) -> Path:
         """The plan, checked against the digest that the scientist signed."""
-        if self._blobs.path(self.task.plan).exists():
-            return self._blobs.path(self.task.plan)
         draft = self._blobs.create()
         try:
             async with self._fetched(BUNDLE, 0, "bundle") as (opener, blocks):
@@ -197,7 +204,7 @@ class Participation:
                     draft.write(piece)
             if draft.digest != self.task.plan:
                 raise PlanRefused("the coordinator's plan is not the one that the scientist signed")
-            return await draft.commit()
+            return await draft.commit(BUNDLES + self.task.run)
         except BaseException:
             draft.abort()
             raise

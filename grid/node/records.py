@@ -126,10 +126,6 @@ class RunRecords:
 
     # --- questions ----------------------------------------------------------------------------------
 
-    async def known(self, run: str) -> bool:
-        """Whether a run of this id was ever here."""
-        return await self.run(run, None) is not None
-
     async def run(self, run: str, owner: str | None) -> RunInfo | None:
         """One run, if it is here and belongs to `owner` (None: whoever it belongs to)."""
 

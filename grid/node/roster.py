@@ -22,12 +22,13 @@ class Standing(StrEnum):
 
 @dataclass
 class Entry:
-    """One participant; `examples` are those it may learn from, by its own word."""
+    """One participant; `examples` are those it may learn from, by its own word; `ready`: it has the plan loaded."""
 
     peer: Peer
     standing: Standing = Standing.INVITED
     reason: str = ""
     examples: int = 0
+    ready: bool = False
 
     def info(self) -> ParticipantInfo:
         """As it is shown to the coordinator and the run's owner."""

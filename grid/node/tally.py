@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 
 class Tally:
-    """The mean of each metric, weighted by examples, over the nodes that reported it."""
+    """The mean of each metric, weighted by examples, over the `nodes` that reported it.
+
+    `heard` are all that had their say, also those that had nothing to measure.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._weights: dict[str, int] = {}
+        self.heard: set[str] = set()
         self.nodes: set[str] = set()
         self.examples = 0
 
+    def pass_over(self, node: str) -> None:
+        """This node will not report."""
+        self.heard.add(node)
+
     def add(self, node: str, metrics: Mapping[str, float], examples: int) -> None:
-        """One node's report on `examples` examples; a second one of the same node is passed over."""
-        if node in self.nodes or examples < 1:
+        """One node's report on `examples` examples; a second one of the same node is passed over.
+
+        A metric that is no finite number is left out: it would spoil the mean of all.
+        """
+        if node in self.heard:
+            return
+        self.heard.add(node)
+        if examples < 1:
             return
         self.nodes.add(node)
         self.examples += examples
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * examples
-            self._weights[name] = self._weights.get(name, 0) + examples
+            if math.isfinite(value):
+                self._sums[name] = self._sums.get(name, 0.0) + value * examples
+                self._weights[name] = self._weights.get(name, 0) + examples
 
     def means(self) -> dict[str, float]:
         """Each metric's mean so far."""
