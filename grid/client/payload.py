@@ -175,11 +175,18 @@ async def open_tensors(
     """Open a sealed safetensors file into `into` (`layout.size` bytes); its metadata. All of it is proved.
 
     Raises:
-        EnvelopeRefused, PrekeyUnknown, TensorsRefused
+        EnvelopeRefused, PrekeyUnknown
+        TensorsRefused: what the sender itself sealed is of another layout; a forgery is an EnvelopeRefused.
     """
-    sink = TensorSink(layout, into)
+    sink, refused = TensorSink(layout, into), None
     async for piece in opened(opener, blocks):
-        sink.write(piece)
+        try:
+            if refused is None:
+                sink.write(piece)
+        except TensorsRefused as error:
+            refused = error  # perhaps not the sender's own: that is known only at the end
+    if refused is not None:
+        raise refused
     return sink.finish()
 
 
