@@ -17,10 +17,16 @@ from grid.wire.problems import GridError, NotAMember
 log = logging.getLogger(__name__)
 
 RECORD_LIFE = 24 * 3600.0
-"""Seconds for which a signed record of this node is valid; it is signed anew at each join."""
+"""Seconds for which a signed record of this node is valid."""
+
+FRESH = RECORD_LIFE / 2
+"""Seconds after which a record is signed anew, and the present prekey handed over with it."""
 
 RENEWALS = 3
 """A lease is renewed when a third of it is over, so that one lost message does not end it."""
+
+SHORTEST = 1.0
+"""Seconds between renewals at least, whatever a directory says of its leases."""
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds between tries to reach a directory that does not answer; the last one repeats."""
@@ -70,12 +76,15 @@ class Presence:
                 log.info("could not leave: %s", result.detail)
 
     async def _keep_in(self, directory: Directory, news: asyncio.Event) -> None:
-        failures, joined = 0, False
+        failures, joined, signed = 0, False, 0.0
         while True:
             try:
                 news.clear()
-                lease = await (self._renew(directory) if joined else self._join(directory))
-                wait, failures, joined = lease / RENEWALS, 0, True
+                if joined and self._now() - signed < FRESH:
+                    lease = await self._renew(directory)
+                else:
+                    signed, lease = self._now(), await self._join(directory)
+                wait, failures, joined = max(lease / RENEWALS, SHORTEST), 0, True
             except NotAMember:
                 wait, joined = 0.0, False
             except GridError as error:
