@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, PREKEY, DatasetInfo
-from grid.wire.problems import GridError, NoParticipants
+from grid.wire.problems import GridError, NoParticipants, NotAMember
 from grid.wire.runs import PUT_BUNDLE, START_RUN, TASK, Peer, Quorum, StartRun, Task
 from grid.wire.session import IDENTITY
 
@@ -84,7 +85,8 @@ class Grid:
         """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves."""
         search = Search(query=_words(tags), match=match, live=live)  # type: ignore[arg-type]
         found = await self._directory.search(search)
-        return [self._node(await self._directory.resolve(node)) for node, _ in found.node_addresses]
+        looked_up = await asyncio.gather(*(self._resolve(node) for node, _ in found.node_addresses))
+        return [node for node in looked_up if node is not None]
 
     async def datasets(self, *tags: str) -> dict[str, tuple[DatasetInfo, ...]]:
         """The described datasets of each node that has data with these tags; silent nodes are left out."""
@@ -176,13 +178,25 @@ class Grid:
             driver.address, PUT_BUNDLE, streamed(blocks), length=sealed_size(header), peer=public, digest=plan.digest
         )
 
+    async def _resolve(self, node_id: str) -> Node | None:
+        """What a directory knows of one node; None if it left a moment ago."""
+        try:
+            return self._node(await self._directory.resolve(node_id))
+        except NotAMember:
+            return None
+
     def _node(self, member: Member) -> Node:
         """A member, by what it signed where it did: the directory need not be believed then."""
+        unproved = Node(member.node_id, member.node_address, member.tags, False, member.state)
         if member.record is None:
-            return Node(member.node_id, member.node_address, member.tags, False, member.state)
-        record = read_document(member.record, NodeRecord, NODE_RECORD, now=self._now())
-        verified = record.node_id == member.node_id
-        return Node(member.node_id, record.node_address, record.tags, verified, member.state, member.record.signer)
+            return unproved
+        try:
+            record = read_document(member.record, NodeRecord, NODE_RECORD, now=self._now())
+        except GridError:  # forged or out of date: one such record must not hide all other nodes
+            return unproved
+        if record.node_id != member.node_id:
+            return unproved
+        return Node(member.node_id, record.node_address, record.tags, True, member.state, member.record.signer)
 
 
 def _words(tags: Sequence[str]) -> tuple[str, ...]:

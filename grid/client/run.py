@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,8 @@ from grid.wire.runs import CHECKPOINT, RUN, RUN_EVENTS, STOP_RUN, After, Event, 
 
 WAIT = 25.0
 PREKEY_LIFE = 3600.0
-RETRIES = 5
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between tries to reach a coordinator that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,10 @@ class AsyncRun:
                     self._address, RUN_EVENTS, query=After(after, WAIT), peer=self._peer, run=self.id
                 )
             except Unreachable:
-                failures += 1
-                if failures > RETRIES:
+                if failures == len(PAUSES):
                     raise
+                await asyncio.sleep(PAUSES[failures])
+                failures += 1
                 continue
             failures, after = 0, events.after
             for event in events.events:
