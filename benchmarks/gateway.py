@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from benchmarks.control_plane import SERVER, Load, Server, bare, compare, drive, http, signed
+from benchmarks.control_plane import SERVER, Server, bare, compare, http, signed
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.session import SessionKey, offer
@@ -192,8 +192,9 @@ def sign_in(port: int, identity: Identity) -> SessionKey:
     return state.complete(accepted.accepted, time.time())
 
 
-def joins(first: int, count: int) -> Iterator[bytes]:
+def joins(first: int, count: int) -> list[bytes]:
     """Requests of nodes with a key each; their addresses are numbers, as checks would else ask the DNS."""
+    requests = []
     for number in range(first, first + count):
         identity, now = Identity.generate(), time.time()
         address = f"http://127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:9"
@@ -206,7 +207,8 @@ def joins(first: int, count: int) -> Iterator[bytes]:
             public_key=identity.id,
         )
         signed_record = sign_document(identity, NODE_RECORD, record)
-        yield http("POST", JOIN.path, encode(Join(f"n{number}", address, signed_record, PREKEY)))
+        requests.append(http("POST", JOIN.path, encode(Join(f"n{number}", address, signed_record, PREKEY))))
+    return requests
 
 
 def rates(seconds: float, turns: int) -> dict[str, float]:
@@ -223,17 +225,13 @@ def rates(seconds: float, turns: int) -> dict[str, float]:
             {
                 "bare": (bare_server, lambda: plain),
                 "renew": (server, signed(key, "POST", RENEW.path, renew)),
+                "join": (server, joins(1000, int(3000 * seconds * (turns + 1))).pop),
                 "search": (server, signed(sign_in(server.port, alice), "POST", SEARCH.path, search)),
             },
             seconds,
             turns,
         )
-        joined = []
-        for turn in range(turns):
-            stock = list(joins(1000 + turn * 100_000, int(4000 * seconds)))
-            joined.append(uvloop.run(drive(server, stock.pop, seconds)))
         os.sched_setaffinity(0, cores)
-    loads["join"] = Load(*map(statistics.median, zip(*joined, strict=True)))
     figures: dict[str, float] = {}
     for name, load in loads.items():
         figures |= {f"{name}_per_s": round(load.rate), f"{name}_wall_per_s": round(load.wall)}

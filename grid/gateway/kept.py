@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from grid.gateway.claim import Claim, recall_claim
 from grid.protocol.membership import Member
@@ -21,9 +22,8 @@ class KeptMembers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._gathered: list[Row] = []
-        self._writing: set[asyncio.Task[None]] = set()
-        self._next: asyncio.Task[None] | None = None
+        self._gathered: list[tuple[Row, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def load(self) -> tuple[list[tuple[Member, Claim]], list[Reserved]]:
         """All members and all reserved ids."""
@@ -34,17 +34,16 @@ class KeptMembers:
 
     async def put(self, member: Member, claim: Claim) -> None:
         """A node joined: it replaces whatever had its id."""
-        self._gathered.append(Row(member, claim.node_address, claim.record, claim.prekey))
-        if self._next is None:
-            self._next = asyncio.create_task(self._write_gathered())
-            self._writing.add(self._next)
-            self._next.add_done_callback(self._writing.discard)
-        await asyncio.shield(self._next)  # one caller who hangs up does not undo the others' rows
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gathered.append((Row(member, claim.node_address, claim.record, claim.prekey), written))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_gathered())
+        await written
 
     async def save(self, members: list[Member], reserved: list[Reserved], gone: list[str]) -> None:
         """New states of known members; ids that are now only reserved; ids that are free."""
-        if self._next:  # what was put before comes before
-            await asyncio.shield(self._next)
+        if self._gathered:  # what was put before comes before
+            await asyncio.wait([self._gathered[-1][1]])
 
         def write(connection: Transaction) -> None:
             rows.save(connection, members)
@@ -54,11 +53,27 @@ class KeptMembers:
         await self._database.write(write)
 
     async def _write_gathered(self) -> None:
-        await asyncio.sleep(GATHER)
-        gathered, self._gathered, self._next = self._gathered, [], None
+        while self._gathered:
+            await asyncio.sleep(GATHER)
+            gathered, self._gathered = self._gathered, []
+            try:
+                await self._database.write(partial(_put_all, joined=[row for row, _ in gathered]))
+            except Exception as error:  # noqa: BLE001 - those who wait get it
+                _settle(gathered, error)
+            else:
+                _settle(gathered, None)
 
-        def write(connection: Transaction) -> None:
-            for row in gathered:
-                rows.put(connection, row)
 
-        await self._database.write(write)
+def _put_all(connection: Transaction, joined: list[Row]) -> None:
+    for row in joined:
+        rows.put(connection, row)
+
+
+def _settle(gathered: list[tuple[Row, asyncio.Future[None]]], error: Exception | None) -> None:
+    for _, written in gathered:
+        if written.done():  # its caller hung up
+            continue
+        if error:
+            written.set_exception(error)
+        else:
+            written.set_result(None)

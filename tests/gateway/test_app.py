@@ -38,6 +38,7 @@ from grid.wire.directory import (
 )
 from grid.wire.problems import (
     AddressRefused,
+    BadRequest,
     NodeIdTaken,
     NotAllowed,
     NotAMember,
@@ -187,10 +188,14 @@ NEVER = [
     "http://2852039166",
     "http://[fe80::1]",
     "http://0.0.0.0",
+    "http://node.example:99999",
+]
+NONE = [  # no addresses at all
     "http://user:word@node.example",
     "http://node.example@169.254.169.254",
-    "http://node.example:99999",
     "http://node.example/?to=inside",
+    "http://node.example\\@169.254.169.254",
+    "file:///etc/passwd",
 ]
 
 
@@ -201,9 +206,9 @@ async def test_addresses_that_point_inside_are_refused(
 ) -> None:
     policy = Policy(allow_unsigned=True, allow_private=private)
     async with gateway_at(tmp_path, policy) as gateway:
-        for address in NEVER if private else [*NEVER, *INSIDE]:
+        for address in [*NONE, *NEVER, *(() if private else INSIDE)]:
             join = ALICE.join("alice", address=address) if signed else Join("alice", address)
-            with pytest.raises(AddressRefused):
+            with pytest.raises(BadRequest if address in NONE else AddressRefused):
                 await alice.call(gateway, JOIN, join)
         assert (await alice.call(gateway, CONNECTED_NODES)).grid_nodes == ()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -44,3 +45,39 @@ async def test_states_reservations_and_free_ids_are_saved_together(tmp_path: Pat
 
         await kept.save([], [], ["alice", "Bob"])
         assert await kept.load() == ([], [])
+
+
+async def test_a_write_that_fails_fails_for_all_who_wait_and_for_nobody_after(tmp_path: Path) -> None:
+    bob = joined("Bob", START, 90.0, verified=False)
+    async with Database(tmp_path / "gateway.db", "gateway") as database:
+        kept = KeptMembers(database)
+        bad = replace(bob, lease_ends=None)  # no row may be so
+        together = await asyncio.gather(kept.put(bob, BOB), kept.put(bad, BOB), return_exceptions=True)
+        await kept.put(bob, BOB)
+
+        assert [isinstance(outcome, Exception) for outcome in together] == [True, True]
+        assert (await kept.load())[0] == [(bob, BOB)]
+
+
+async def test_whoever_leaves_while_joining_is_gone(tmp_path: Path) -> None:
+    async with Database(tmp_path / "gateway.db", "gateway") as database:
+        kept = KeptMembers(database)
+        join = asyncio.create_task(kept.put(joined("Bob", START, 90.0, verified=False), BOB))
+        await asyncio.sleep(0)
+
+        await kept.save([], [], ["Bob"])
+        await join
+
+        assert await kept.load() == ([], [])
+
+
+async def test_a_caller_who_hangs_up_undoes_nothing(tmp_path: Path) -> None:
+    async with Database(tmp_path / "gateway.db", "gateway") as database:
+        kept = KeptMembers(database)
+        bob, alice = joined("Bob", START, 90.0, verified=False), joined("alice", START, 90.0, verified=True)
+        join = asyncio.create_task(kept.put(bob, BOB))
+        await asyncio.sleep(0)
+        join.cancel()
+        await kept.put(alice, CLAIM)
+
+        assert {member.node for member, _ in (await kept.load())[0]} == {"Bob", "alice"}
