@@ -35,8 +35,8 @@ def request(
 ) -> Request:
     """What to send to call `endpoint`. The body of a stream is empty here."""
     target = endpoint.target(**(path or {}))
-    if query is not None:
-        target += f"?{_query(query)}"
+    if query is not None and (words := _query(query)):  # an empty query is not sent, so it must not be signed
+        target += f"?{words}"
     body, media = (b"", "") if endpoint.streams_in else endpoint.body(cast("Takes", message))
     headers = {"Accept": endpoint.media}
     if media:
