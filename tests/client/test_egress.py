@@ -52,7 +52,7 @@ NEVER = [
     "http://[ff02::1]",
     "http://2852039166",
     "ftp://example.org",
-    "file:///etc/passwd",
+    "gopher://example.org",
     "//example.org",
     "example.org",
     "",
@@ -117,8 +117,8 @@ class Rebinding(AbstractResolver):
 @pytest.fixture
 async def inside() -> AsyncIterator[int]:
     """A port on loopback where something answers that must not be reached."""
-    reached: list[None] = []
-    server = await asyncio.start_server(lambda _r, w: (reached.append(None), w.close())[1], "127.0.0.1", 0)
+    reached: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: reached.append(writer), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
     assert not reached

@@ -76,7 +76,6 @@ async def test_what_is_under_way_is_finished() -> None:
         answer = asyncio.create_task(http.get(address + SLOW.path))
         await slow.entered.wait()
         terminate()
-        await asyncio.sleep(0)
         slow.go.set()
 
         assert await (await answer).text() == "done"
