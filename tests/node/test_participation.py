@@ -1,0 +1,168 @@
+"""What nodes do in rounds: whole nodes, whose workers are a few lines of numpy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grid.node import participation
+from grid.node.participation import Participation
+from grid.wire.problems import PlanRefused, RunRefused, WorkerFailed
+from grid.wire.runs import Event
+from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, numbers, plan_of, quorum
+
+StartNode = Callable[..., Awaitable[ANode]]
+StartPuppet = Callable[..., Awaitable[Puppet]]
+
+
+async def test_a_plan_that_a_node_refuses_ends_the_run_clearly_and_leaves_nothing_at_the_node(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann", Learner(refuses=PlanRefused("it asks for 9 GiB")))
+
+    run = await scientist.start(coordinator, [ann])
+
+    with pytest.raises(RunRefused, match=r"the quorum is 1\. ann: it asks for 9 GiB"):
+        await run.result()
+    await ann.quiet()
+    assert ann.files() == []
+    assert ann.learner.opened == ann.learner.closed == 1
+
+
+async def test_a_plan_that_is_not_the_one_the_scientist_signed_is_refused(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, plan, another = await start_node("ann"), plan_of(), plan_of(seed=1)
+    await scientist.hand_in(coordinator, plan)
+    (kept,) = (coordinator.folder / "blobs" / "named").glob("bundle-*")
+    kept.write_bytes(another.bundle())  # a coordinator that is up to something
+
+    run = await scientist.start_task(coordinator, [ann], plan, scientist.task(coordinator, plan))
+
+    with pytest.raises(RunRefused, match="not the one that the scientist signed"):
+        await run.result()
+    await ann.quiet()
+    assert ann.learner.opened == 0
+    assert ann.files() == []
+
+
+async def test_a_training_that_fails_is_told_and_the_node_takes_part_in_the_next_round(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, bob = await start_node("ann"), await start_node("bob", Learner(stumbles=WorkerFailed("the loss is NaN")))
+    run = await scientist.start(coordinator, [ann, bob], rounds=2, quorum=quorum(1))
+    story = Story(run)
+
+    first = await story.until("round-closed", round=1)
+    assert first["failed"] == {"bob": "the loss is NaN"}
+    second = await story.until("round-opened", round=2)
+    assert second["invited"] in (["ann", "bob"], ["bob", "ann"])
+    await run.result()
+    await bob.quiet()
+    assert bob.learner.opened == bob.learner.closed > 1  # the seat that failed was not trusted again
+
+
+async def test_a_straggler_gives_its_seat_back_and_takes_part_in_the_next_round(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, bob = await start_node("ann", Learner(goal=1.0)), await start_node("bob", Learner(goal=3.0))
+    bob.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann, bob], rounds=2, quorum=quorum(1), deadline=0.7)
+    story = Story(run)
+    await bob.learner.began.wait()
+    bob.learner.began.clear()
+    first = await story.until("round-closed", round=1)
+    await bob.learner.began.wait()  # the second time
+    bob.learner.may_go_on.set()
+
+    second = await story.until("round-closed", round=2)
+
+    assert (first["accepted"], second["accepted"]) == (1, 2)
+    await bob.quiet()
+    assert (bob.learner.opened, bob.learner.closed) == (2, 2)
+
+
+async def test_a_node_that_trains_is_busy_and_afterwards_it_is_not(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann", workers=1)
+    ann.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann])
+    await ann.learner.began.wait()
+
+    during = ann.open.parts.status()
+
+    assert (during.status, during.runs, ann.open.parts.busy()) == ("busy", {"taking part training": 1}, True)
+    ann.learner.may_go_on.set()
+    await run.result()
+    await ann.quiet()
+    assert (ann.open.parts.status().status, ann.open.parts.status().runs) == ("online", {})
+
+
+async def test_a_run_that_is_stopped_ends_the_work_of_its_nodes_at_once(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann")
+    ann.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann])
+    await ann.learner.began.wait()
+
+    await run.stop()
+
+    async with asyncio.timeout(3):
+        await ann.quiet()
+    assert ann.learner.closed == 1
+    assert ann.files() == []
+
+
+async def test_a_node_that_takes_long_to_prepare_joins_when_it_is_done(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, start_puppet: StartPuppet
+) -> None:
+    ann, bob = await start_puppet("ann"), await start_node("bob", Learner(goal=1.0))
+    run = await scientist.start(coordinator, [bob, ann], rounds=2)
+    story = Story(run)
+    await story.until("participant", node="bob", state="ready")  # bob listens already, ann comes late
+
+    await ann.takes_part(run)
+
+    assert (await story.until("round-opened", round=1))["invited"] in (["ann", "bob"], ["bob", "ann"])
+    start = numbers(plan_of().initial)
+    await ann.updates(1, start)
+    await story.until("round-opened", round=2)
+    np.testing.assert_allclose(numbers((await run.checkpoint()).initial), (start + (start + 1) / 2) / 2, rtol=1e-6)
+
+
+async def test_a_node_gives_a_coordinator_up_that_stays_away(
+    scientist: Scientist, tmp_path: Path, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(participation, "PAUSES", (0.01, 0.02))
+    coordinator, ann = await a_node("coordinator", tmp_path / "c", data=False), await start_node("ann")
+    ann.learner.may_go_on.clear()
+    await scientist.start(coordinator, [ann])
+    await ann.learner.began.wait()
+
+    await coordinator.stop()
+
+    await ann.quiet()
+    assert ann.learner.closed == 1
+    assert ann.files() == []
+
+
+async def test_a_node_can_coordinate_a_run_in_which_it_takes_part(scientist: Scientist, start_node: StartNode) -> None:
+    ann, bob = await start_node("ann", Learner(goal=1.0)), await start_node("bob", Learner(goal=1.0))
+
+    result = await (await scientist.start(ann, [ann, bob], rounds=2, holdout=0.2)).result()
+
+    assert [line.accepted for line in result.history] == [2, 2]
+
+
+def test_of_calls_that_piled_up_only_the_last_counts() -> None:
+    told = ["round-opened", "round-closed", "evaluating", "round-opened", "something"]
+    events = [Event(cursor, kind, 0.0, {"round": cursor}) for cursor, kind in enumerate(told)]
+
+    assert Participation._newest(events) == [events[3]]
+    assert Participation._newest(events[-1:]) == []
