@@ -53,7 +53,7 @@ class ZygoteProcess:
         zygote = cls(process, ours)
         try:
             async with asyncio.timeout(START_DEADLINE):
-                await zygote._ready
+                await asyncio.shield(zygote._ready)  # a caller who goes away cancels only its own waiting
         except TimeoutError:
             raise WorkerFailed(f"the worker process was not ready after {START_DEADLINE:g} s") from None
         finally:

@@ -234,3 +234,20 @@ async def test_close_ends_every_process(tmp_path: Path) -> None:
     for pid in pids:
         assert pid is not None
         await has_ended(pid)
+
+
+async def test_a_start_that_is_broken_off_leaves_no_process(tmp_path: Path) -> None:
+    before = children()
+    starting = asyncio.create_task(errand_engine(tmp_path, jobs="tests.worker.never_ready").warm())
+    await asyncio.sleep(0)  # it runs as far as to wait for the process that it has started
+    (process,) = children() - before
+
+    starting.cancel()
+    await asyncio.wait({starting})
+
+    await has_ended(int(process))
+
+
+def children() -> set[str]:
+    """Processes that this one has started and not yet buried."""
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
