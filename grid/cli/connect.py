@@ -6,21 +6,16 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
-from grid.client.grid import Embed, Grid
+from grid.client.grid import Coordinator, Grid
 from grid.client.plain import Loop, PlainGrid
 from grid.crypto.identity import Identity
-
-try:
-    from grid.cli.embedded import Embedded
-
-    COORDINATES = True
-except ImportError:  # only the client is installed
-    COORDINATES = False
+from grid.wire.problems import NoParticipants
 
 
 def home() -> Path:
@@ -46,7 +41,7 @@ async def aconnect(
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
         calls = Calls(http, identity=me)
-        yield Grid(GatewayDirectory(calls, url), calls, me, embed=_embedding(me, stack, host, address), now=time.time)
+        yield Grid(GatewayDirectory(calls, url), calls, me, embed=_Here(me, stack, host, address), now=time.time)
 
 
 def connect(
@@ -58,6 +53,19 @@ def connect(
     return PlainGrid(loop, loop.run(stack.enter_async_context(opened)), stack)
 
 
-def _embedding(me: Identity, stack: AsyncExitStack, host: str, address: str | None) -> Embed | None:
-    """How to start a coordinator here; None where it cannot be."""
-    return Embedded(me, stack, host, address) if COORDINATES else None
+class _Here:
+    """A coordinator in this process. A whole node is loaded for it, and only when a run needs one."""
+
+    def __init__(self, identity: Identity, stack: AsyncExitStack, host: str, address: str | None) -> None:
+        self._identity, self._stack, self._host, self._address = identity, stack, host, address
+        self._running: Coordinator | None = None
+
+    async def __call__(self) -> Coordinator:
+        if self._running is None:
+            try:
+                embedded = import_module("grid.cli.embedded")
+            except ImportError:
+                raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one here") from None
+            started = embedded.coordinator(self._identity, self._host, self._address)
+            self._running = await self._stack.enter_async_context(started)
+        return self._running

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from grid.cli.assemble import NodeSettings, embedded_node
@@ -11,18 +12,13 @@ from grid.client.grid import Remote
 from grid.crypto.identity import Identity
 
 
-class Embedded:
-    """Starts the coordinator when it is first needed; `stack` ends it. `address`: how participants reach it."""
+@asynccontextmanager
+async def coordinator(identity: Identity, host: str, address: str | None) -> AsyncIterator[Remote]:
+    """A node that drives runs of `identity` while the block lasts, and is listed nowhere.
 
-    def __init__(self, identity: Identity, stack: AsyncExitStack, host: str, address: str | None) -> None:
-        self._identity, self._stack, self._host, self._address = identity, stack, host, address
-        self._running: Remote | None = None
-
-    async def __call__(self) -> Remote:
-        """The coordinator: where it answers, and its key, which is the scientist's own."""
-        if self._running is None:
-            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="grid-coordinator-"))
-            settings = NodeSettings("coordinator", Path(folder), host=self._host, port=0, address=self._address)
-            node = await self._stack.enter_async_context(embedded_node(settings, self._identity))
-            self._running = Remote(node.address, self._identity.id)
-        return self._running
+    It listens on a free port of `host`; `address` is how participants reach it, where that is another.
+    """
+    with tempfile.TemporaryDirectory(prefix="grid-coordinator-") as folder:
+        settings = NodeSettings("coordinator", Path(folder), host=host, port=0, address=address)
+        async with embedded_node(settings, identity) as node:
+            yield Remote(node.address, identity.id)

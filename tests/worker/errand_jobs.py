@@ -10,7 +10,6 @@ import resource
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def errands(desk: Desk, greeting: str = "") -> Mapping[str, Verb]:  # noqa: C901
 
     def sleep(seconds: float) -> dict[str, Any]:
         desk.progress({"asleep": True})
-        time.sleep(seconds)
+        threading.Event().wait(seconds)
         return {}
 
     def burn() -> dict[str, Any]:
