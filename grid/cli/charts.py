@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 56, 16, 34
-ROW, NAME, VALUE = 34, 150, 150
-"""A bar: its height with the space around it, and room for its name on the left and its value on the right."""
+WIDTH, HEIGHT = 460, 250
+LEFT, RIGHT, TOP, BOTTOM = 46, 52, 14, 34
+ROW, ROOM, NAME, VALUE = 34, 480, 140, 190
+"""A bar: its height with the space around it, its length at 1, and room for its name and its value."""
 
 
 class Bar(NamedTuple):
@@ -46,7 +46,12 @@ def curve(title: str, values: Sequence[float], low: float, high: float, digits: 
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
     """Bars from 0 to 1, one below the other."""
-    return _svg(title, WIDTH, ROW * len(rows), [part for place, row in enumerate(rows) for part in _bar(row, place)])
+    return _svg(
+        title,
+        NAME + ROOM + VALUE,
+        ROW * len(rows),
+        [part for place, row in enumerate(rows) for part in _bar(row, place)],
+    )
 
 
 def upper(values: Sequence[float]) -> float:
@@ -99,11 +104,11 @@ def _dot(x: float, y: float, text: str) -> str:
 
 
 def _bar(row: Bar, place: int) -> list[str]:
-    top, room = ROW * place, WIDTH - NAME - VALUE
+    top = ROW * place
     note = f'<tspan class="note" dx="8">{html.escape(row.note)}</tspan>'
     return [
         f'<text class="name" text-anchor="end" x="{NAME - 12}" y="{top + 21}">{html.escape(row.name)}</text>',
-        f'<rect class="track" x="{NAME}" y="{top + 7}" width="{room}" height="20" rx="4"/>',
-        f'<rect class="bar {row.kind}" x="{NAME}" y="{top + 7}" width="{room * row.value:.1f}" height="20" rx="4"/>',
-        f'<text class="value" x="{NAME + room + 10}" y="{top + 21}">{row.value:.3f}{note}</text>',
+        f'<rect class="track" x="{NAME}" y="{top + 7}" width="{ROOM}" height="20" rx="4"/>',
+        f'<rect class="bar {row.kind}" x="{NAME}" y="{top + 7}" width="{ROOM * row.value:.1f}" height="20" rx="4"/>',
+        f'<text class="value" x="{NAME + ROOM + 10}" y="{top + 21}">{row.value:.3f}{note}</text>',
     ]

@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 @click.command()
 @click.option("--rows", type=click.IntRange(1, 1797), help="Take only so many of the 1,797 scans.")
-@click.option("--rounds", type=click.IntRange(1, 1000), default=15, show_default=True, help="Rounds of training.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=30, show_default=True, help="Rounds of training.")
 @click.option("--nodes", type=click.IntRange(1, len(NAMES)), default=3, show_default=True, help="Nodes to start.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="For shares and training.")
 @click.option(
@@ -149,11 +149,11 @@ class Demo:
 
 
 def plan() -> Plan:
-    """What is trained: 64 grey values to 10 digits, three passes over a node's scans in each round."""
+    """What is trained: 64 grey values to 10 digits, one pass over a node's scans in each round."""
     return Plan.mlp(
         [digits.PIXELS, 256, digits.CLASSES],
-        optimizer=Sgd(lr=0.03, momentum=0.9),
-        epochs=3,
+        optimizer=Sgd(lr=0.05, momentum=0.9),
+        epochs=1,
         batch=16,
         metrics=("accuracy",),
     )

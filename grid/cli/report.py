@@ -56,9 +56,9 @@ class Outcome:
     def plainly(self) -> dict[str, Any]:
         """The figures, for programs."""
         return {
-            "federated": self.federated,
-            "pooled": self.pooled,
-            "nodes": [node.accuracy for node in self.nodes],
+            "federated": round(self.federated, 6),
+            "pooled": round(self.pooled, 6),
+            "nodes": [round(node.accuracy, 6) for node in self.nodes],
             "rounds": len(self.rounds),
             "first_round_s": round(self.first_round_s, 3),
             "seconds": round(self.seconds, 3),
@@ -172,7 +172,8 @@ ul.lead li { color: var(--soft); font-size: .92rem; line-height: 1.35; }
 ul.lead b { display: block; color: var(--ink); font-size: 1.7rem; line-height: 1.2;
   font-variant-numeric: tabular-nums; }
 ul.lead li:first-child b { color: var(--ours); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem 1.5rem; }
+.charts, .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem 1.5rem; }
+.pair { gap: 0 1.25rem; }
 figure { margin: 0; } figcaption { font-size: .9rem; text-align: center; }
 svg { display: block; width: 100%; height: auto; font: 13px system-ui, sans-serif; fill: var(--ink); }
 .rule { stroke: var(--rule); } .line { fill: none; stroke: var(--ours); stroke-width: 2.5; stroke-linejoin: round; }
@@ -183,7 +184,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { font-weight: 600; } th:first-child, .pairs td { text-align: left; }
 .pairs td { white-space: normal; overflow-wrap: anywhere; }
-.heat td { background: color-mix(in srgb, var(--ours) calc(var(--share, 0) * 45%), transparent); text-align: center; }
+.heat td, .heat thead th + th { text-align: center; }
+.heat td { background: color-mix(in srgb, var(--ours) calc(var(--share, 0) * 45%), transparent); }
 summary { cursor: pointer; font-weight: 600; } details[open] summary { margin-bottom: .75rem; }
 """
 
@@ -214,13 +216,13 @@ the same first parameters and as many passes over the data each.</p>
 <p>Scans of each digit. The shares are drawn from a Dirichlet distribution with parameter {skew}: the smaller it
 is, the less the nodes resemble each other.</p>
 {labels}</section>
-<section><h2>The plan</h2>
+<div class="pair"><section><h2>The plan</h2>
 <p>What was trained, as data: a list of known operations. No code travelled.</p>
 {plan}</section>
 <section><h2>How jobs were confined</h2>
 <p>Each node trains in a process of its own that can open no file and no connection, as far as this kernel
 offers it; this is what the nodes said.</p>
-{isolation}</section>
+{isolation}</section></div>
 <section><h2>Where this was made</h2>
 {environment}
 <p>Scans: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository
