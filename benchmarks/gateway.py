@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from benchmarks.control_plane import SERVER, Server, bare, compare, http, signed
+from benchmarks.row import Row
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.session import SessionKey, offer
@@ -159,6 +160,7 @@ def _gateway(core: int, report: Connection) -> None:
                     report.send(int(address.rpartition(":")[2]))
                     await asyncio.Event().wait()
 
+    gc.freeze()  # as the command does
     with suppress(KeyboardInterrupt):
         uvloop.run(main())
 
@@ -243,6 +245,22 @@ def rates(seconds: float, turns: int) -> dict[str, float]:
 def measure(seconds: float = 2.0, turns: int = 3) -> dict[str, Any]:
     """Microseconds, bytes, rates per second, and ratios."""
     return {**sizes(), **rates(seconds, turns)}
+
+
+def rows() -> Iterator[Row]:
+    """The rows for `python -m benchmarks`."""
+    found = measure(seconds=1.5, turns=3)
+    for name, what, least in (
+        ("search", "authenticated POST /search", 0.5),
+        ("renew", "renewal of a lease", 0.5),
+        ("join", "signed, durable POST /join", 0.2),
+    ):
+        ratio, p99 = found[f"{name}_ratio"], found[f"{name}_p99_s"]
+        yield Row(f"gateway.{name}", f"{what}, of a bare JSON handler's rate", ratio, "x", least=least)
+        yield Row(f"gateway.{name}.p99", "the same, one request of a hundred takes longer", p99 * 1000, "ms", most=50)
+    yield Row("gateway.many", "a search over 10,000 members, of one over 100", found["search_growth"], "x", most=2)
+    yield Row("gateway.member", "memory of an idle member", found["member_bytes"] / 1024, "KiB", most=20)
+    yield Row("gateway.session", "memory of an open session", found["session_bytes"] / 1024, "KiB")
 
 
 def main() -> None:

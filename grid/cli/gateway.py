@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import click
 
 from grid.cli.config import SETTINGS, daemon_options, default_data, is_loopback
+from grid.cli.daemon import Plainly, Post, alone, new_loop
 from grid.cli.owner import FILE, owner_token
-from grid.crypto.errors import KeyFileUnsafe
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptMembers
 from grid.store.database import Database
-from grid.store.schema import SchemaUnknown
 from grid.transport import logs
 from grid.transport.auth import Authenticator
 from grid.transport.serve import serve
 
-new_loop: Callable[[], asyncio.AbstractEventLoop]
-try:
-    from uvloop import new_event_loop as new_loop
-except ImportError:  # Windows
-    new_loop = asyncio.new_event_loop
 
-
-@click.group()
+@click.group(cls=Plainly)
 @click.version_option(version("grid-daemon"))
 def main() -> None:
     """A gateway of the grid: lists nodes and finds data by its tags. It never sees data or models."""
@@ -68,21 +62,19 @@ def start(
     When it is ready it prints one line, `listening on http://HOST:PORT`.
     """
     logs.setup(log_level)
-    alone = is_loopback(host)
+    local = is_loopback(host)
     policy = Policy(
-        allow_unsigned=alone if allow_unsigned is None else allow_unsigned,
-        allow_private=alone if allow_private is None else allow_private,
+        allow_unsigned=local if allow_unsigned is None else allow_unsigned,
+        allow_private=local if allow_private is None else allow_private,
         lease=lease,
         check_interval=check_interval,
     )
-    try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(run(host, port, data, policy))
-    except (KeyFileUnsafe, SchemaUnknown, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    gc.freeze()  # what was imported stays: no collection need look at it again
+    with alone(data) as post, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run(host, port, data, policy, post))
 
 
-async def run(host: str, port: int, data: Path, policy: Policy) -> None:
+async def run(host: str, port: int, data: Path, policy: Policy, post: Post) -> None:
     """Serve a gateway whose state is in `data`, until a signal ends it."""
     is_owner, token = owner_token(data)
     if token:
@@ -94,12 +86,9 @@ async def run(host: str, port: int, data: Path, policy: Policy) -> None:
         async with open_gateway(
             identity, members, policy, auth=auth, now=time.time, version=version("grid-daemon")
         ) as app:
-            await serve(app, host=host, port=port, ready=_ready)
+            await serve(app, host=host, port=port, ready=partial(_ready, post))
 
 
-def _ready(address: str) -> None:
+def _ready(post: Post, address: str) -> None:
+    post.announce(address)
     click.echo(f"listening on {address}")  # flushes
-
-
-if __name__ == "__main__":
-    main()

@@ -31,7 +31,7 @@ BACK_OFF = 8
 DEADLINE = 3.0
 AT_ONCE = 64
 """Checks under way."""
-FEW = 50
+FEW = 20
 """Checks that begin in one sweep beyond what all members need: a gateway that starts again, or that thousands
 join at once, asks them one after the other and goes on answering meanwhile."""
 TICK = 1.0

@@ -16,7 +16,7 @@ AHEAD = 600.0
 """Seconds that a record's version may lie in the future: a node whose clock leapt would else lock itself out."""
 
 
-class Claim(Struct, frozen=True):
+class Claim(Struct, frozen=True, gc=False):  # there are thousands, and none is part of a circle
     """One node's word on itself. `record` is None where it proved nothing (the RFC's two fields).
 
     `version` is in milliseconds, `expires` in UTC seconds. `prekey` is passed on as it came: whoever

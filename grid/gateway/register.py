@@ -119,7 +119,9 @@ class Register:
         self._check_address(claim.node_address)
         before = self.roll.get(claim.node_id)
         listed = self._list(claim, before)
-        if not (before and before.found and before.claim == claim):  # else an RFC node joined again: a renewal
+        if before and before.found and before.claim == claim:  # an RFC node joined again: a renewal
+            self._changed.add(claim.node_id)
+        else:
             await self._make_durable(listed, before)
         member = listed.member
         return Joined("Successfully Connected!", member.state.value, self._span(claim), member.verified)
@@ -248,7 +250,6 @@ class Register:
             self._fresh.add(claim.node_id)
         listed = Listed(member, claim, reached=bool(before and again and stayed and before.reached))
         self._place(listed)
-        self._changed.add(claim.node_id)
         return listed
 
     async def _make_durable(self, listed: Listed, before: Listed | None) -> None:

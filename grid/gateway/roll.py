@@ -12,7 +12,7 @@ from grid.gateway.index import TagIndex
 from grid.protocol.membership import LISTED, SUSPECT, Member
 
 
-class Listed(Struct):
+class Listed(Struct, gc=False):
     """A member as the gateway holds it: its state and its word on itself.
 
     `reached`: the gateway's own checks were answered at this address; the last `misses` in a row were not.

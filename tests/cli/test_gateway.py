@@ -87,6 +87,14 @@ def test_a_gateway_that_was_killed_has_what_it_acknowledged(tmp_path: Path) -> N
         assert call("POST", f"{address}/join", BOB | {"node-id": "Carol"})[0] == 403
 
 
+def test_one_data_directory_is_for_one_gateway(tmp_path: Path) -> None:
+    with gateway(tmp_path, "--port", "0"):
+        result = CliRunner().invoke(main, ["start", "--port", "0", "--data", str(tmp_path)])
+
+    assert result.exit_code == 1
+    assert "another process works with this data directory" in result.output
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
