@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.row import Row
 from grid.learning.interpreter import TORCH_TYPES
 from grid.learning.model import Model
 from grid.learning.optimizers import stepper
@@ -102,14 +103,22 @@ def cpu(step: Callable[[], None], count: int) -> float:
     return time.process_time() - start
 
 
-def main() -> None:
-    """Print one row for each model: name and ratio."""
+def rows() -> Iterator[Row]:
+    """The rows for `python -m benchmarks`."""
     torch.set_num_threads(1)
     for name, (module, batch) in models().items():
         target = torch.randint(0, 10, (len(batch),))
         through, eager = plan_step(module, batch, target), eager_step(module, batch, target)
         cpu(through, 20), cpu(eager, 20)
-        print(f"{name:24} {ratio(through, eager):.3f}  (at most {BOUND:.2f})")
+        short = name.partition(",")[0]
+        what = f"a training step through a plan, of the eager module's: {name}"
+        yield Row(f"interpreter.{short}", what, ratio(through, eager), "x", most=BOUND)
+
+
+def main() -> None:
+    """Print one row for each model: name and ratio."""
+    for row in rows():
+        print(f"{row.name:24} {row.measured:.3f}  (at most {BOUND:.2f})")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What the grid promises of speed and size, measured: `./dev bench`, or `python -m benchmarks [NAME...]`."""

@@ -1,0 +1,111 @@
+"""Runs the benchmarks, each in a process of its own, and shows what came of them.
+
+python -m benchmarks [NAME...] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.machine import describe, load
+from benchmarks.row import Row, line, table
+
+BENCHMARKS = {
+    "rounds": "what a round costs besides learning",
+    "idle": "memory and processor while nothing happens",
+    "cold_start": "from the first process to the first finished round",
+    "streams": "200 MB in and out of a node",
+    "control_plane": "signed requests per second",
+    "gateway": "searches, joins, renewals, memory per member",
+    "interpreter": "a training step through a plan",
+    "install": "what an installation takes on disk",
+}
+LIMIT = 240.0
+"""Seconds for one benchmark."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, epilog=_list(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which (all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
+    parser.add_argument("--alone", choices=BENCHMARKS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    if options.alone:
+        return _measure(options.alone)
+    return _run(options.names or list(BENCHMARKS), options.json)
+
+
+def _list() -> str:
+    return "\n".join(f"  {name:<14} {what}" for name, what in BENCHMARKS.items())
+
+
+def _run(names: list[str], target: Path | None) -> int:
+    machine, found, broken = describe(), list[Row](), []
+    print(machine, flush=True)
+    for name in names:
+        began = time.monotonic()
+        print(f"\n{name}: {BENCHMARKS[name]} (load {load()})", flush=True)
+        came, ok = _apart(name)
+        found += came
+        broken += [] if ok else [name]
+        print(f"  {time.monotonic() - began:.0f} s", flush=True)
+    print("", *table(found), sep="\n")
+    if broken:
+        print(f"broken: {', '.join(broken)}")
+    if target is not None:
+        kept = {"machine": machine, "rows": [row.plain() for row in found], "broken": broken}
+        target.write_text(json.dumps(kept, indent=1))
+    return 1 if broken else 0
+
+
+def _measure(name: str) -> int:
+    """Run one benchmark here; its rows go out as lines of JSON."""
+    for row in importlib.import_module(f"benchmarks.{name}").rows():
+        print(json.dumps(row.__dict__), flush=True)
+    return 0
+
+
+def _apart(name: str) -> tuple[list[Row], bool]:
+    """Run one benchmark in a process of its own: what it measured, and whether it came to its end."""
+    command = [sys.executable, "-m", "benchmarks", "--alone", name]
+    found: list[Row] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        old = signal.signal(signal.SIGALRM, lambda *_: _end(process))
+        signal.setitimer(signal.ITIMER_REAL, LIMIT)
+        try:
+            for said in process.stdout:
+                if said.startswith("{"):
+                    found.append(Row(**json.loads(said)))
+                    print(f"  {line(found[-1])}", flush=True)
+                else:
+                    print(f"  {said.rstrip()}", flush=True)
+            return found, process.wait() == 0
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """With all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())
