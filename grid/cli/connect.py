@@ -67,5 +67,6 @@ class _Here:
             except ImportError:
                 raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one here") from None
             started = embedded.coordinator(self._identity, self._host, self._address)
-            self._running = await self._stack.enter_async_context(started)
+            running: Coordinator = await self._stack.enter_async_context(started)
+            self._running = running
         return self._running

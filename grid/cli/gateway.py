@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from grid.cli.config import SETTINGS, daemon_options, default_data, is_loopback
-from grid.cli.daemon import Plainly, Post, alone, new_loop
+from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.owner import FILE, owner_token
+from grid.cli.plainly import Plainly
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptMembers

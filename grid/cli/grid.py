@@ -9,8 +9,8 @@ import click
 
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect, my_identity
-from grid.cli.daemon import Plainly
 from grid.cli.describe import describe, plain
+from grid.cli.plainly import Plainly
 from grid.cli.train import gateway_option, plan, train
 from grid.client.grid import Node
 from grid.wire.node import DatasetInfo

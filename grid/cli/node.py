@@ -11,10 +11,11 @@ import click
 
 from grid.cli.assemble import NodeSettings, run_node
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
-from grid.cli.daemon import Plainly, Post, alone, new_loop, word
+from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
+from grid.cli.plainly import Plainly, word
 from grid.crypto.identity import Identity, fingerprint
 from grid.node.access import Access
 from grid.store.database import Database

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from grid.cli import charts
-from grid.client.display import html_table, size
 from grid.client.run import RoundLine
+from grid.client.tables import html_table, size
 
 Rows = Sequence[tuple[str, str]]
 

@@ -14,9 +14,9 @@ from grid.cli import digits
 from grid.cli.processes import Daemon
 from grid.cli.report import Outcome
 from grid.cli.small_grid import TAG, SmallGrid
-from grid.client.display import size
 from grid.client.grid import Node
 from grid.client.run import History, RoundLine
+from grid.client.tables import size
 from grid.wire.runs import Event
 
 NEXT = """

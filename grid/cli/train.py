@@ -11,7 +11,7 @@ import click
 
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect
-from grid.cli.daemon import Plainly, word
+from grid.cli.plainly import Plainly, word
 from grid.client.display import Progress
 from grid.client.run import Result
 from grid.learning.plan import Plan

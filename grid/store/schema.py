@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from grid.wire.problems import SchemaUnknown
+
 BUSY = 10.0
 """Seconds to wait while another process writes."""
 WAL_KEPT = 64 * 1024 * 1024
@@ -23,10 +25,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 Snapshot = sqlite3.Connection
 """What a read works on; the name by which rooms above speak of it, since only this one knows SQL."""
-
-
-class SchemaUnknown(Exception):
-    """The file was written by a later version of the grid, or is not what it is opened as."""
 
 
 class Transaction(sqlite3.Connection):

@@ -149,6 +149,10 @@ class Full(GridError):
     status, slug, title = 507, "full", "There is no room for more here"
 
 
+class SchemaUnknown(GridError):
+    status, slug, title = 500, "schema-unknown", "This database belongs to another version or kind of daemon"
+
+
 # --- datasets --------------------------------------------------------------------------------
 
 
@@ -231,6 +235,10 @@ class UpdateRepeated(GridError):
 
 class UpdateRefused(GridError):
     status, slug, title = 422, "update-refused", "This update cannot be counted"
+
+
+class StrategyRefused(GridError):
+    status, slug, title = 422, "strategy-refused", "This strategy cannot be carried out"
 
 
 class OutOfTurn(GridError):

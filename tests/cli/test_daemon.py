@@ -6,7 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from grid.cli.daemon import Plainly, alone, daemon_of, reachable
+from grid.cli.daemon import alone, daemon_of, reachable
+from grid.cli.plainly import Plainly
 from grid.wire.problems import NotAllowed
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from grid.store.schema import MIGRATIONS, SchemaUnknown, connect, prepare, statements
+from grid.store.schema import MIGRATIONS, connect, prepare, statements
+from grid.wire.problems import SchemaUnknown
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def errands(desk: Desk, greeting: str = "") -> Mapping[str, Verb]:  # noqa: C901
         desk.files[name][:4] = b"gone"
         return read_file(name)
 
-    def sleep(seconds: float) -> dict[str, Any]:
+    def linger(seconds: float) -> dict[str, Any]:
         desk.progress({"asleep": True})
         threading.Event().wait(seconds)
         return {}
@@ -87,7 +87,7 @@ def errands(desk: Desk, greeting: str = "") -> Mapping[str, Verb]:  # noqa: C901
         return {"refused": None}
 
     return {
-        "hello": hello, "double": double, "count": count, "read": read_file, "scribble": scribble, "sleep": sleep,
+        "hello": hello, "double": double, "count": count, "read": read_file, "scribble": scribble, "linger": linger,
         "burn": burn, "allocate": allocate, "refuse": refuse, "fail": fail, "quit": quit_, "shout": shout,
         "threads": threads, "descriptors": descriptors, "processor_limit": processor_limit, "attempt": attempt,
     }  # fmt: skip

@@ -99,7 +99,7 @@ async def test_a_seat_killed_in_a_call_fails_that_call_and_costs_nothing_else(en
     seat, other = await engine.open(Errands()), await engine.open(Errands())
 
     with pytest.raises(WorkerFailed, match="SIGKILL"):
-        await seat.call("sleep", lambda _: os.kill(seat.pid or 0, signal.SIGKILL), seconds=30)
+        await seat.call("linger", lambda _: os.kill(seat.pid or 0, signal.SIGKILL), seconds=30)
     with pytest.raises(WorkerFailed, match="SIGKILL"):
         await seat.call("hello")
 
@@ -113,7 +113,7 @@ async def test_a_call_over_its_wall_limit_ends_the_seat(engine: LocalEngine) -> 
     pid = seat.pid
 
     with pytest.raises(WorkerFailed, match=r"more than its limit of 0\.2 s"):
-        await seat.call("sleep", seconds=30)
+        await seat.call("linger", seconds=30)
 
     assert pid is not None
     await has_ended(pid)
@@ -128,7 +128,7 @@ async def test_a_call_over_its_processor_limit_ends_the_seat(engine: LocalEngine
 
 async def test_a_cancelled_call_ends_the_seat(seat: LocalSeat) -> None:
     asleep = asyncio.Event()
-    call = asyncio.create_task(seat.call("sleep", lambda _: asleep.set(), seconds=30))
+    call = asyncio.create_task(seat.call("linger", lambda _: asleep.set(), seconds=30))
     await asleep.wait()
     call.cancel()
 
@@ -183,7 +183,7 @@ async def test_a_killed_zygote_takes_its_seats_and_the_next_open_starts_another(
     first, child = engine.zygote_pid, seat.pid
 
     with pytest.raises(WorkerFailed, match=r"forks workers has died|SIGKILL"):
-        await seat.call("sleep", lambda _: os.kill(first or 0, signal.SIGKILL), seconds=30)
+        await seat.call("linger", lambda _: os.kill(first or 0, signal.SIGKILL), seconds=30)
     assert child is not None
     await has_ended(child)
     await seat.close()

@@ -19,7 +19,7 @@ from tests.worker.errands import Errands, errand_engine
 async def live() -> None:
     engine = errand_engine(pathlib.Path(sys.argv[1]))
     seat = await engine.open(Errands())
-    await seat.call("sleep", lambda _: print(engine.zygote_pid, seat.pid, flush=True), seconds=60)
+    await seat.call("linger", lambda _: print(engine.zygote_pid, seat.pid, flush=True), seconds=60)
 
 asyncio.run(live())
 """
