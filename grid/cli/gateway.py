@@ -93,3 +93,7 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post) -> N
 def _ready(post: Post, address: str) -> None:
     post.announce(address)
     click.echo(f"listening on {address}")  # flushes
+
+
+if __name__ == "__main__":
+    main()
