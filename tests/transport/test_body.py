@@ -80,9 +80,16 @@ async def test_a_bad_message_is_a_problem(daemon: Daemon, http: aiohttp.ClientSe
 async def test_what_a_web_page_could_send_unasked_is_refused(
     daemon: Daemon, http: aiohttp.ClientSession, media: str
 ) -> None:
-    said = await refusal(http, f"{daemon.address}/echo", b'{"said-words": "a"}', {"Content-Type": media})
+    headers = {"Content-Type": media, "Origin": "https://elsewhere.example"}
+    said = await refusal(http, f"{daemon.address}/echo", b'{"said-words": "a"}', headers)
 
     assert said == (415, "unsupported-media-type")
+
+
+async def test_curl_may_say_that_its_json_is_a_form(daemon: Daemon, http: aiohttp.ClientSession) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with http.post(f"{daemon.address}/echo", data=b'{"said-words": "a"}', headers=headers) as response:
+        assert response.status == 200
 
 
 async def test_a_gzip_bomb_is_not_inflated(daemon: Daemon, http: aiohttp.ClientSession) -> None:
