@@ -2,155 +2,132 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from grid.learning.arrays import NUMPY_TYPES, Buffer
-from grid.learning.tensors import FLOATS, ITEM_BYTES, Layout, Slot
+from grid.learning.arrays import Buffer
+from grid.learning.layouts import Role, roles
+from grid.learning.spans import BLOCK, LARGEST, Block, Span, Values, sane, spans_of, store, stored, widened
+from grid.learning.tensors import Layout
 from grid.wire.problems import UpdateRefused
 
-BLOCK = 128 << 10  # bytes; update, accumulator and product of a block stay in the cache
-LARGEST = 1e15  # no parameter is beyond it, and a sum over any number of nodes stays finite
+PLAINLY: Mapping[Role, float] = {}
 
 
-class _Run(NamedTuple):
-    """Neighbouring tensors of one dtype, worked on as one: bytes `begin` to `end` of an update."""
+def check_update(layout: Layout, spans: Iterable[Span], update: Buffer) -> None:
+    """Refuse a data section that would spoil what is made of it.
 
-    dtype: str
-    begin: int
-    end: int
+    Raises:
+        UpdateRefused: another length than the layout's, or a number that is NaN, infinite or beyond 1e15.
+    """
+    check_length(layout, update)
+    for span in spans:
+        values = stored(update, span)
+        if span.is_float and not all(sane(widened(values[place], span.dtype)) for place in span.blocks()):
+            raise UpdateRefused(f"tensor {_culprit(layout, update)!r} has numbers that are not finite or too large")
+
+
+def check_length(layout: Layout, update: Buffer) -> None:
+    """Refuse what is not as long as the layout says."""
+    if memoryview(update).nbytes != layout.size:
+        raise UpdateRefused(f"{memoryview(update).nbytes} bytes where the model has {layout.size}")
+
+
+def _culprit(layout: Layout, update: Buffer) -> str:
+    for slot in layout.slots:
+        (span,) = spans_of(Layout([slot.spec]), {slot.spec.name: Role.PARAMETER}) or (None,)
+        if span and span.is_float and not sane(widened(stored(update, span, slot.begin), span.dtype)):
+            return slot.spec.name
+    return "?"
 
 
 class WeightedMean:
     """Average client models as they arrive, each weighted by the examples it learned from.
 
-    Holds one accumulator whatever the number of clients: float32, float64 for F64 tensors. Whole numbers and
-    booleans are counters and flags, which have no mean: the largest is kept. Weights are taken relative to the
-    first, so the mean of one model is that model bit for bit.
+    Holds one accumulator whatever the number of clients: float32, float64 for F64 tensors; it lies in `into`, a data
+    section, where the types allow it. Whole numbers and booleans are counters and flags, which have no mean: the
+    largest is kept. Weights are taken relative to the first, so the mean of one model is that model bit for bit.
 
     Source: McMahan et al. 2017, arXiv:1602.05629, Algorithm 1: sum_k (n_k / n) w_k.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, spans: tuple[Span, ...] | None = None, into: memoryview | None = None) -> None:
         self.layout = layout
-        self.weight = 0.0
-        self._first = 0.0
-        self._runs = _runs(layout)
-        self._sums: list[NDArray[Any]] = []  # made with the first update
+        self.spans = spans_of(layout, roles(layout)) if spans is None else spans
+        self._sums = [_room(span, into) for span in self.spans]
+        self._first: dict[Role, float] = {}
+        self._total: dict[Role, float] = dict.fromkeys(Role, 0.0)
 
-    def check(self, update: Buffer) -> None:
-        """Refuse a data section that would spoil the mean.
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added yet."""
+        return not self._first
 
-        Raises:
-            UpdateRefused: another length than the layout's, or a number that is NaN, infinite or beyond 1e15.
-        """
-        if memoryview(update).nbytes != self.layout.size:
-            raise UpdateRefused(f"{memoryview(update).nbytes} bytes where the model has {self.layout.size}")
-        for run in self._runs:
-            values = _values(update, run)
-            step = BLOCK // values.itemsize
-            if run.dtype not in FLOATS:
-                continue
-            for start in range(0, len(values), step):
-                if not _sane(_widened(values[start : start + step], run.dtype)):
-                    raise UpdateRefused(
-                        f"tensor {self._culprit(update)!r} has numbers that are not finite or too large"
-                    )
-
-    def add(self, update: Buffer, weight: float) -> None:
+    def add(self, update: Buffer, weight: float, others: Mapping[Role, float] = PLAINLY) -> None:
         """Fold in the data section of one model; `weight` n_k > 0 is what it learned from, in examples.
+
+        `others` are weights of tensors in certain roles, where they differ.
 
         Raises:
             UpdateRefused: another length than the layout's, or a weight that is not positive and finite.
         """
-        if memoryview(update).nbytes != self.layout.size:
-            raise UpdateRefused(f"{memoryview(update).nbytes} bytes where the model has {self.layout.size}")
-        if not 0 < weight < LARGEST:
-            raise UpdateRefused(f"a weight of {weight}; it must be above 0")
-        if not self._sums:
-            self._first = weight
-            self._sums = [_copied(_values(update, run), run.dtype) for run in self._runs]
+        check_length(self.layout, update)
+        weights = {role: others.get(role, weight) for role in Role}
+        if not all(0 < each < LARGEST for each in weights.values()):
+            raise UpdateRefused(f"a weight of {min(weights.values())}; it must be above 0 and finite")
+        if self.empty:
+            self._first = weights
+            for total, span in zip(self._sums, self.spans, strict=True):
+                np.copyto(total, widened(stored(update, span), span.dtype))
         else:
-            for total, run in zip(self._sums, self._runs, strict=True):
-                _fold(total, _values(update, run), run.dtype, weight / self._first)
-        self.weight += weight
+            for total, span in zip(self._sums, self.spans, strict=True):
+                _fold(total, stored(update, span), span, weights[span.role] / self._first[span.role])
+        for role, each in weights.items():
+            self._total[role] += each
 
-    def result_into(self, model: bytearray | memoryview) -> None:
-        """Write the mean to `model`, a data section of the layout; more updates may follow.
+    def blocks(self) -> Iterator[Block]:
+        """The mean, piece by piece, in scratch that is used again for the next.
 
         Raises:
             UpdateRefused: there is no update yet.
         """
-        if not self._sums:
+        if self.empty:
             raise UpdateRefused("the mean of no updates")
-        for total, run in zip(self._sums, self._runs, strict=True):
-            _write(total, _values(model, run), run.dtype, self.weight / self._first)
+        for total, span in zip(self._sums, self.spans, strict=True):
+            scratch = np.empty(min(BLOCK, span.numbers), total.dtype)
+            divisor = self._total[span.role] / self._first[span.role]
+            for place in span.blocks():
+                values = scratch[: place.stop - place.start]
+                if span.is_float:
+                    np.divide(total[place], divisor, out=values)
+                else:
+                    np.copyto(values, total[place])
+                yield Block(span, place, values)
 
-    def _culprit(self, update: Buffer) -> str:
-        for slot in self.layout.slots:
-            run = _run(slot)
-            if run.dtype in FLOATS and not _sane(_widened(_values(update, run), run.dtype)):
-                return slot.spec.name
-        return "?"
+    def result_into(self, model: bytearray | memoryview) -> None:
+        """Write the mean to `model`, a data section of the layout; unless that is where the sum lies, more may follow.
 
-
-def _run(slot: Slot) -> _Run:
-    return _Run(slot.spec.dtype, slot.begin, slot.end)
-
-
-def _runs(layout: Layout) -> list[_Run]:
-    runs: list[_Run] = []
-    for slot in layout.slots:
-        if runs and runs[-1].dtype == slot.spec.dtype:
-            runs[-1] = runs[-1]._replace(end=slot.end)
-        elif slot.spec.size:
-            runs.append(_run(slot))
-    return runs
+        Raises:
+            UpdateRefused: there is no update yet.
+        """
+        for span, place, values in self.blocks():
+            store(values, stored(model, span)[place], span.dtype)
 
 
-def _values(data: Buffer, run: _Run) -> NDArray[Any]:
-    count = (run.end - run.begin) // ITEM_BYTES[run.dtype]
-    return np.ndarray((count,), NUMPY_TYPES[run.dtype], buffer=data, offset=run.begin)
+def _room(span: Span, into: memoryview | None) -> Values:
+    if into is not None and np.dtype(span.wide).itemsize * span.numbers == span.end - span.begin:
+        return stored(into, span)
+    return np.empty(span.numbers, span.wide)
 
 
-def _widened(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Values as the accumulator's type: without a copy for F32 and F64."""
-    if dtype == "BF16":  # the upper half of a float32
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32) if dtype == "F16" else values
-
-
-def _sane(values: NDArray[Any]) -> bool:
-    """No NaN, infinity or giant: comparisons with NaN are false."""
-    return not values.size or bool(values.max() <= LARGEST and values.min() >= -LARGEST)
-
-
-def _copied(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    widened = _widened(values, dtype)
-    return widened.copy() if widened is values else widened
-
-
-def _fold(total: NDArray[Any], values: NDArray[Any], dtype: str, factor: float) -> None:
-    if dtype not in FLOATS:
+def _fold(total: Values, values: Values, span: Span, factor: float) -> None:
+    if not span.is_float:
         np.maximum(total, values, out=total)
         return
-    step = BLOCK // total.itemsize
-    product = np.empty(min(step, len(total)), total.dtype)
-    for start in range(0, len(total), step):
-        block = total[start : start + step]
-        part = product[: len(block)]
-        np.multiply(_widened(values[start : start + step], dtype), factor, out=part)
+    product = np.empty(min(BLOCK, len(total)), total.dtype)
+    for place in span.blocks():
+        block, part = total[place], widened(values[place], span.dtype)
+        if factor != 1.0:
+            part = np.multiply(part, factor, out=product[: len(block)])
         np.add(block, part, out=block)
-
-
-def _write(total: NDArray[Any], target: NDArray[Any], dtype: str, divisor: float) -> None:
-    if dtype not in FLOATS:
-        np.copyto(target, total)
-    elif dtype == "BF16":
-        mean = np.divide(total, divisor, dtype=total.dtype).view(np.uint32)
-        # round to nearest, ties to even, as torch does
-        np.copyto(target, ((mean + 0x7FFF + ((mean >> 16) & 1)) >> 16).astype(np.uint16))
-    else:
-        np.divide(total, divisor, out=target, casting="same_kind")

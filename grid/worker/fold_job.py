@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from grid.learning.aggregation import WeightedMean
+from grid.learning.aggregation import WeightedMean, check_update
 from grid.learning.tensors import read_header
 from grid.worker.seat import Desk, Verb
 
@@ -22,7 +22,7 @@ def fold(desk: Desk, layout: bytes) -> Mapping[str, Verb]:
         return {}
 
     def check() -> dict[str, Any]:
-        mean.check(inbox)
+        check_update(found, mean.spans, inbox)
         return {}
 
     def add(weight: float) -> dict[str, Any]:

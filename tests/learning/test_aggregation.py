@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from grid.learning.aggregation import WeightedMean
+from grid.learning.aggregation import WeightedMean, check_update
 from grid.learning.arrays import layout_of, views, write_arrays
 from grid.learning.tensors import Layout, TensorSpec
 from grid.wire.problems import UpdateRefused
@@ -23,7 +23,7 @@ clients = st.lists(st.tuples(models, weights), min_size=1, max_size=5)
 def mean_of(updates: list[tuple[np.ndarray, int]]) -> np.ndarray:
     mean, result = WeightedMean(LAYOUT), bytearray(LAYOUT.size)
     for model, weight in updates:
-        mean.check(model.tobytes())
+        check_update(LAYOUT, mean.spans, model.tobytes())
         mean.add(model.tobytes(), weight)
     mean.result_into(result)
     return np.frombuffer(result, np.float32)
@@ -62,7 +62,7 @@ def test_a_number_that_would_spoil_the_mean_is_refused_with_the_tensors_name(bad
     write_arrays(layout, tensors, update)
 
     with pytest.raises(UpdateRefused, match="'second'"):
-        WeightedMean(layout).check(update)
+        check_update(layout, WeightedMean(layout).spans, update)
 
 
 def test_another_length_or_weight_is_refused() -> None:
@@ -84,7 +84,7 @@ def test_every_dtype_has_its_mean_and_counters_keep_the_largest() -> None:
         update = bytearray(layout.size)
         for name, view in views(layout, update).items():
             view[:] = np.float32(value).view(np.uint32) >> 16 if name == "BF16" else value
-        mean.check(update)
+        check_update(layout, mean.spans, update)
         mean.add(update, weight)
     mean.result_into(result)
     seen = views(layout, result)

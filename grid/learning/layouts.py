@@ -1,0 +1,93 @@
+"""What a strategy lets travel beside the model, and what server and clients keep between rounds. Pure.
+
+`layout` is a plan's layout throughout, `statistics` the names in it that are not trained: running statistics.
+They are averaged plainly by every mean, and no server optimizer, control variate or delta knows of them; the robust
+rules treat them as any other number, since a liar could hide there. Whole numbers are counters: the largest stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from enum import Enum
+
+from grid.learning.recipe import Recipe
+from grid.learning.strategy import Adagrad, Adam, Momentum, Scaffold, Strategy, Yogi
+from grid.learning.tensors import FLOATS, Layout, TensorSpec
+
+CONTROL = "control:"
+"""Stands before the names of control variates. No tensor of a plan has a colon in its name."""
+
+MOMENTUM, SECOND, STEPS = "momentum:", "second:", "steps"
+"""The server's state: moving averages of deltas and of their squares, and how many steps it took."""
+
+
+class Role(Enum):
+    """What a tensor of an update is."""
+
+    PARAMETER = "parameter"
+    STATISTIC = "statistic"
+    CONTROL = "control"
+
+
+def statistics_of(recipe: Recipe) -> tuple[str, ...]:
+    """The tensors of a plan's layout that are not trained."""
+    return tuple(entry.name for entry in recipe.model.named("buffer"))
+
+
+def model_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
+    """What the coordinator sends, and keeps as a checkpoint: the model, for SCAFFOLD the variate c beside it."""
+    return Layout((*layout.specs, *_controls(layout, strategy, statistics)))
+
+
+def update_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
+    """What a participant sends: a model (or its delta), for SCAFFOLD the change of its variate c_i beside it."""
+    return model_layout(layout, strategy, statistics)
+
+
+def state_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
+    """What the server optimizer keeps from round to round; nothing for `Average`. All zeros before the first."""
+    prefixes = {Momentum: (MOMENTUM,), Adagrad: (MOMENTUM, SECOND), Adam: (MOMENTUM, SECOND), Yogi: (MOMENTUM, SECOND)}
+    kept = prefixes.get(type(strategy.server), ())
+    steps = [TensorSpec(STEPS, "I64", (1,))] if kept else []
+    return Layout([*steps, *(spec for prefix in kept for spec in _like_parameters(prefix, layout, statistics))])
+
+
+def own_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
+    """What a participant keeps from round to round: SCAFFOLD's c_i. All zeros before the first."""
+    return Layout(_controls(layout, strategy, statistics))
+
+
+def first_model(layout: Layout, values: Mapping[str, bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The data section of a model layout: a plan's first values, and zeros for what the strategy adds."""
+    for spec in layout.specs:
+        yield bytes(spec.size) if spec.name.startswith(CONTROL) else values[spec.name]
+
+
+def pick(wanted: Layout, layout: Layout, data: memoryview) -> Iterator[memoryview]:
+    """The data section of `wanted`, in pieces, out of that of a layout with more tensors in it."""
+    for spec in wanted.specs:
+        slot = layout.by_name[spec.name]
+        yield data[slot.begin : slot.end]
+
+
+def roles(layout: Layout, statistics: Collection[str] = ()) -> dict[str, Role]:
+    """What each tensor of an update is."""
+
+    def role(spec: TensorSpec) -> Role:
+        if spec.name.startswith(CONTROL):
+            return Role.CONTROL
+        trained = spec.dtype in FLOATS and spec.name not in statistics
+        return Role.PARAMETER if trained else Role.STATISTIC
+
+    return {spec.name: role(spec) for spec in layout.specs}
+
+
+def _controls(layout: Layout, strategy: Strategy, statistics: Collection[str]) -> list[TensorSpec]:
+    return _like_parameters(CONTROL, layout, statistics) if isinstance(strategy.client, Scaffold) else []
+
+
+def _like_parameters(prefix: str, layout: Layout, statistics: Collection[str]) -> list[TensorSpec]:
+    """A tensor for each parameter, of the type that sums are made in."""
+    kinds = roles(layout, statistics)
+    trained = [spec for spec in layout.specs if kinds[spec.name] is Role.PARAMETER]
+    return [TensorSpec(prefix + spec.name, "F64" if spec.dtype == "F64" else "F32", spec.shape) for spec in trained]

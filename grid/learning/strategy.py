@@ -1,0 +1,332 @@
+"""A strategy as data: what clients do differently, how updates become one, how far the server goes, and when.
+
+Four parts that go together freely where that makes sense; `validate` says where it does not. What travels and
+what is kept for a strategy is in `layouts`, the arithmetic in `folding` and `client_rules`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from grid.learning.recipe import Part, Recipe, Sgd
+from grid.wire.problems import StrategyRefused
+
+Liars = Annotated[int, Meta(ge=0, le=10_000, description="How many updates may be arbitrary")]
+Rate = Annotated[float, Meta(gt=0, le=100)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Exponent = Annotated[float, Meta(ge=0, le=10)]
+
+# --- what clients do differently -----------------------------------------------------------------
+
+
+class Plain(Part, frozen=True, tag="plain", tag_field="name"):
+    """Train as the plan says. McMahan et al. 2017, arXiv:1602.05629, Algorithm 1, ClientUpdate."""
+
+
+class Prox(Part, frozen=True, tag="prox", tag_field="name"):
+    """A pull of mu/2 ||w - w^t||^2 towards the model that came. Li et al. 2020, arXiv:1812.06127, equation 2.
+
+    `mu` 0.01 is our choice; the paper tries 0.001 to 1.
+    """
+
+    mu: Annotated[float, Meta(ge=0, le=1e6)] = 0.01
+
+
+class Scaffold(Part, frozen=True, tag="scaffold", tag_field="name"):
+    """Steps corrected by control variates. Karimireddy et al. 2020, arXiv:1910.06378, Algorithm 1, option II."""
+
+
+class Nova(Part, frozen=True, tag="nova", tag_field="name"):
+    """Updates divided by what their steps amount to. Wang et al. 2020, arXiv:2007.07481, section 4."""
+
+
+# --- how updates become one ------------------------------------------------------------------------
+
+
+class Mean(Part, frozen=True, tag="mean", tag_field="name"):
+    """The mean, weighted by examples, or with the same weight for everybody."""
+
+    weight: Literal["examples", "uniform"] = "examples"
+
+
+class QFair(Part, frozen=True, tag="q-fair", tag_field="name"):
+    """Who fares worse counts more, by the power `q` of the loss. Li et al. 2020, arXiv:1905.10497, Algorithm 2.
+
+    `lipschitz` is the paper's L, an estimate of one over the clients' learning rate.
+    """
+
+    q: Annotated[float, Meta(ge=0, le=16)] = 1.0
+    lipschitz: Annotated[float, Meta(gt=0, le=1e9)] = 10.0
+
+
+class Median(Part, frozen=True, tag="median", tag_field="name"):
+    """The median of each number. Yin et al. 2018, arXiv:1803.01498, definition 1."""
+
+
+class TrimmedMean(Part, frozen=True, tag="trimmed-mean", tag_field="name"):
+    """Each number's mean without the share `trim` at either end. Yin et al. 2018, arXiv:1803.01498, definition 2."""
+
+    trim: Annotated[float, Meta(gt=0, lt=0.5)] = 0.2
+
+
+class Krum(Part, frozen=True, tag="krum", tag_field="name"):
+    """The update that is nearest to its n - f - 2 nearest. Blanchard et al. 2017, arXiv:1703.02757, section 4."""
+
+    liars: Liars = 1
+
+
+class MultiKrum(Part, frozen=True, tag="multi-krum", tag_field="name"):
+    """The mean of the `kept` updates with the best Krum scores; 0 keeps n - f - 2. arXiv:1703.02757, section 5.
+
+    The paper leaves m open up to n; n - f - 2 as the most is our choice, so that the liars can all be left out.
+    """
+
+    liars: Liars = 1
+    kept: Annotated[int, Meta(ge=0, le=100_000)] = 0
+
+
+class Bulyan(Part, frozen=True, tag="bulyan", tag_field="name"):
+    """Of n - 2f updates chosen by Krum, each number's mean of those nearest to the median.
+
+    El Mhamdi et al. 2018, arXiv:1802.07927, section 4.
+    """
+
+    liars: Liars = 1
+
+
+class GeometricMedian(Part, frozen=True, tag="geometric-median", tag_field="name"):
+    """The point with the least distance to all updates. Pillutla et al. 2022, arXiv:1912.13445, Algorithm 2.
+
+    `eps` is the paper's smoothing nu. Two choices are ours: we begin at the median of each number, so that a few
+    iterations suffice wherever liars are; and everybody weighs the same, where the paper takes examples.
+    """
+
+    weight: Literal["examples", "uniform"] = "uniform"
+    eps: Annotated[float, Meta(gt=0, le=1)] = 1e-6
+    iterations: Annotated[int, Meta(ge=1, le=100)] = 8
+
+
+# --- how far the server goes -------------------------------------------------------------------------
+
+
+class Average(Part, frozen=True, tag="average", tag_field="name"):
+    """Go the way that the updates point, times `lr`; 1 takes their aggregate as it is."""
+
+    lr: Rate = 1.0
+
+
+class Momentum(Part, frozen=True, tag="momentum", tag_field="name"):
+    """v = beta v + delta, w = w + lr v. Hsu et al. 2019, arXiv:1909.06335, section 4.3 (lr 1 there)."""
+
+    lr: Rate = 1.0
+    beta: Share = 0.9
+
+
+class Adagrad(Part, frozen=True, tag="adagrad", tag_field="name"):
+    """v = v + delta^2. Reddi et al. 2021, arXiv:2003.00295, Algorithm 2, FedAdagrad.
+
+    In all three, `tau` is the paper's 1e-3; rates differ from task to task there, and 0.1 is our choice.
+    """
+
+    lr: Rate = 0.1
+    beta1: Share = 0.0
+    tau: Annotated[float, Meta(gt=0, le=1)] = 1e-3
+
+
+class Adam(Part, frozen=True, tag="adam", tag_field="name"):
+    """v = beta2 v + (1 - beta2) delta^2, without bias correction. arXiv:2003.00295, Algorithm 2, FedAdam."""
+
+    lr: Rate = 0.1
+    beta1: Share = 0.9
+    beta2: Share = 0.99
+    tau: Annotated[float, Meta(gt=0, le=1)] = 1e-3
+
+
+class Yogi(Part, frozen=True, tag="yogi", tag_field="name"):
+    """v = v - (1 - beta2) delta^2 sign(v - delta^2). arXiv:2003.00295, Algorithm 2, FedYogi."""
+
+    lr: Rate = 0.1
+    beta1: Share = 0.9
+    beta2: Share = 0.99
+    tau: Annotated[float, Meta(gt=0, le=1)] = 1e-3
+
+
+# --- when ----------------------------------------------------------------------------------------------
+
+
+class Synchronous(Part, frozen=True, tag="synchronous", tag_field="name"):
+    """All updates of a round began with the same model."""
+
+
+class Buffered(Part, frozen=True, tag="buffered", tag_field="name"):
+    """A step for each `size` updates, whatever they began with. Nguyen et al. 2022, arXiv:2106.06639, Algorithm 1.
+
+    An update that is s steps old counts (1 + s)^-staleness; the paper takes 1/2, and buffers of 10.
+    """
+
+    size: Annotated[int, Meta(ge=1, le=100_000)] = 10
+    staleness: Exponent = 0.5
+
+
+class Asynchronous(Part, frozen=True, tag="asynchronous", tag_field="name"):
+    """Each update moves the model a share `alpha` of the way at once. Xie et al. 2019, arXiv:1903.03934, Algorithm 1.
+
+    One that is s steps old, the share alpha (1 + s)^-staleness (their polynomial staleness).
+    """
+
+    alpha: Annotated[float, Meta(gt=0, le=1)] = 0.6
+    staleness: Exponent = 0.5
+
+
+ClientRule = Plain | Prox | Scaffold | Nova
+Robust = Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedian
+Aggregation = Mean | QFair | Robust
+Server = Average | Momentum | Adagrad | Adam | Yogi
+Timing = Synchronous | Buffered | Asynchronous
+
+ROBUST = (Median, TrimmedMean, Krum, MultiKrum, Bulyan, GeometricMedian)
+
+
+class Strategy(Part, frozen=True):
+    """How rounds learn. The default is FedAvg."""
+
+    client: ClientRule = Plain()
+    aggregation: Aggregation = Mean()
+    server: Server = Average()
+    timing: Timing = Synchronous()
+
+    @property
+    def needs_current(self) -> bool:
+        """Whether a round has to know the model that it began with; plain means and medians do not."""
+        plain = self.server == Average() and self.timing == Synchronous()
+        return not (plain and isinstance(self.aggregation, (Mean, *ROBUST)) and isinstance(self.client, (Plain, Prox)))
+
+    @property
+    def sends_delta(self) -> bool:
+        """Whether parameters travel up as what was learned on top of the model that came, not as a model."""
+        return isinstance(self.timing, Buffered)
+
+    @property
+    def holds_updates(self) -> bool:
+        """Whether a round looks at all its updates side by side, so that they have to be kept until it ends."""
+        return isinstance(self.aggregation, ROBUST)
+
+
+FEDAVG = Strategy()
+_UNIFORM = Mean(weight="uniform")
+
+PRESETS: dict[str, Strategy] = {
+    "fedavg": FEDAVG,
+    "fedavgm": Strategy(server=Momentum()),
+    "fedprox": Strategy(client=Prox()),
+    "fedadagrad": Strategy(server=Adagrad()),
+    "fedadam": Strategy(server=Adam()),
+    "fedyogi": Strategy(server=Yogi()),
+    "fednova": Strategy(client=Nova()),
+    "scaffold": Strategy(client=Scaffold(), aggregation=_UNIFORM),
+    "q-fedavg": Strategy(aggregation=QFair()),
+    "median": Strategy(aggregation=Median()),
+    "trimmed-mean": Strategy(aggregation=TrimmedMean()),
+    "krum": Strategy(aggregation=Krum()),
+    "multi-krum": Strategy(aggregation=MultiKrum()),
+    "bulyan": Strategy(aggregation=Bulyan()),
+    "geometric-median": Strategy(aggregation=GeometricMedian()),
+    "fedbuff": Strategy(aggregation=_UNIFORM, timing=Buffered()),
+    "fedasync": Strategy(client=Prox(), aggregation=_UNIFORM, timing=Asynchronous()),
+}
+
+
+def named(name: str, **settings: Any) -> Strategy:
+    """A preset, with other numbers where given: `named("fedadam", lr=0.01)`.
+
+    Raises:
+        StrategyRefused: no such preset, it has no such number, or the number is out of bounds.
+    """
+    if name not in PRESETS:
+        raise StrategyRefused(f"no strategy {name!r}; there are {', '.join(PRESETS)}")
+    strategy = PRESETS[name]
+    for field, value in settings.items():
+        parts = [part for part in strategy.__struct_fields__ if hasattr(getattr(strategy, part), field)]
+        if len(parts) != 1:
+            raise StrategyRefused(f"{name} has no setting {field!r}")
+        changed = msgspec.structs.replace(getattr(strategy, parts[0]), **{field: value})
+        strategy = msgspec.structs.replace(strategy, **{parts[0]: changed})
+    return validated(strategy)
+
+
+def read_strategy(data: Mapping[str, Any] | str) -> Strategy:
+    """A strategy from a task: the name of a preset, or its parts as plain data; `{}` is FedAvg.
+
+    Raises:
+        StrategyRefused: it is none, or its parts do not go together.
+    """
+    if isinstance(data, str):
+        return named(data)
+    try:
+        return validated(msgspec.convert(data, Strategy))
+    except msgspec.ValidationError as error:
+        raise StrategyRefused(str(error)) from None
+
+
+def validated(strategy: Strategy) -> Strategy:
+    """The same strategy, if its numbers are in bounds and its parts go together.
+
+    Raises:
+        StrategyRefused: the detail says why not.
+    """
+    try:
+        msgspec.convert(msgspec.to_builtins(strategy), Strategy)
+    except msgspec.ValidationError as error:
+        raise StrategyRefused(str(error)) from None
+    for why in _quarrels(strategy):
+        raise StrategyRefused(why)
+    return strategy
+
+
+def least_updates(strategy: Strategy) -> int:
+    """How many updates a round needs at least, for the strategy's promise to hold."""
+    match strategy.aggregation:
+        case Krum(liars=f):
+            return 2 * f + 3
+        case MultiKrum(liars=f, kept=kept):
+            return max(2 * f + 3, f + 2 + kept)
+        case Bulyan(liars=f):
+            return 4 * f + 3
+        case TrimmedMean(trim=trim):
+            return math.ceil(1 / trim - 1e-9)  # fewer, and none is left out
+        case _:
+            return strategy.timing.size if isinstance(strategy.timing, Buffered) else 1
+
+
+def check_recipe(strategy: Strategy, recipe: Recipe) -> None:
+    """Refuse a plan whose training the client rule knows nothing about.
+
+    Raises:
+        StrategyRefused: the rule is about steps of SGD, and the plan takes others.
+    """
+    if isinstance(strategy.client, (Scaffold, Nova)) and not isinstance(recipe.optimizer, Sgd):
+        rule = type(strategy.client).__name__.lower()
+        raise StrategyRefused(f"{rule} counts steps of sgd; the plan's optimizer is another")
+
+
+def _quarrels(strategy: Strategy) -> list[str]:
+    """Why the parts do not go together: what the one computes, the other would make meaningless."""
+    client, aggregation = strategy.client, strategy.aggregation
+    own_step = isinstance(client, (Scaffold, Nova))
+    rules = [
+        (own_step and not isinstance(aggregation, Mean), "scaffold and nova are about means of updates"),
+        (
+            strategy.timing != Synchronous() and (own_step or not isinstance(aggregation, Mean)),
+            "staleness weights go with plain and prox clients and a mean: other rules compare updates of one model",
+        ),
+        (
+            isinstance(strategy.timing, Asynchronous) and strategy.server != Average(),
+            "asynchronous mixes each update in by alpha; it has no server optimizer beside it",
+        ),
+    ]
+    return [why for broken, why in rules if broken]
