@@ -64,6 +64,8 @@ def demo(rows: int | None, rounds: int, nodes: int, seed: int, report: Path, kee
 
     Everything is stopped and removed at the end, but for the report.
     """
+    if not report.resolve().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {report.resolve().parent}", param_hint="--report")
     show = Show(began=time.monotonic() - process_age(), err=as_json)
     try:
         dealt = digits.deal(digits.load(rows, seed), nodes, seed)

@@ -176,6 +176,7 @@ ul.lead li:first-child b { color: var(--ours); }
 .pair { gap: 0 1.25rem; }
 figure { margin: 0; } figcaption { font-size: .9rem; text-align: center; }
 svg { display: block; width: 100%; height: auto; font: 13px system-ui, sans-serif; fill: var(--ink); }
+.wide { overflow-x: auto; } .wide svg { min-width: 34rem; }
 .rule { stroke: var(--rule); } .line { fill: none; stroke: var(--ours); stroke-width: 2.5; stroke-linejoin: round; }
 .area { fill: var(--ours); opacity: .1; } .dot { fill: var(--ours); }
 .track { fill: var(--rule); opacity: .55; } .bar { fill: var(--other); } .bar.ours { fill: var(--ours); }
@@ -207,7 +208,7 @@ where they were; sealed models and updates moved. The gateway only told who has 
 <section><h2>On scans that no node has</h2>
 <p>The same test set for all: each node alone, all of them federated, and all shares in one place. The same plan,
 the same first parameters and as many passes over the data each.</p>
-{bars}</section>
+<div class="wide">{bars}</div></section>
 <section><h2>Round by round</h2>
 <p>The federated model after each round, on the examples that the nodes hold out, weighted by their number.</p>
 <div class="charts">{curves}</div>

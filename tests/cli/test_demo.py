@@ -139,6 +139,13 @@ def test_too_few_rows_are_refused_before_anything_starts() -> None:
     assert "60 rows are too few for 3 nodes" in done.output
 
 
+def test_a_report_that_could_not_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    done = CliRunner().invoke(demo, ["--report", str(tmp_path / "nowhere" / "report.html")])
+
+    assert done.exit_code == 2
+    assert "there is no folder" in done.output
+
+
 def test_a_process_knows_its_age() -> None:
     first = process_age()
 
