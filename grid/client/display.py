@@ -7,7 +7,7 @@ from typing import TextIO
 
 from grid.client.grid import Node
 from grid.client.run import History, RoundLine
-from grid.client.tables import html_table, metrics, size, table
+from grid.client.tables import html_table, metrics, plain, size, table
 from grid.wire.node import DatasetInfo
 from grid.wire.runs import Event
 
@@ -95,4 +95,5 @@ class Progress:
         print(f"\r\x1b[K{bar} {done}/{self._rounds} {event.kind}", end="", file=self._out, flush=True)
 
     def _say(self, text: str) -> None:
+        text = plain(text)
         print(f"\r\x1b[K{text}" if self._live else text, file=self._out, flush=True)

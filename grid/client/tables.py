@@ -17,9 +17,14 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def plain(text: str) -> str:
+    """Words of strangers without what a terminal would obey: control characters become a sign that one was there."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need to be."""
-    lines = [list(head), *map(list, rows)]
+    """Columns as wide as they need to be; every cell is plain."""
+    lines = [[plain(cell) for cell in line] for line in (head, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
@@ -33,4 +38,4 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def metrics(values: Mapping[str, float]) -> str:
     """Metrics for a line: `accuracy 0.9512  loss 0.1733`."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()))
+    return "  ".join(f"{plain(name)} {value:.4f}" for name, value in sorted(values.items()))
