@@ -8,13 +8,14 @@ that is certain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from enum import StrEnum
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from grid.protocol.machine import Machine
+from grid.protocol.spread import added, forgotten, noted, removed
 from grid.wire.problems import NoParticipants, NotInvited, RoundClosed, RunRefused, UpdateRefused, UpdateRepeated
 
 
@@ -51,6 +52,7 @@ class Round(Struct, frozen=True):
     `ends` is when the present stage is over; `accepted` gives each counted node the weight of its
     update, in the order of arrival; `rejected` and `failed` say why. No node is in two of these three.
     `arrived` are those among `uploading` whose update is here as a whole, and not yet judged.
+    All of these are replaced, never changed; of many nodes only a part is copied then (`grid.protocol.spread`).
     """
 
     number: int
@@ -59,9 +61,9 @@ class Round(Struct, frozen=True):
     opened: float
     ends: float
     state: State = WAITING
-    committed: frozenset[str] = frozenset()
-    uploading: frozenset[str] = frozenset()
-    arrived: frozenset[str] = frozenset()
+    committed: Set[str] = frozenset()
+    uploading: Set[str] = frozenset()
+    arrived: Set[str] = frozenset()
     accepted: Mapping[str, float] = field(default_factory=dict)
     rejected: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -255,13 +257,13 @@ def commit(r: Round, e: NodeCommitted) -> Outcome:
 def begin(r: Round, e: UploadBegan) -> Outcome:
     """An upload begins, which also commits its node."""
     admit_update(r, e.node, e.at)
-    return replace(_welcome(r, e.node), uploading=r.uploading | {e.node}), ()
+    return replace(_welcome(r, e.node), uploading=added(r.uploading, e.node)), ()
 
 
 def arrive(r: Round, e: UploadArrived) -> Outcome:
     """Between here and the judgement the update is made durable: nothing else may decide on it meanwhile."""
     admit_result(r, e.node)
-    return replace(r, arrived=r.arrived | {e.node}), ()
+    return replace(r, arrived=added(r.arrived, e.node)), ()
 
 
 def break_off(r: Round, e: UploadBroken) -> Outcome:
@@ -276,13 +278,13 @@ def break_off(r: Round, e: UploadBroken) -> Outcome:
 def accept(r: Round, e: UpdateAccepted) -> Outcome:
     """Count an update."""
     admit_result(r, e.node)
-    return _settle(replace(_judged(r, e.node), accepted={**r.accepted, e.node: e.weight}), e.at)
+    return _settle(replace(_judged(r, e.node), accepted=noted(r.accepted, e.node, e.weight)), e.at)
 
 
 def reject(r: Round, e: UpdateRejected) -> Outcome:
     """Refuse an update for good."""
     admit_result(r, e.node)
-    return _settle(replace(_judged(r, e.node), rejected={**r.rejected, e.node: e.reason}))
+    return _settle(replace(_judged(r, e.node), rejected=noted(r.rejected, e.node, e.reason)))
 
 
 def fail(r: Round, e: NodeFailed) -> Outcome:
@@ -336,17 +338,16 @@ def ignore(r: Round, e: object) -> Outcome:
 
 
 def _welcome(r: Round, node: str) -> Round:
-    failed = {other: why for other, why in r.failed.items() if other != node} if node in r.failed else r.failed
-    committed = r.committed if node in r.committed else r.committed | {node}
+    committed, failed = added(r.committed, node), forgotten(r.failed, node)
     return replace(r, state=COLLECTING, committed=committed, failed=failed)
 
 
 def _failed(r: Round, node: str, reason: str) -> Round:
-    return replace(_judged(r, node), failed={**r.failed, node: reason})
+    return replace(_judged(r, node), failed=noted(r.failed, node, reason))
 
 
 def _judged(r: Round, node: str) -> Round:
-    return replace(r, uploading=r.uploading - {node}, arrived=r.arrived - {node})
+    return replace(r, uploading=removed(r.uploading, node), arrived=removed(r.arrived, node))
 
 
 def _settle(r: Round, at: float = 0.0) -> Outcome:
