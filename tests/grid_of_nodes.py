@@ -256,17 +256,20 @@ async def a_node(
     learner: Learner | None = None,
     *,
     data: bool = True,
+    real: bool = False,
     trust: Sequence[str] = (SCIENTIST.id,),
     **settings: Any,
 ) -> ANode:
-    """Start a node that trusts the scientist and has, with `data`, a dataset tagged `#pulse`."""
+    """Start a node that trusts the scientist and has, with `data`, a dataset tagged `#pulse`.
+
+    With `real` its workers are processes, as outside of tests.
+    """
     learner = learner or Learner()
     identity = Identity.load_or_create(folder / "identity.key")
     chosen = NodeSettings(node_id, folder, port=0, trust=tuple(trust), **settings)
     stack = AsyncExitStack()
-    node = await stack.enter_async_context(
-        open_node(chosen, identity, owners=(), engines=lambda _, preload: FakeEngine(learner))
-    )
+    engines = None if real else lambda _, preload: FakeEngine(learner)
+    node = await stack.enter_async_context(open_node(chosen, identity, owners=(), engines=engines))
     node.address = await stack.enter_async_context(running(node.app))
     stack.callback(node.events.close)
     if data and not node.means.catalogue.list():

@@ -17,6 +17,9 @@ from grid.wire.runs import Event, RunInfo
 
 T = TypeVar("T")
 
+FAREWELL = 5.0
+"""Seconds that what was cancelled gets to end."""
+
 
 class Loop:
     """An event loop in a thread. It ends with the program."""
@@ -36,10 +39,22 @@ class Loop:
             raise
 
     def stop(self) -> None:
-        """End the loop."""
+        """End the loop, and what still runs on it."""
+        self.run(_end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _end_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=FAREWELL)
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
 
 
 class Run:
