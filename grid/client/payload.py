@@ -5,7 +5,7 @@ What comes out of `opened` is not authentic before the stream has ended; sinks k
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -190,7 +190,7 @@ async def open_tensors(
     return sink.finish()
 
 
-async def read_blocks(path: Path) -> AsyncIterator[bytes]:
+async def read_blocks(path: Path) -> AsyncGenerator[bytes, None]:
     """A file on this disk, in blocks."""
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,7 +116,8 @@ class Collect:
     async def _look(self, seat: Seat, update: Path, sender: bytes) -> dict[str, str]:
         context = Context(run=self._run, round=self._number, kind="update", sender=sender, direct=True)
         opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
-        metadata = await open_tensors(opener, read_blocks(update), self._layout, seat.inbox)
+        async with aclosing(read_blocks(update)) as blocks:
+            metadata = await open_tensors(opener, blocks, self._layout, seat.inbox)
         await seat.call("check")
         return metadata
 

@@ -108,7 +108,8 @@ class Coordinator:
         if drive is not None and caller.id is not None and caller.id in drive.roster:
             with drive.attendance.poll(caller.id):
                 return await self._means.records.events(run, after, to_all=True)
-        await self._owned(run, caller)
+        if drive is None or not (caller.owner or caller.id == drive.owner):
+            await self._owned(run, caller)
         return await self._means.records.events(run, after, to_all=False)
 
     async def checkpoint(self, run: str, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:

@@ -79,6 +79,11 @@ class Drive:
         self._bytes = {"up": 0, "down": 0}
         self._judging: set[asyncio.Future[Counted]] = set()
 
+    @property
+    def owner(self) -> str:
+        """Whose run it is: the key that signed its task."""
+        return self._signed.signer
+
     # --- its life ---------------------------------------------------------------------------------
 
     async def carry_out(self, bundle: Path, plan: Plan) -> None:
@@ -131,7 +136,7 @@ class Drive:
         closed = self._the_round()
         if closed.state == rounds.INVALID:
             raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
-        await self._move(runs.RoundCollected(number))
+        self._advance(runs.RoundCollected(number))
         await self.checkpoints.write(number, [await self._collect.mean()])
         self._apply(rounds.SumReady())
         self._offered.pop(number).discard()
@@ -145,12 +150,14 @@ class Drive:
             "seconds": self._means.now() - began,
             "bytes": dict(self._bytes),
         }
-        await self._means.records.round_closed(self._the_round(), self.task.run, self.checkpoints.path(number), told)
+        last = number == self.task.rounds
+        if not last:
+            self._advance(runs.RoundCompleted(number))
+        await self._means.records.round_closed(self._the_round(), self.run, self.checkpoints.path(number), told)
         self._collect.discard()
-        if number == self.task.rounds:
+        if last:
             await self._evaluate(number + 1)
-        await self._move(runs.RoundCompleted(number))
-        if self.run.state == runs.SUCCESS:
+            await self._move(runs.RoundCompleted(number))
             await self._tell_end()
 
     async def _open_round(self, number: int) -> None:
@@ -320,9 +327,13 @@ class Drive:
                 self._wake_at(effect.at)
         self._pulse.set()
 
-    async def _move(self, event: object, kind: str = "", told: dict[str, Any] | None = None) -> None:
-        """The one way in which the run changes."""
+    def _advance(self, event: object) -> None:
+        """The one way in which the run changes. What comes next writes it down."""
         self.run, _ = runs.advance(self.run, event)
+
+    async def _move(self, event: object, kind: str = "", told: dict[str, Any] | None = None) -> None:
+        """Change the run, and write it down."""
+        self._advance(event)
         await self._means.records.moved(self.run, kind, told or {})
 
     async def _reject(self, number: int, key: str, reason: str) -> None:

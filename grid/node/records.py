@@ -96,16 +96,17 @@ class RunRecords:
 
         await self._db.write(work)
 
-    async def round_closed(self, r: Round, run: str, checkpoint: Path, told: dict[str, Any]) -> None:
-        """A round is complete and its checkpoint on disk."""
+    async def round_closed(self, r: Round, run: Run, checkpoint: Path, told: dict[str, Any]) -> None:
+        """A round is complete and its checkpoint on disk; `run` is where that takes the run."""
         at = self._now()
-        made = results.Checkpoint(run, r.number, str(checkpoint), "", checkpoint.stat().st_size)
+        made = results.Checkpoint(run.id, r.number, str(checkpoint), "", checkpoint.stat().st_size)
         summary = {"seconds": told["seconds"], "examples": told["examples"], **told["bytes"]}
 
         def work(connection: Transaction) -> None:
-            rounds.set_round_state(connection, run, r, closed=at, summary=summary)
+            rounds.set_round_state(connection, run.id, r, closed=at, summary=summary)
             results.add_checkpoint(connection, made)
-            _tell(connection, run, "round-closed", at, told, to_all=False)
+            runs.set_run_state(connection, run)
+            _tell(connection, run.id, "round-closed", at, told, to_all=False)
 
         await self._db.write(work)
 
