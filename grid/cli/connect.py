@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -59,14 +60,20 @@ class _Here:
     def __init__(self, identity: Identity, stack: AsyncExitStack, host: str, address: str | None) -> None:
         self._identity, self._stack, self._host, self._address = identity, stack, host, address
         self._running: Coordinator | None = None
+        self._starting = asyncio.Lock()
 
     async def __call__(self) -> Coordinator:
-        if self._running is None:
-            try:
-                embedded = import_module("grid.cli.embedded")
-            except ImportError:
-                raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one here") from None
-            started = embedded.coordinator(self._identity, self._host, self._address)
-            running: Coordinator = await self._stack.enter_async_context(started)
-            self._running = running
-        return self._running
+        async with self._starting:  # two runs at the same moment share one
+            if self._running is None:
+                self._running = await self._stack.enter_async_context(self._coordinator())
+            return self._running
+
+    def _coordinator(self) -> AbstractAsyncContextManager[Coordinator]:
+        try:
+            embedded = import_module("grid.cli.embedded")
+        except ImportError:
+            raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one here") from None
+        started: AbstractAsyncContextManager[Coordinator] = embedded.coordinator(
+            self._identity, self._host, self._address
+        )
+        return started
