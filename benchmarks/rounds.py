@@ -57,7 +57,7 @@ Timing = tuple[list[float], list[float]]
 
 
 async def held(me: Identity, coordinator: Daemon, participants: list[Daemon], plan: Plan, rounds: int) -> Timing:
-    """Seconds from checkpoint to checkpoint as the run's owner hears of them, and from opening to checkpoint."""
+    """Seconds from checkpoint to checkpoint by the coordinator's clock, and from opening to checkpoint."""
     async with open_http(Egress(allow_private=True)) as http:
         calls = Calls(http, identity=me)
         grid = Listed(GatewayDirectory(calls, "http://127.0.0.1:9"), calls, me, now=time.time)
@@ -68,7 +68,7 @@ async def held(me: Identity, coordinator: Daemon, participants: list[Daemon], pl
         closed, inside = [], []
         async for event in run.watch():
             if event.kind == "round-closed":
-                closed.append(time.perf_counter())
+                closed.append(event.at)
                 inside.append(event.data["seconds"])
             if event.kind == "run-ended" and event.data["state"] != "success":
                 raise RuntimeError(event.data["reason"])

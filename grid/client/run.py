@@ -19,6 +19,9 @@ from grid.wire.problems import RunRefused, Unreachable
 from grid.wire.runs import CHECKPOINT, RUN, RUN_EVENTS, STOP_RUN, After, Event, Fetch, RunInfo, Task
 
 WAIT = 25.0
+BREATH = 0.05
+"""Seconds for which a watcher lets things happen before it asks again: quick rounds would else be a quarter
+slower for telling of each event by itself."""
 PREKEY_LIFE = 3600.0
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to reach a coordinator that does not answer."""
@@ -160,6 +163,7 @@ class AsyncRun:
                 yield event
                 if event.kind == "run-ended":
                     return
+            await asyncio.sleep(BREATH)
 
     async def result(self, on_event: Callable[[Event, History], None] | None = None) -> Result:
         """Wait for the end, then fetch the newest checkpoint.
