@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,31 +12,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from grid.learning.client_rules import Correction, Fitted, correction
 from grid.learning.interpreter import TORCH_TYPES
 from grid.learning.model import Model
 from grid.learning.objectives import CLASSES, METRICS
-from grid.learning.optimizers import clipped, stepper
+from grid.learning.optimizers import Step, clipped, stepper
 from grid.learning.plan import Plan
 from grid.learning.recipe import BATCH, Graph, Input, Limits, Recipe
 from grid.learning.rehearsal import rehearse
 from grid.learning.split import split
 from grid.learning.state import State, tensor_views
+from grid.learning.strategy import ClientRule, Plain
 from grid.learning.tensors import Layout
 from grid.learning.validate import held_by
 from grid.wire.problems import PlanRefused
 
 DEFAULT_LIMITS = Limits()
+PLAIN = Plain()
+NOTHING: State = {}
 
 Rows = torch.Tensor  # int64 row numbers, shape (n,)
 Arrays = Mapping[str, NDArray[Any]]
-
-
-class Fitted(NamedTuple):
-    """What a fit did: `loss` is the mean over the batches it saw."""
-
-    examples: int
-    steps: int
-    loss: float
 
 
 class Score(NamedTuple):
@@ -95,12 +91,21 @@ class Trainer:
         self._constants = _constants(plan)
 
     def fit(
-        self, state: State, *, round_number: int = 0, epochs: int | None = None, steps: int | None = None
+        self,
+        state: State,
+        *,
+        round_number: int = 0,
+        epochs: int | None = None,
+        steps: int | None = None,
+        rule: ClientRule = PLAIN,
+        server: State = NOTHING,
+        own: State = NOTHING,
     ) -> Fitted:
         """Train `state` (parameters and running statistics, by name) in place; see `state.tensor_views`.
 
         The same plan, state, data and round give the same result on one machine. `epochs` and `steps` take the
         place of the plan's. `examples` of the result is the number of rows that this node trains on.
+        `rule` is the strategy's for clients, `server` and `own` the control variates for SCAFFOLD.
 
         Raises:
             PlanRefused: more steps than the limits grant.
@@ -108,16 +113,16 @@ class Trainer:
         recipe, rows = self._plan.recipe, self._rows["train"]
         total = self._steps(epochs, steps)
         leaves = {name: tensor.detach() for name, tensor in state.items()}
-        weights = [leaves[entry.name].requires_grad_() for entry in recipe.model.named("param")]
+        weights = {entry.name: leaves[entry.name].requires_grad_() for entry in recipe.model.named("param")}
         model = Model(recipe, leaves, self._constants, training=True)
-        descend = _Descent(recipe, weights, round_number)
+        descend = _Descent(recipe, weights, round_number, lambda used: correction(rule, used, server, own))
         loss_sum = 0.0
         with _Seeded(recipe.seed, round_number) as generator, _discreet():
             for _, batch in zip(range(total), _batches(rows, self._batch, self._limits, generator), strict=False):
                 loss = model.loss(model(self._take(batch)), self._target.index_select(0, batch))
                 descend(loss)
                 loss_sum += loss.item()
-        return Fitted(len(rows), total, loss_sum / max(total, 1))
+        return Fitted(len(rows), total, loss_sum / max(total, 1), descend.lr)
 
     def evaluate(self, state: State, part: str = "held-out") -> Score:
         """Loss and metrics of a state on the rows of a part: `train` or `held-out`."""
@@ -153,21 +158,28 @@ class Trainer:
 class _Descent:
     """One optimizer step after another, on those parameters that the loss depends on."""
 
-    def __init__(self, recipe: Recipe, weights: list[torch.Tensor], round_number: int) -> None:
-        self._recipe, self._weights = recipe, weights
-        self._lr = recipe.optimizer.lr * recipe.schedule.factor(round_number)
-        self._step: Any = None
+    def __init__(
+        self, recipe: Recipe, weights: State, round_number: int, correction_of: Callable[[State], Correction]
+    ) -> None:
+        self._recipe, self._weights, self._correction_of = recipe, weights, correction_of
+        self.lr = recipe.optimizer.lr * recipe.schedule.factor(round_number)
+        self._step: Step | None = None
 
     def __call__(self, loss: torch.Tensor) -> None:
-        found: Sequence[torch.Tensor | None] = torch.autograd.grad(loss, self._weights, allow_unused=True)
+        weights = list(self._weights.values())
+        found: Sequence[torch.Tensor | None] = torch.autograd.grad(loss, weights, allow_unused=True)
         gradients = [gradient for gradient in found if gradient is not None]
         with torch.no_grad():
             if self._step is None:
-                used = [w for w, gradient in zip(self._weights, found, strict=True) if gradient is not None]
-                self._step = stepper(self._recipe.optimizer, used)
+                named = zip(self._weights.items(), found, strict=True)
+                self._step = self._begin({name: weight for (name, weight), gradient in named if gradient is not None})
             if self._recipe.clip:
                 gradients = clipped(gradients, self._recipe.clip)
-            self._step(gradients, self._lr)
+            self._step(gradients, self.lr)
+
+    def _begin(self, used: State) -> Step:
+        step, correct = stepper(self._recipe.optimizer, list(used.values())), self._correction_of(used)
+        return lambda gradients, lr: step(correct(gradients), lr)
 
 
 class _Seeded:

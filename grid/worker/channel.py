@@ -25,10 +25,11 @@ LENGTH = struct.Struct("<I")
 
 
 class Fork(msgspec.Struct, frozen=True, tag=True):
-    """Fork a seat. Beside it travel its channel, inbox, outbox and then the `files`, in this order."""
+    """Fork a seat. Beside it travel its channel, inbox, outbox, state, the spill if it has one, then the `files`."""
 
     seat: int
     files: tuple[str, ...]
+    spills: bool = False
 
 
 class Kill(msgspec.Struct, frozen=True, tag=True):

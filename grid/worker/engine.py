@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +120,15 @@ class LocalEngine:
 
     async def _seated(self, work: Work, limits: Limits) -> LocalSeat:
         zygote = await self._started()
-        memories = [SharedMemory(name, work.model_bytes) for name in ("inbox", "outbox")]
-        seat = LocalSeat(next(self._numbers), zygote, limits, memories)
+        sizes = {"inbox": work.model_bytes, "outbox": work.model_bytes, "state": work.state_bytes}
+        limits = replace(limits, disk=work.spill_bytes)
+        seat = LocalSeat(next(self._numbers), zygote, limits, [SharedMemory(*each) for each in sizes.items()])
         opening = Opening(work.job, dict(work.arguments), limits, self._isolation)
         try:
             with ExitStack() as files:
-                await seat.begin([(name, _opened(path, files)) for name, path in work.files.items()], opening)
+                spill = [_nameless(self._scratch, files)] if work.spill_bytes else []
+                named = [(name, _opened(path, files)) for name, path in work.files.items()]
+                await seat.begin(named, spill, opening)
         except BaseException:
             await seat.close()
             raise
@@ -158,6 +163,14 @@ class LocalEngine:
     def _retire(self) -> None:
         if self._zygote is not None:
             self._zygote.stop()
+
+
+def _nameless(folder: Path, files: ExitStack) -> int:
+    """A file that nobody else can open, gone with its last descriptor; `files` closes ours."""
+    try:
+        return files.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0)).fileno()
+    except OSError as error:
+        raise WorkerFailed(f"no file to spill into: {error.strerror}") from error
 
 
 def _opened(path: Path, files: ExitStack) -> int:

@@ -1,36 +1,53 @@
-"""The job that sums: one accumulator, into which the models of a round are folded. Runs in a seat only."""
+"""The job that makes one model of many: whatever the strategy, a round at a time. Runs in a seat only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from grid.learning.aggregation import WeightedMean, check_update
+from grid.learning.folding import BUDGET, Folding, Place
+from grid.learning.layouts import state_layout, update_layout
+from grid.learning.robust import UpdatesInMemory
+from grid.learning.strategy import read_strategy
 from grid.learning.tensors import read_header
+from grid.learning.weighing import Told
 from grid.worker.seat import Desk, Verb
+from grid.worker.spill import Spill, warm_up
+
+__all__ = ["fold", "warm_up"]
 
 
-def fold(desk: Desk, layout: bytes) -> Mapping[str, Verb]:
-    """`begin` a sum anew, `check` and `fold` the model of the inbox, put the `mean` into the outbox."""
-    found = read_header(layout)[0]
-    inbox, outbox = desk.inbox[: found.size], desk.outbox[: found.size]
-    mean = WeightedMean(found)
+def fold(
+    desk: Desk,
+    layout: bytes,
+    strategy: Mapping[str, Any] | str = "fedavg",
+    statistics: Sequence[str] = (),
+    budget: int = BUDGET,
+) -> Mapping[str, Verb]:
+    """`begin` a round anew, `check` and `fold` the update of the inbox, put the `result` into the outbox."""
+    plan, rule = read_header(layout)[0], read_strategy(strategy)
+    size = update_layout(plan, rule, statistics).size
+    kept = UpdatesInMemory() if desk.spill is None else Spill(desk.spill, size)
+    inbox, state = desk.inbox[:size], desk.state[: state_layout(plan, rule, statistics).size]
+    folding = Folding(rule, plan, Place(desk.outbox[:size], state, kept, budget), statistics)
 
-    def begin() -> dict[str, Any]:
-        nonlocal mean
-        mean = WeightedMean(found)
+    def begin(current: Literal["inbox", "outbox"] = "outbox", population: int = 0) -> dict[str, Any]:
+        folding.begin(inbox if current == "inbox" else None, population)
         return {}
 
     def check() -> dict[str, Any]:
-        check_update(found, mean.spans, inbox)
+        folding.check(inbox)
         return {}
 
-    def add(weight: float) -> dict[str, Any]:
-        mean.add(inbox, weight)
+    def add(
+        weight: float, loss: float | None = None, normaliser: float | None = None, staleness: int = 0
+    ) -> dict[str, Any]:
+        folding.fold(inbox, Told(weight, loss, normaliser, staleness))
         return {}
 
     def result() -> dict[str, Any]:
-        mean.result_into(outbox)
+        folding.result()
         return {}
 
-    return {"begin": begin, "check": check, "fold": add, "mean": result}
+    # "mean" is the name that callers know who only ever average
+    return {"begin": begin, "check": check, "fold": add, "result": result, "mean": result}

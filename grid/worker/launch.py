@@ -72,11 +72,11 @@ class ZygoteProcess:
         """The process id."""
         return self._process.pid
 
-    def fork(self, seat: int, descriptors: Sequence[int], files: Sequence[str]) -> asyncio.Future[str]:
+    def fork(self, order: Fork, descriptors: Sequence[int]) -> asyncio.Future[str]:
         """Order a seat; the future tells, in words, how it ended."""
-        self._order(Fork(seat, tuple(files)), descriptors)
-        self._ends[seat] = self._loop.create_future()
-        return self._ends[seat]
+        self._order(order, descriptors)
+        self._ends[order.seat] = self._loop.create_future()
+        return self._ends[order.seat]
 
     def kill(self, seat: int) -> None:
         """End a seat at once. One that has ended already is none of our business."""

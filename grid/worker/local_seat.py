@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from grid.wire.problems import GridError, WorkerFailed, from_problem
-from grid.worker.channel import BadFrame, Call, Opening, Said, frame, hear
+from grid.worker.channel import BadFrame, Call, Fork, Opening, Said, frame, hear
 from grid.worker.launch import ZygoteProcess
 from grid.worker.memory import SharedMemory
 from grid.worker.port import Limits, Progress
@@ -25,7 +25,7 @@ class LocalSeat:
 
     def __init__(self, number: int, zygote: ZygoteProcess, limits: Limits, memories: Sequence[SharedMemory]) -> None:
         self._number, self._zygote, self._limits = number, zygote, limits
-        self._inbox, self._outbox = memories
+        self._inbox, self._outbox, self._state = memories
         self._turn = asyncio.Lock()
         self._failure: str | None = None
         self._cleanup = ExitStack()
@@ -41,6 +41,11 @@ class LocalSeat:
         return self._outbox.view
 
     @property
+    def state(self) -> memoryview:
+        """What the job keeps from call to call: writable, zeros at first."""
+        return self._state.view
+
+    @property
     def pid(self) -> int | None:
         """The process behind it, while it runs."""
         return self._zygote.pids.get(self._number)
@@ -50,20 +55,26 @@ class LocalSeat:
         """Why this seat serves no more, or None while it does."""
         return self._failure
 
-    async def begin(self, files: Sequence[tuple[str, int]], opening: Opening) -> None:
-        """Have the seat forked and confined. `files` are names and open descriptors, kept by the caller."""
+    async def begin(self, files: Sequence[tuple[str, int]], spill: Sequence[int], opening: Opening) -> None:
+        """Have the seat forked and confined. `files` are names and open descriptors, kept by the caller.
+
+        `spill` is the descriptor of the file that the job may fill, or nothing.
+        """
         ours, theirs = socket.socketpair()
+        memories = (self._inbox, self._outbox, self._state)
         try:
-            descriptors = [theirs.fileno(), self._inbox.descriptor, self._outbox.descriptor, *(fd for _, fd in files)]
-            self._end = self._zygote.fork(self._number, descriptors, [name for name, _ in files])
+            shared = [memory.descriptor for memory in memories]
+            descriptors = [theirs.fileno(), *shared, *spill, *(descriptor for _, descriptor in files)]
+            order = Fork(self._number, tuple(name for name, _ in files), bool(spill))
+            self._end = self._zygote.fork(order, descriptors)
             self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-            self._inbox.hand_over()
-            self._outbox.hand_over()
+            for memory in memories:
+                memory.hand_over()
         self._cleanup.callback(self._writer.close)
         _body(await self._exchange(frame(opening), OPEN_DEADLINE))
 
@@ -82,6 +93,7 @@ class LocalSeat:
         self._cleanup.close()
         self._inbox.close()
         self._outbox.close()
+        self._state.close()
 
     async def _exchange(self, question: bytes, deadline: float, on_progress: Progress | None = None) -> Said:
         """Ask and wait for the answer. Leaving in any other way ends the seat: it would be out of step."""

@@ -12,14 +12,18 @@ from typing import Any, Protocol
 
 import msgspec
 
+from grid.learning.layouts import own_layout, state_layout, statistics_of, update_layout
 from grid.learning.plan import RECIPE
 from grid.learning.recipe import Limits as Grant
 from grid.learning.recipe import Recipe
-from grid.learning.tensors import MAX_HEADER, read_header, strict_json
+from grid.learning.strategy import FEDAVG, Strategy
+from grid.learning.tensors import MAX_HEADER, Layout, read_header, strict_json
 from grid.wire.problems import PlanRefused
 
 MIB = 1 << 20
 USUAL_GRANT = Grant()
+SPILL_PADDING = 16
+"""Bytes by which an update on disk may be longer than it is."""
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -29,7 +33,8 @@ class Limits:
     """What one job may use. A job over a limit ends, and its caller gets `WorkerFailed`.
 
     `memory` is in bytes above the pre-loaded process, the job's data and its two shared memories;
-    `cpu` (rounded up) and `wall` are in seconds per call; `files` counts open descriptors.
+    `cpu` (rounded up) and `wall` are in seconds per call; `files` counts open descriptors; `disk` is how long, in
+    bytes, the one file may grow that a job spills into, which its engine grants as its work needs.
     """
 
     memory: int = 2048 * MIB
@@ -37,16 +42,23 @@ class Limits:
     wall: float = 3600.0
     threads: int = 1
     files: int = 16
+    disk: int = 0
 
 
 @dataclass(frozen=True)
 class Work:
-    """A job as a seat gets it: the entry of the job table, its arguments, its files, one model's size in bytes."""
+    """A job as a seat gets it: the entry of the job table, its arguments, its files, one model's size in bytes.
+
+    `state_bytes`: what the seat keeps between calls and its caller keeps between seats; `spill_bytes`: how much the
+    job may put aside on disk.
+    """
 
     job: str
     arguments: Mapping[str, Any]
     files: Mapping[str, Path]
     model_bytes: int
+    state_bytes: int = 0
+    spill_bytes: int = 0
 
 
 class Job(Protocol):
@@ -71,6 +83,9 @@ class TrainJob:
     `inputs` and `target` name tensors of the dataset; `holdout` is the share of examples, 0 to 1,
     kept apart by `seed` for evaluation. `grant` is what the node's owner allows plans (its memory and
     threads are those of `limits`). Verbs: `prepare`, `fit(round, seed, epochs, steps)`, `evaluate(split, model)`.
+
+    Inbox and outbox are what the `strategy` lets travel down and up; `state` is this node's own part in it, to be
+    saved when an update was accepted. `fit` gives the `numbers` that belong into the update's report.
     """
 
     bundle: Path
@@ -81,6 +96,7 @@ class TrainJob:
     seed: int = 0
     limits: Limits = Limits()
     grant: Grant = USUAL_GRANT
+    strategy: Strategy = FEDAVG
 
     def work(self) -> Work:
         """Two files and what to do with them; of the bundle's header, the size of a model."""
@@ -90,27 +106,52 @@ class TrainJob:
             "holdout": self.holdout,
             "seed": self.seed,
             "grant": msgspec.to_builtins(self.grant),
+            "strategy": msgspec.to_builtins(self.strategy),
         }
-        return Work("train", arguments, {"bundle": self.bundle, "tensors": self.tensors}, model_bytes(self.bundle))
+        files = {"bundle": self.bundle, "tensors": self.tensors}
+        layout, statistics = trained_layout(self.bundle)
+        model = update_layout(layout, self.strategy, statistics).size
+        return Work("train", arguments, files, model, own_layout(layout, self.strategy, statistics).size)
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """Fold the models of one round into their weighted mean; `layout` is a model's safetensors header.
+    """Make the next model of the updates of a round. `layout` is the safetensors header of the plan's layout.
 
-    Verbs: `begin`, `check`, `fold(weight)`, `mean`.
+    `statistics` names what in it is not trained. A strategy that looks at all updates at once keeps up to `updates`
+    of them on disk, and works on them in `budget` bytes of memory. Verbs:
+
+    * `begin(current, population)`: a new round; `current="inbox"` where the inbox holds the model that it begins with
+      (needed if `strategy.needs_current`), `"outbox"` if that is the last result. `population`: N of SCAFFOLD.
+    * `check()` the update of the inbox; `fold(weight, loss, normaliser, staleness)` it, `weight` in examples,
+      the others where the strategy asks.
+    * `result()`: the next model is in the outbox, and in `state` what belongs to it: save both together.
     """
 
     layout: bytes
+    strategy: Strategy = FEDAVG
+    statistics: tuple[str, ...] = ()
+    updates: int = 0
+    budget: int = 64 * MIB
     limits: Limits = Limits()
 
     def work(self) -> Work:
         """No file at all: models come one after the other through the inbox."""
-        return Work("fold", {"layout": self.layout}, {}, read_header(self.layout)[0].size)
+        plan = read_header(self.layout)[0]
+        size = update_layout(plan, self.strategy, self.statistics).size
+        arguments = {
+            "layout": self.layout,
+            "strategy": msgspec.to_builtins(self.strategy),
+            "statistics": self.statistics,
+            "budget": self.budget,
+        }
+        state = state_layout(plan, self.strategy, self.statistics).size
+        spill = self.updates * (size + SPILL_PADDING) if self.strategy.holds_updates else 0
+        return Work("fold", arguments, {}, size, state, spill)
 
 
-def model_bytes(bundle: Path) -> int:
-    """How long the data section of a plan's model is, from the header of its bundle.
+def trained_layout(bundle: Path) -> tuple[Layout, tuple[str, ...]]:
+    """What a plan trains, and what of it are running statistics, from the header of its bundle.
 
     Raises:
         PlanRefused: not a bundle.
@@ -123,7 +164,12 @@ def model_bytes(bundle: Path) -> int:
     except (KeyError, msgspec.ValidationError) as error:
         raise PlanRefused(f"this bundle holds no recipe that can be read: {error}") from None
     sent = {entry.name for entry in recipe.model.named("param", "buffer")}
-    return sum(spec.size for spec in layout.specs if spec.name in sent)
+    return Layout(spec for spec in layout.specs if spec.name in sent), statistics_of(recipe)
+
+
+def model_bytes(bundle: Path) -> int:
+    """How long the data section of a plan's model is, from the header of its bundle."""
+    return trained_layout(bundle)[0].size
 
 
 class Seat(Protocol):
@@ -140,6 +186,10 @@ class Seat(Protocol):
     @property
     def outbox(self) -> memoryview:
         """Result out: one model long."""
+
+    @property
+    def state(self) -> memoryview:
+        """What the job keeps from call to call: zeros at first. Its caller saves it, and restores it in a new seat."""
 
     async def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         """Run one verb of the job. A call that is cancelled or overruns a limit ends the seat.

@@ -99,10 +99,10 @@ def die_with_parent(parent: int) -> None:
 
 
 def limit(limits: Limits) -> None:
-    """Set the limits that hold for the whole job: memory above what is mapped now, files, no core."""
+    """Set the limits that hold for the whole job: memory above what is mapped now, file sizes, files, no core."""
     memory = _mapped() + limits.memory
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk, limits.disk))
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits.files, limits.files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))

@@ -6,19 +6,20 @@ its inbox and outbox, one connected descriptor. What the job itself reads in the
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import msgspec
 
 from grid.wire.problems import GridError, SandboxMissing, WorkerFailed, to_problem
 from grid.worker import sandbox
-from grid.worker.channel import Call, Opening, Said, listen, tell
+from grid.worker.channel import Call, Fork, Opening, Said, listen, tell
 from grid.worker.memory import map_file, map_shared
 from grid.worker.port import Limits, Progress
 
@@ -29,27 +30,35 @@ OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "can't start
 
 @dataclass(frozen=True)
 class Desk:
-    """What lies before a job: its files by name, shared memory in and out, its limits, and who hears of progress."""
+    """What lies before a job: its files by name, shared memory in and out, its limits, and who hears of progress.
+
+    `state` is shared memory that job and daemon both read and write, `spill` a file that the job may fill.
+    """
 
     files: Mapping[str, memoryview]
     inbox: memoryview
     outbox: memoryview
     limits: Limits
     progress: Progress
+    state: memoryview = field(default_factory=lambda: memoryview(bytearray()))
+    spill: int | None = None
 
 
 Job = Callable[..., Mapping[str, Verb]]
 """A job takes its `Desk` and its arguments and gives the verbs it answers to."""
 
 
-def serve(descriptors: list[int], names: tuple[str, ...], jobs: Mapping[str, Job]) -> NoReturn:
+def serve(descriptors: list[int], order: Fork, jobs: Mapping[str, Job]) -> NoReturn:
     """Be the seat until the daemon closes the channel. Never returns into the zygote's code."""
     try:
-        channel, inbox, outbox = descriptors[0], map_shared(descriptors[1]), map_shared(descriptors[2])
-        files = dict(zip(names, map(map_file, descriptors[3:]), strict=True))
-        channel = _keep_only(channel)
+        channel, *memories = descriptors[:4]
+        spill, files = descriptors[4 : 4 + order.spills], descriptors[4 + order.spills :]
+        inbox, outbox, state = map(map_shared, memories)
+        mapped = dict(zip(order.files, map(map_file, files), strict=True))
+        channel, *spill = _keep_only(channel, *spill)
         opening = _opening(channel)
-        desk = Desk(files, inbox, outbox, opening.limits, lambda body: tell(channel, Said("progress", body)))
+        progress: Progress = lambda body: tell(channel, Said("progress", body))  # noqa: E731
+        desk = Desk(mapped, inbox, outbox, opening.limits, progress, state, *spill)
         gc.enable()
         tell(channel, _confined(opening))
         _answer_calls(channel, _Bench(jobs[opening.job], desk, opening.arguments), opening.limits)
@@ -112,12 +121,13 @@ def _opening(channel: int) -> Opening:
     return msgspec.msgpack.decode(body, type=Opening)
 
 
-def _keep_only(channel: int) -> int:
-    """Close every descriptor but the channel, which becomes number 3; what the job prints goes nowhere."""
+def _keep_only(*kept: int) -> list[int]:
+    """Close every descriptor but these, which are numbered from 3 on; what the job prints goes nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nowhere, standard)
-    os.dup2(channel, 3)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 3 + len(kept)) for descriptor in kept]
+    numbers = [os.dup2(descriptor, 3 + place) for place, descriptor in enumerate(aside)]
+    os.closerange(3 + len(kept), os.sysconf("SC_OPEN_MAX"))
     sys.stdin = sys.stdout = sys.stderr = None
-    return 3
+    return numbers

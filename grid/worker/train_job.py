@@ -1,7 +1,7 @@
 """The job that trains: one plan on one dataset, round after round. Runs in a seat only.
 
-A model is its data section here, in the order of the plan's layout: in the inbox the one to start
-from, in the outbox the one that came out.
+A model is its data section here: in the inbox the one to start from, with what the strategy sends beside it; in the
+outbox the update that came out; in the state what this node keeps of its own.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import Any, Literal
 import msgspec
 
 from grid.learning.arrays import views
+from grid.learning.client_rules import finish
+from grid.learning.layouts import own_layout, statistics_of, update_layout
 from grid.learning.plan import Plan
 from grid.learning.recipe import Limits as Grant
 from grid.learning.split import split
 from grid.learning.state import tensor_views
+from grid.learning.strategy import QFair, Strategy, check_recipe, read_strategy
 from grid.learning.tensors import header_bytes, read_header
 from grid.learning.training import Trainer, warm_up
 from grid.wire.problems import WorkerFailed
@@ -27,14 +30,22 @@ __all__ = ["train", "warm_up"]
 
 
 def train(
-    desk: Desk, inputs: list[str], target: str, holdout: float, seed: int, grant: dict[str, Any]
+    desk: Desk,
+    inputs: list[str],
+    target: str,
+    holdout: float,
+    seed: int,
+    grant: dict[str, Any],
+    strategy: Mapping[str, Any] | str = "fedavg",
 ) -> Mapping[str, Verb]:
     """Read and check plan and data; then `prepare`, `fit` and `evaluate`.
 
     Raises:
         PlanRefused: the plan breaks a rule, does not fit the data, or asks for more than the grant and limits.
+        StrategyRefused: it asks of the clients what this plan's optimizer cannot do.
     """
-    plan = Plan.from_bundle(desk.files["bundle"])
+    plan, chosen = Plan.from_bundle(desk.files["bundle"]), read_strategy(strategy)
+    check_recipe(chosen, plan.recipe)
     data, _, offset = read_header(desk.files["tensors"], total=len(desk.files["tensors"]))
     arrays = views(data, desk.files["tensors"][offset:])
     limits = msgspec.structs.replace(
@@ -43,18 +54,19 @@ def train(
     trainer = Trainer(
         plan, arrays, inputs=tuple(inputs), target=target, held_out=holdout, split_seed=seed, limits=limits
     )
-    work = _Training(desk, plan, trainer, [len(rows) for rows in split(len(arrays[target]), holdout, seed)])
+    work = _Training(desk, plan, chosen, trainer, [len(rows) for rows in split(len(arrays[target]), holdout, seed)])
     return {"prepare": work.prepare, "fit": work.fit, "evaluate": work.evaluate}
 
 
 class _Training:
-    def __init__(self, desk: Desk, plan: Plan, trainer: Trainer, amounts: list[int]) -> None:
-        self._plan, self._trainer, self._amounts = plan, trainer, amounts
-        self._inbox, self._outbox = desk.inbox[: plan.layout.size], desk.outbox[: plan.layout.size]
-        self._states = {
-            "inbox": tensor_views(plan.layout, self._inbox),
-            "outbox": tensor_views(plan.layout, self._outbox),
-        }
+    def __init__(self, desk: Desk, plan: Plan, strategy: Strategy, trainer: Trainer, amounts: list[int]) -> None:
+        self._plan, self._strategy, self._trainer, self._amounts = plan, strategy, trainer, amounts
+        statistics = statistics_of(plan.recipe)
+        layout = update_layout(plan.layout, strategy, statistics)
+        self._inbox, self._outbox = desk.inbox[: layout.size], desk.outbox[: layout.size]
+        self._states = {"inbox": tensor_views(layout, self._inbox), "outbox": tensor_views(layout, self._outbox)}
+        own = own_layout(plan.layout, strategy, statistics)
+        self._own = tensor_views(own, desk.state[: own.size])
 
     def prepare(self) -> dict[str, Any]:
         """What is about to be trained: the model's header, examples to train on and held out, bytes of a step."""
@@ -74,20 +86,42 @@ class _Training:
         epochs: int | None = None,
         steps: int | None = None,
     ) -> dict[str, Any]:
-        """Train the model of the inbox into the outbox; `seed`, `epochs` and `steps` take the place of the plan's."""
+        """Train the model of the inbox into an update in the outbox; the `numbers` it gives belong into its report.
+
+        `seed`, `epochs` and `steps` take the place of the plan's.
+        """
         before = time.perf_counter()
         if seed is not None:
             self._plan.recipe = msgspec.structs.replace(self._plan.recipe, seed=seed)  # the trainer reads it there
+        numbers = self._measured()
         self._outbox[:] = self._inbox
-        fitted = self._trainer.fit(self._states["outbox"], round_number=round, epochs=epochs, steps=steps)
+        came, made = self._states["inbox"], self._states["outbox"]
+        fitted = self._trainer.fit(
+            made,
+            round_number=round,
+            epochs=epochs,
+            steps=steps,
+            rule=self._strategy.client,
+            server=came,
+            own=self._own,
+        )
         if not math.isfinite(fitted.loss):
             raise WorkerFailed("the training diverged: its loss is not a finite number")
+        numbers |= finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
         return {
             "examples": fitted.examples,
             "steps": fitted.steps,
             "metrics": {"loss": fitted.loss},
+            "numbers": numbers,
             "seconds": time.perf_counter() - before,
         }
+
+    def _measured(self) -> dict[str, float]:
+        """F_k(w^t) for q-FedAvg: the loss of the model that came, on the examples to train on."""
+        if not isinstance(self._strategy.aggregation, QFair):
+            return {}
+        loss = self._trainer.evaluate(self._states["inbox"], "train").loss
+        return {} if loss is None else {"loss": loss}
 
     def evaluate(self, split: str = "held-out", model: Literal["inbox", "outbox"] = "inbox") -> dict[str, Any]:
         """Loss and metrics of a model on the `train` or `held-out` examples; `{}` where there are none."""

@@ -76,7 +76,7 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             sandbox.die_with_parent(parent)
-            serve(descriptors, order.files, self._jobs)
+            serve(descriptors, order, self._jobs)
         for descriptor in descriptors:
             os.close(descriptor)
         handle = os.pidfd_open(pid)
