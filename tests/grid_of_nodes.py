@@ -168,10 +168,10 @@ class TrainSeat(FakeSeat):
 class FoldSeat(FakeSeat):
     """Sums with the worker's own code."""
 
-    def __init__(self, engine: FakeEngine, size: int, layout: bytes) -> None:
+    def __init__(self, engine: FakeEngine, size: int, arguments: Mapping[str, Any]) -> None:
         super().__init__(engine, size)
         desk = Desk({}, self.inbox, self.outbox, Limits(), lambda _: None)
-        self._verbs = fold_job.fold(desk, layout)
+        self._verbs = fold_job.fold(desk, **arguments)
 
     async def answer(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return self._verbs[verb](**arguments)
@@ -191,7 +191,7 @@ class FakeEngine:
             self.learner.opened += 1
             seat = TrainSeat(self, model_bytes(work.files["bundle"]))
         else:
-            seat = FoldSeat(self, work.model_bytes, work.arguments["layout"])
+            seat = FoldSeat(self, work.model_bytes, work.arguments)
         self.taken += 1
         self.seats.append(seat)
         return seat

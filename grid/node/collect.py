@@ -104,6 +104,7 @@ class Collect:
         if self._seat is None:
             seat = await self._means.folder.open(FoldJob(layout=header_bytes(self._layout)))
             try:
+                await seat.call("begin")
                 for update, sender, weight in self._in:
                     await self._look(seat, update, sender)
                     await seat.call("fold", weight=weight)

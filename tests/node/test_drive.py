@@ -460,7 +460,7 @@ async def test_a_node_that_fails_in_the_last_evaluation_does_not_hold_it(
     _run, story, ann, bob = await two_ready(scientist, coordinator, start_puppet, holdout=0.5)
     await ann.updates(1, ONES)
     await bob.updates(1, ONES)
-    await story.until("round-closed")
+    await story.until("evaluating")
     await ann.reports(2, Report("evaluated", 4, {"loss": 0.5, "broken": float("nan")}))
 
     await bob.reports(2, Report("failed", reason="out of memory"))

@@ -1,0 +1,97 @@
+"""What a coordinator writes down, and the events that tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from grid.crypto.identity import Identity
+from grid.node.records import RunRecords
+from grid.protocol import run as runs
+from grid.protocol.documents import sign_document
+from grid.protocol.round import Policy, open_round
+from grid.store.database import Database
+from grid.store.events import EventLog
+from grid.wire.problems import NotInvited, RunRefused, UpdateRepeated
+from grid.wire.runs import TASK, After, Task
+
+ANN, EVE = Identity.from_seed(b"a" * 32), Identity.from_seed(b"e" * 32)
+RUN = "0" * 32
+
+
+@pytest.fixture
+async def records(tmp_path: Path) -> AsyncIterator[RunRecords]:
+    async with Database(tmp_path / "node.db", "node") as database:
+        made = RunRecords(database, EventLog(database), lambda: 1000.0)
+        await made.created(*a_task())
+        yield made
+
+
+def a_task() -> tuple[Task, object]:
+    task = Task(RUN, "0" * 64, EVE.id, ("#pulse",), 0.0, 1e10, rounds=3)
+    return task, sign_document(ANN, TASK, task)
+
+
+async def kinds(records: RunRecords, *, to_all: bool) -> list[str]:
+    return [event.kind for event in (await records.events(RUN, After(), to_all=to_all)).events]
+
+
+async def test_a_run_is_its_owners(records: RunRecords) -> None:
+    for owner, seen in ((ANN.id, True), (EVE.id, False), (None, True)):
+        assert (await records.run(RUN, owner) is not None) is seen
+        assert bool(await records.runs(owner)) is seen
+    assert await records.run("1" * 32, None) is None
+
+
+async def test_a_run_id_is_taken_once(records: RunRecords) -> None:
+    with pytest.raises(RunRefused):
+        await records.created(*a_task())
+
+
+async def test_all_hear_the_calls_and_only_the_owner_the_rest(records: RunRecords) -> None:
+    started, _ = runs.advance(runs.Run(RUN, 3), runs.Started())
+    await records.moved(started, "preparing", {"invited": ["ann"]})
+    await records.say(RUN, "participant", {"node": "ann"})
+    await records.round_opened(open_round(1, Policy(1, 1, 60.0), frozenset({ANN.id}), 0.0), RUN, {"round": 1})
+
+    assert await kinds(records, to_all=True) == ["round-opened"]
+    assert await kinds(records, to_all=False) == ["preparing", "participant", "round-opened"]
+
+
+async def test_events_go_on_from_a_cursor(records: RunRecords) -> None:
+    for kind in ("one", "two", "three"):
+        await records.say(RUN, kind, {"kind": kind})
+    first = await records.events(RUN, After(), to_all=False)
+
+    rest = await records.events(RUN, After(first.events[0].cursor), to_all=False)
+    nothing = await records.events(RUN, After(rest.after), to_all=False)
+
+    assert [event.kind for event in rest.events] == ["two", "three"]
+    assert (nothing.events, nothing.after) == ((), rest.after)
+
+
+async def test_an_update_is_counted_once_and_a_refusal_does_not_undo_it(records: RunRecords, tmp_path: Path) -> None:
+    await records.round_opened(open_round(1, Policy(1, 1, 60.0), frozenset({ANN.id}), 0.0), RUN, {"round": 1})
+    told = {"round": 1, "metrics": {"loss": 0.5}}
+    await records.update_accepted(RUN, 1, ANN.id, 3.0, tmp_path / "u", told)
+
+    with pytest.raises(UpdateRepeated):
+        await records.update_accepted(RUN, 1, ANN.id, 3.0, tmp_path / "u", told)
+    with pytest.raises(UpdateRepeated):
+        await records.assignment_failed(RUN, 1, ANN.id, "failed", "late", {})
+    with pytest.raises(NotInvited):
+        await records.update_accepted(RUN, 1, EVE.id, 3.0, tmp_path / "u", told)
+
+    assert (await kinds(records, to_all=False)).count("update") == 1
+
+
+async def test_what_a_restart_interrupted_is_stopped_once(records: RunRecords) -> None:
+    assert await records.interrupted("the coordinator was restarted") == 1
+    assert await records.interrupted("again") == 0
+
+    info = await records.run(RUN, None)
+    assert info is not None
+    assert (info.state, info.reason) == ("stopped", "the coordinator was restarted")
+    assert await kinds(records, to_all=True) == ["run-ended"]
