@@ -347,6 +347,7 @@ class Drive:
             await self._stand(key, Standing.FAILED, reason)
         if number == self._tally[0]:
             self._tally[1].pass_over(key)
+            self._pulse.set()
         if self._round is None or number not in {0, self._round.number}:
             return
         self._fail_node(key, reason)
