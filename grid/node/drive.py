@@ -20,8 +20,9 @@ from grid.node.attendance import Attendance
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.collect import Collect
+from grid.node.inviting import invite_all
 from grid.node.means import Means
-from grid.node.roster import Entry, Roster, Standing
+from grid.node.roster import Roster, Standing
 from grid.node.tally import Tally
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
@@ -35,14 +36,12 @@ from grid.wire.problems import (
     TensorsRefused,
     UpdateRefused,
 )
-from grid.wire.runs import INVITE, Counted, Invite, Peer, Report, Task
+from grid.wire.runs import Counted, Invite, Invited, Peer, Report, Task
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds that a round waits for enough participants to be back, and an evaluation for its reports."""
-
-INVITES_AT_ONCE = 64
 
 SEALING = 1 << 20
 """Bytes: an envelope's preamble and signature are never more."""
@@ -117,7 +116,8 @@ class Drive:
         header = self._means.header("bundle", self.task.run, 0)
         sealed = self.folder / "bundle.sealed"
         self._offered[0] = await Broadcast.seal(self._means.identity, header, bundle, sealed)
-        await self._invite_all()
+        invite = Invite(task=self._signed, coordinator_address=self._address, prekey=self._means.prekeys.published())
+        await invite_all(self._means.calls, invite, [entry.peer for entry in self.roster.entries()], self._answered)
         await self._until(lambda: not self.roster.keys(Standing.INVITED, Standing.PREPARING), within=self.task.deadline)
         ready = self.roster.keys(Standing.READY)
         if len(ready) < self.task.quorum.minimum:
@@ -145,8 +145,8 @@ class Drive:
             "state": self._state().value,
             "accepted": len(closed.accepted),
             "examples": sum(closed.accepted.values()),
-            "rejected": self._named(closed.rejected),
-            "failed": self._named(closed.failed),
+            "rejected": self.roster.named(closed.rejected),
+            "failed": self.roster.named(closed.failed),
             "seconds": self._means.now() - began,
             "bytes": dict(self._bytes),
         }
@@ -174,7 +174,11 @@ class Drive:
         policy = rounds.Policy(quorum.minimum, max(target, quorum.minimum), self.task.deadline)
         self._round = rounds.open_round(number, policy, present, self._means.now())
         self._wake_at(self._round.ends)
-        told = {"round": number, "ends": self._round.ends, "invited": [self._name(key) for key in sorted(present)]}
+        told = {
+            "round": number,
+            "ends": self._round.ends,
+            "invited": [self.roster.name(key) for key in sorted(present)],
+        }
         await self._means.records.round_opened(self._round, self.task.run, told)
 
     async def _evaluate(self, number: int) -> None:
@@ -196,27 +200,14 @@ class Drive:
             self._means.identity, header, self.checkpoints.path(number - 1), target
         )
 
-    # --- inviting -----------------------------------------------------------------------------------
-
-    async def _invite_all(self) -> None:
-        gate = asyncio.Semaphore(INVITES_AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for entry in self.roster.entries():
-                group.create_task(self._invite(entry, gate))
-
-    async def _invite(self, entry: Entry, gate: asyncio.Semaphore) -> None:
-        invite = Invite(task=self._signed, coordinator_address=self._address, prekey=self._means.prekeys.published())
-        peer = entry.peer
-        try:
-            async with gate:
-                answer = await self._means.calls.call(
-                    peer.node_address, INVITE, invite, peer=public_from_id(peer.public_key)
-                )
-        except GridError as error:
-            await self._stand(peer.public_key, Standing.FAILED, error.detail)
+    async def _answered(self, peer: Peer, answer: Invited | GridError) -> None:
+        """What came of an invitation."""
+        if isinstance(answer, GridError):
+            await self._stand(peer.public_key, Standing.FAILED, answer.detail)
             return
-        entry.examples = answer.examples
+        entry = self.roster[peer.public_key]
         if entry.standing == Standing.INVITED:
+            entry.examples = answer.examples
             self.attendance.expect(peer.public_key)
             await self._stand(peer.public_key, Standing.PREPARING)
 
@@ -305,7 +296,7 @@ class Drive:
     async def _count(self, number: int, key: str, draft: Draft, report: Report) -> Counted:
         at, weight = self._means.now(), float(report.examples)
         path = await draft.commit(f"{number}-{key}")
-        told = {"round": number, "node": self._name(key), "examples": report.examples, "metrics": report.metrics}
+        told = {"round": number, "node": self.roster.name(key), "examples": report.examples, "metrics": report.metrics}
         await self._means.records.update_accepted(self.task.run, number, key, weight, path, told)
         self._bytes["up"] += draft.size
         self._apply(rounds.UpdateAccepted(key, weight, at))
@@ -338,7 +329,7 @@ class Drive:
 
     async def _reject(self, number: int, key: str, reason: str) -> None:
         self._apply(rounds.UpdateRejected(key, reason))
-        told = {"round": number, "node": self._name(key), "reason": reason}
+        told = {"round": number, "node": self.roster.name(key), "reason": reason}
         await self._means.records.assignment_failed(self.task.run, number, key, "rejected", reason, told)
 
     async def _give_up(self, number: int, key: str, reason: str) -> None:
@@ -352,7 +343,7 @@ class Drive:
             return
         self._fail_node(key, reason)
         if number and key in self._round.failed:  # what it says after it was counted changes nothing
-            told = {"round": number, "node": self._name(key), "reason": reason}
+            told = {"round": number, "node": self.roster.name(key), "reason": reason}
             await self._means.records.assignment_failed(self.task.run, number, key, "failed", reason, told)
 
     async def _stand(self, key: str, standing: Standing, reason: str = "") -> None:
@@ -455,11 +446,7 @@ class Drive:
     def _present(self) -> frozenset[str]:
         return frozenset(key for key in self.roster.keys(Standing.READY) if self.attendance.here(key))
 
-    def _name(self, key: str) -> str:
-        return self.roster[key].peer.node_id
-
-    def _named(self, reasons: Any) -> dict[str, str]:
-        return {self._name(key): reason for key, reason in reasons.items()}
-
     def _reasons(self, closed: rounds.Round) -> str:
-        return "; ".join(f"{node}: {why}" for node, why in self._named({**closed.rejected, **closed.failed}).items())
+        return "; ".join(
+            f"{node}: {why}" for node, why in self.roster.named({**closed.rejected, **closed.failed}).items()
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -63,6 +63,14 @@ class Roster:
         entry = self[key]
         entry.standing, entry.reason = standing, reason
         return entry
+
+    def name(self, key: str) -> str:
+        """The node id of a key."""
+        return self[key].peer.node_id
+
+    def named(self, reasons: Mapping[str, str]) -> dict[str, str]:
+        """Reasons by node id, where they were by key."""
+        return {self.name(key): reason for key, reason in reasons.items()}
 
     def reasons(self) -> str:
         """Why those who do not take part do not, for a person."""

@@ -91,7 +91,7 @@ async def test_the_memory_of_a_run_does_not_grow_with_its_rounds(
 ) -> None:
     ann = await start_node("ann")
 
-    run = await scientist.start(coordinator, [ann], rounds=30)
+    run = await scientist.start(coordinator, [ann], rounds=12)
     await run.result()
 
     (fold_seat,) = coordinator.folder_engine.seats

@@ -50,3 +50,9 @@ def test_the_reasons_name_those_that_do_not_take_part() -> None:
     roster.put(BOB, Standing.GONE)
 
     assert roster.reasons() == "ann: no memory; bob: gone"
+
+
+def test_reasons_by_key_become_reasons_by_name() -> None:
+    assert a_roster().named({BOB: "gone"}) == {"bob": "gone"}
+    with pytest.raises(NotInvited):
+        a_roster().name(EVE)
