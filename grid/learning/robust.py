@@ -18,8 +18,8 @@ from grid.learning.spans import Block, Span, Values, store, stored, widened
 from grid.learning.strategy import Bulyan, GeometricMedian, Krum, Median, MultiKrum, Robust, TrimmedMean
 from grid.learning.tensors import ITEM_BYTES, Layout
 
-COPIES = 3
-"""How many matrices of a block are held at once: what was read, what is made of it, and scratch."""
+COPIES, ROWS = 2, 10
+"""What is held at once of a block, at most: its matrix and another made of it, and so many rows of scratch."""
 
 MOST_COLUMNS = 1 << 20  # squares of differences of the largest numbers, summed over so many, stay in a float32
 SETTLED = 1e-7
@@ -73,20 +73,22 @@ class SideBySide:
         self.updates, self.layout, self.spans, self._budget = updates, layout, spans, budget
 
     def blocks(self, span: Span, rows: Sequence[int]) -> Iterator[Block]:
-        """The numbers of a span, wide: values (len(rows), columns)."""
-        bytes_each = np.dtype(span.wide).itemsize + ITEM_BYTES[span.dtype]
-        most = self._budget // (COPIES * bytes_each * max(len(rows), 1))
-        for place in span.blocks(max(1, min(most, MOST_COLUMNS))):
-            yield Block(span, place, self._matrix(span, place, rows))
+        """The numbers of a span, wide: values (len(rows), columns), in memory that the next block is read into."""
+        most = self._budget // (np.dtype(span.wide).itemsize * (COPIES * len(rows) + ROWS))
+        columns = max(1, min(most, MOST_COLUMNS, span.numbers))
+        room = np.empty(len(rows) * columns, span.wide)
+        for place in span.blocks(columns):
+            width = place.stop - place.start
+            matrix = room[: len(rows) * width].reshape(len(rows), width)
+            self._fill(matrix, span, place.start, rows)
+            yield Block(span, place, matrix)
 
-    def _matrix(self, span: Span, place: slice, rows: Sequence[int]) -> Values:
-        matrix = np.empty((len(rows), place.stop - place.start), span.wide)
+    def _fill(self, matrix: Values, span: Span, start: int, rows: Sequence[int]) -> None:
         raw = bytearray(matrix.shape[1] * ITEM_BYTES[span.dtype])
         piece = span._replace(end=span.begin + len(raw))
         for row, index in enumerate(rows):
-            self.updates.read(index, span.begin + place.start * ITEM_BYTES[span.dtype], memoryview(raw))
+            self.updates.read(index, span.begin + start * ITEM_BYTES[span.dtype], memoryview(raw))
             matrix[row] = widened(stored(raw, piece, 0), span.dtype)
-        return matrix
 
     def reduced(self, rows: Sequence[int], statistic: Statistic) -> Iterator[Block]:
         """One number for each coordinate; of counters and flags, the lower median."""
@@ -96,18 +98,21 @@ class SideBySide:
 
     def averaged(self, weights: dict[int, float]) -> Iterator[Block]:
         """The weighted mean of some rows; of counters and flags, the lower median of those rows."""
-        rows, shares = list(weights), np.array(list(weights.values()))
+        shares = np.array(list(weights.values()))
         shares = shares / shares.sum()
-        return self.reduced(rows, lambda matrix: (shares @ matrix).astype(matrix.dtype))
+        return self.reduced(list(weights), lambda matrix: _weighted(matrix, shares))
 
     def distances(self) -> Distances:
         """Squared distances between all pairs, over the parameters; differences first, so that nothing cancels out."""
         everybody = range(len(self.updates))
         squared = np.zeros((len(everybody), len(everybody)))
         for span in self._parameters():
+            scratch = np.empty(0, span.wide)
             for _, _, matrix in self.blocks(span, everybody):
+                scratch = scratch if scratch.size >= matrix.size else np.empty_like(matrix.ravel())
+                room = scratch[: matrix.size].reshape(matrix.shape)
                 for row in everybody:
-                    apart = matrix[row + 1 :] - matrix[row]
+                    apart = np.subtract(matrix[row + 1 :], matrix[row], out=room[row + 1 :])
                     squared[row, row + 1 :] += np.einsum("ij,ij->i", apart, apart)
         return squared + squared.T
 
@@ -168,12 +173,9 @@ def mean_around_median(matrix: Values, kept: int) -> Values:
     In order, the nearest are neighbours; so what is looked for is the window whose farther end is nearest.
     """
     middle = median(matrix)  # which leaves the columns in order
-    reach = np.stack(
-        [
-            np.maximum(middle - matrix[begin], matrix[begin + kept - 1] - middle)
-            for begin in range(len(matrix) - kept + 1)
-        ]
-    )
+    reach = matrix[kept - 1 :] - middle  # to the upper end of each window
+    for begin, row in enumerate(reach):
+        np.maximum(row, middle - matrix[begin], out=row)
     nearest = reach.argmin(axis=0)
     total = np.zeros_like(middle)
     for step in range(kept):
@@ -226,6 +228,14 @@ def geometric_weights(
 def _write(blocks: Iterator[Block], point: memoryview) -> None:
     for span, place, values in blocks:
         store(values, stored(point, span)[place], span.dtype)
+
+
+def _weighted(matrix: Values, shares: NDArray[np.float64]) -> Values:
+    """In float64, row by row: a product of matrices would hold them all as float64 at once."""
+    total = np.zeros(matrix.shape[1])
+    for row, share in zip(matrix, shares, strict=True):
+        total += np.multiply(row, share, dtype=np.float64)
+    return total.astype(matrix.dtype)
 
 
 def _lower_median(matrix: Values) -> Values:

@@ -21,9 +21,8 @@ from grid.learning.tensors import MAX_HEADER, Layout, read_header, strict_json
 from grid.wire.problems import PlanRefused
 
 MIB = 1 << 20
+CIPHER_BLOCK = 16
 USUAL_GRANT = Grant()
-SPILL_PADDING = 16
-"""Bytes by which an update on disk may be longer than it is."""
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -146,8 +145,13 @@ class FoldJob:
             "budget": self.budget,
         }
         state = state_layout(plan, self.strategy, self.statistics).size
-        spill = self.updates * (size + SPILL_PADDING) if self.strategy.holds_updates else 0
+        spill = self.updates * spilled_size(size) if self.strategy.holds_updates else 0
         return Work("fold", arguments, {}, size, state, spill)
+
+
+def spilled_size(size: int) -> int:
+    """Bytes that an update of `size` bytes takes on disk: whole blocks of its cipher."""
+    return -(-size // CIPHER_BLOCK) * CIPHER_BLOCK
 
 
 def trained_layout(bundle: Path) -> tuple[Layout, tuple[str, ...]]:

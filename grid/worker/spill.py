@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from grid.wire.problems import WorkerFailed
+from grid.worker.port import CIPHER_BLOCK as BLOCK
+from grid.worker.port import spilled_size
 
 PIECE = 256 << 10
-BLOCK = 16  # bytes of one step of the counter
 FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
@@ -27,7 +28,7 @@ class Spill:
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._file, self._size = descriptor, size
-        self._stride = -(-size // BLOCK) * BLOCK
+        self._stride = spilled_size(size)
         self._scratch, self._plain = bytearray(PIECE + BLOCK), bytearray(PIECE + 3 * BLOCK)
         self.clear()
 

@@ -180,7 +180,7 @@ def full(examples: float, number: int) -> Told:
 
 
 @given(SIMPLE, vectors, lists(1), st.randoms())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_order_of_arrival_does_not_matter(strategy: Strategy, w: Vector, updates: list[Vector], dice: Any) -> None:
     numbered = [(update, full(1 + place, place)) for place, update in enumerate(updates)]
     mixed = sorted(numbered, key=lambda _: dice.random())
@@ -190,7 +190,7 @@ def test_the_order_of_arrival_does_not_matter(strategy: Strategy, w: Vector, upd
 
 
 @given(st.sampled_from(["fedavg", "fedavgm", "fednova", "q-fedavg", "fedasync"]), vectors, vectors, lists(1))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_moving_all_models_moves_the_result_along(name: str, w: Vector, by: Vector, updates: list[Vector]) -> None:
     told = [full(1 + place, place) for place in range(len(updates))]
     stayed = played(PRESETS[name], w, updates, told)
@@ -200,6 +200,7 @@ def test_moving_all_models_moves_the_result_along(name: str, w: Vector, by: Vect
 
 
 @given(st.sampled_from(["fedavg", "fedavgm", "fednova", "fedasync"]), vectors, lists(1), st.sampled_from([0.5, 2.0, 8]))
+@settings(max_examples=60, deadline=None)
 def test_scaled_models_give_a_scaled_result(name: str, w: Vector, updates: list[Vector], factor: float) -> None:
     told = [full(1 + place, place) for place in range(len(updates))]
     one = played(PRESETS[name], w, updates, told)
@@ -209,6 +210,7 @@ def test_scaled_models_give_a_scaled_result(name: str, w: Vector, updates: list[
 
 
 @given(SIMPLE, vectors)
+@settings(max_examples=60, deadline=None)
 def test_who_learned_nothing_changes_nothing(strategy: Strategy, w: Vector) -> None:
     update = np.zeros_like(w) if strategy.sends_delta else w
 

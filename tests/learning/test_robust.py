@@ -122,7 +122,7 @@ LIES = st.sampled_from([1e15, -1e15, 1e9, -3.0, 0.3, 1e-3])
 
 
 @given(lists(5, 7), lists(1, 2), LIES, st.booleans())
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_the_median_stays_between_honest_numbers(
     honest: list[Vector], lies: list[Vector], size: float, first: bool
 ) -> None:
@@ -134,18 +134,28 @@ def test_the_median_stays_between_honest_numbers(
 
 
 @given(lists(8, 8), lists(2, 2), LIES)
-@settings(max_examples=80)
-def test_trimmed_means_and_bulyan_stay_between_honest_numbers(
-    honest: list[Vector], lies: list[Vector], size: float
-) -> None:
-    everybody = [np.clip(lie * size + size, -1e15, 1e15) for lie in lies] + honest
-    trimmed = played(PRESETS["trimmed-mean"], NOBODY, everybody)
-    bulyan = played(named("bulyan", liars=2), NOBODY, [*everybody, honest[0]])
+@settings(max_examples=80, deadline=None)
+def test_a_trimmed_mean_stays_between_honest_numbers(honest: list[Vector], lies: list[Vector], size: float) -> None:
+    liars = [np.clip(lie * size + size, -1e15, 1e15) for lie in lies]
+    found = played(PRESETS["trimmed-mean"], NOBODY, [*liars, *honest])
     low, high = np.min(honest, axis=0), np.max(honest, axis=0)
 
-    for found in (trimmed, bulyan):
-        assert (found >= low - 1e-4 * np.abs(low)).all()
-        assert (found <= high + 1e-4 * np.abs(high)).all()
+    assert (found >= low - 1e-4 * np.abs(low)).all()
+    assert (found <= high + 1e-4 * np.abs(high)).all()
+
+
+@given(lists(9, 9), lists(2, 2), LIES)
+@settings(max_examples=80, deadline=None)
+def test_bulyan_stays_as_near_as_honest_numbers_are_to_each_other(
+    honest: list[Vector], lies: list[Vector], size: float
+) -> None:
+    """Of those around the median, which is honest, more are honest than are kept: none is farther than they are."""
+    liars = [np.clip(lie * size + size, -1e15, 1e15) for lie in lies]
+    found = played(named("bulyan", liars=2), NOBODY, [*liars, *honest])
+    low, high = np.min(honest, axis=0), np.max(honest, axis=0)
+
+    assert (found >= low - (high - low) - 1e-3).all()
+    assert (found <= high + (high - low) + 1e-3).all()
 
 
 @pytest.mark.parametrize("lie", [1e15, -1e15, 1e6, 30.0])
@@ -175,7 +185,7 @@ def test_a_liar_who_claims_many_examples_is_one_among_others() -> None:
 
 
 @given(st.sampled_from(sorted(ROBUST)), lists(7), st.permutations(range(9)))
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_the_order_of_arrival_does_not_matter(name: str, updates: list[Vector], order: list[int]) -> None:
     distances = [float(np.sum((a - b) ** 2)) for a, b in combinations(updates, 2)]
     assume(len(set(distances)) == len(distances))  # a tie has to be broken somehow
@@ -185,7 +195,7 @@ def test_the_order_of_arrival_does_not_matter(name: str, updates: list[Vector], 
 
 
 @given(st.sampled_from(sorted(ROBUST)), lists(7), st.sampled_from([0.25, 2.0, 16.0]), vectors)
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_scaled_and_moved_models_give_a_scaled_and_moved_result(
     name: str, updates: list[Vector], factor: float, by: Vector
 ) -> None:
@@ -196,6 +206,7 @@ def test_scaled_and_moved_models_give_a_scaled_and_moved_result(
 
 
 @given(st.sampled_from(sorted(ROBUST)), vectors, st.integers(7, 9))
+@settings(deadline=None)
 def test_who_all_agree_are_right(name: str, update: Vector, count: int) -> None:
     assert near(played(ROBUST[name], NOBODY, [update] * count), update)
 
@@ -212,7 +223,7 @@ def test_a_small_budget_gives_the_same_in_many_blocks(name: str) -> None:
         for view in views(layout, data).values():
             view[:] = RNG.standard_normal(view.shape)
     results = []
-    for budget in (1 << 20, 8 * 8 * 3 * 5):
+    for budget in (1 << 20, 8 * (2 * 8 + 10) * 5):
         folding = Folding(PRESETS[name], layout, Place(memoryview(bytearray(layout.size)), budget=budget))
         for data in updates:
             folding.fold(data, Told(1))

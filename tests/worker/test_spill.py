@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid.wire.problems import WorkerFailed
@@ -33,6 +33,7 @@ def part(spill: Spill, index: int, begin: int, length: int) -> bytes:
 
 
 @given(st.integers(0, 2), st.integers(0, 999), st.integers(0, 1000))
+@settings(deadline=None)
 def test_any_part_of_any_update_comes_back(index: int, begin: int, length: int) -> None:
     updates = [bytes([(number + place) % 251 for place in range(1000)]) for number in range(3)]
     length = min(length, 1000 - begin)

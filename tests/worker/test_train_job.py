@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
+from grid.learning.layouts import model_layout
 from grid.learning.plan import Plan
 from grid.learning.recipe import Limits as Grant
+from grid.learning.strategy import PRESETS
 from grid.learning.tensors import read_header
-from grid.wire.problems import PlanRefused, WorkerFailed
+from grid.wire.problems import PlanRefused, StrategyRefused, WorkerFailed
 from grid.worker.engine import Limits, LocalEngine, LocalSeat, TrainJob
 from tests.worker.samples import bundle_file, separable
 
@@ -127,3 +130,65 @@ async def test_a_file_that_is_no_bundle_is_refused_before_a_seat_is_taken(engine
         await engine.open(TrainJob(data, data, ("features",), "target"))
 
     assert engine.status()["taken"] == 0
+
+
+# --- strategies ------------------------------------------------------------------------------------
+
+
+async def test_numbers_that_a_strategy_needs_come_with_the_update(engine: LocalEngine, tmp_path: Path) -> None:
+    numbers = {}
+    for name in ("fedavg", "fednova", "q-fedavg"):
+        seat = await opened(engine, tmp_path, strategy=PRESETS[name])
+        seat.inbox[:] = PLAN.initial
+        before = await seat.call("evaluate", split="train")
+        fitted = await seat.call("fit", round=0)
+        numbers[name] = fitted["numbers"]
+        await seat.close()
+
+    assert numbers == {
+        "fedavg": {},
+        "fednova": {"normaliser": fitted["steps"]},
+        "q-fedavg": {"loss": before["metrics"]["loss"]},
+    }
+
+
+async def test_a_fedbuff_update_is_what_was_learned(engine: LocalEngine, tmp_path: Path) -> None:
+    results = []
+    for name in ("fedavg", "fedbuff"):
+        seat = await opened(engine, tmp_path, strategy=PRESETS[name])
+        seat.inbox[:] = PLAN.initial
+        await seat.call("fit", round=0)
+        results.append(np.frombuffer(bytes(seat.outbox), np.float32))
+        await seat.close()
+
+    np.testing.assert_allclose(results[1], results[0] - np.frombuffer(PLAN.initial, np.float32), rtol=1e-5, atol=1e-7)
+
+
+async def test_a_scaffold_seat_goes_on_with_the_variate_that_its_node_kept(engine: LocalEngine, tmp_path: Path) -> None:
+    layout = model_layout(PLAN.layout, PRESETS["scaffold"])
+    undisturbed, seat = [await opened(engine, tmp_path, strategy=PRESETS["scaffold"]) for _ in range(2)]
+    for each in (undisturbed, seat):
+        assert each.inbox.nbytes == layout.size == each.state.nbytes + PLAN.layout.size
+        each.inbox[:] = PLAN.initial + bytes(each.state.nbytes)
+        await each.call("fit", round=0, epochs=1)
+    kept, first = bytes(seat.state), bytes(seat.outbox)
+    await seat.close()
+    seat = await opened(engine, tmp_path, strategy=PRESETS["scaffold"])
+    seat.state[:] = kept
+    for each in (undisturbed, seat):
+        each.inbox[:] = first
+        await each.call("fit", round=1, epochs=1)
+
+    assert any(kept)
+    assert bytes(seat.outbox) == bytes(undisturbed.outbox) != first
+    assert bytes(seat.state) == bytes(undisturbed.state) != kept
+    await seat.close()
+    await undisturbed.close()
+
+
+async def test_a_rule_about_steps_of_sgd_refuses_another_optimizer(engine: LocalEngine, tmp_path: Path) -> None:
+    seat = await opened(engine, tmp_path, PLAN.with_(optimizer="adam"), strategy=PRESETS["scaffold"])
+
+    with pytest.raises(StrategyRefused, match="steps of sgd"):
+        await seat.call("prepare")
+    await seat.close()
