@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -80,6 +81,12 @@ def first_round(folder: Path) -> dict[str, float]:
     return {word: float(at) - began for word, at in moments.items()}
 
 
+def spent() -> float:
+    """Processor seconds of all processes that have ended here."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def demo_first_round() -> float | None:
     """What `grid-node demo` tells of its own first round; None where there is no demo."""
     command = [sys.executable, str(Path(sys.executable).with_name("grid-node")), "demo", "--rounds=2", "--json"]
@@ -95,13 +102,15 @@ def demo_first_round() -> float | None:
 
 def rows() -> Iterator[Row]:
     """The rows of this benchmark."""
-    times = []
+    times, before = [], spent()
     for _ in range(REPEATS):
         with scratch() as folder:
             times.append(first_round(folder))
     closed, started = (statistics.median(each[word] for each in times) for word in ("closed", "started"))
     yield Row("cold.first_round", "gateway, 2 nodes, client started at once: first round finished", closed, "s", most=6)
     yield Row("cold.run_taken_up", "of it until both nodes are found and the run is taken up", started, "s")
+    cpu = (spent() - before) / REPEATS
+    yield Row("cold.cpu", "processor time of all of it, two imports of torch among it, and of its end", cpu, "s")
     demo = demo_first_round()
     if demo is not None:
         yield Row("cold.demo", "`grid-node demo`: first round finished", demo, "s", most=10)

@@ -112,9 +112,12 @@ async def embedded_node(
     """A node inside this process, listed nowhere, that answers while the block lasts; its owner is `identity`."""
     async with (
         open_node(settings, identity, owners=(identity.id,), engines=engines) as node,
+        Chores() as chores,
         running(node.app, host=settings.host, port=settings.port) as address,
     ):
         node.address = settings.address or address
+        if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum
+            chores.begin(node.means.folder.warm())
         yield node
         node.events.close()
 
