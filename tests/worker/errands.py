@@ -24,9 +24,12 @@ class Errands:
     model_bytes: int = 16
     limits: Limits = ENOUGH
     greeting: str = "hello"
+    state_bytes: int = 0
+    spill_bytes: int = 0
 
     def work(self) -> Work:
-        return Work("errands", {"greeting": self.greeting}, self.files, self.model_bytes)
+        arguments = {"greeting": self.greeting}
+        return Work("errands", arguments, self.files, self.model_bytes, self.state_bytes, self.spill_bytes)
 
 
 def errand_engine(scratch: Path, **settings: Any) -> LocalEngine:

@@ -92,6 +92,15 @@ async def test_a_job_has_no_descriptor_but_its_channel(seat: LocalSeat) -> None:
     assert (await seat.call("descriptors"))["open"] == [0, 1, 2, 3]
 
 
+async def test_a_job_that_may_spill_has_one_file_more(tmp_path: Path) -> None:
+    engine = errand_engine(tmp_path)
+    seat = await engine.open(Errands(spill_bytes=MIB, state_bytes=8))
+
+    assert (await seat.call("descriptors"))["open"] == [0, 1, 2, 3, 4]
+    assert bytes(seat.state) == bytes(8)
+    await engine.close()
+
+
 async def test_the_limits_alone_refuse_to_fill_the_disk(tmp_path: Path) -> None:
     only = Isolation(landlock=0, seccomp=False, rlimits=True)
     engine = errand_engine(tmp_path, policy=IsolationPolicy.PREFER, isolation=only)
