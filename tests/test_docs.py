@@ -10,7 +10,20 @@ ROOT = Path(__file__).parent.parent
 GRID = ROOT / "grid"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- rooms: generated -->", "<!-- end of rooms -->"
-FLOORS = ("wire", "crypto", "protocol", "learning", "store", "worker", "transport", "client", "gateway", "node", "cli")
+FLOORS = (
+    "wire",
+    "crypto",
+    "protocol",
+    "learning",
+    "store",
+    "worker",
+    "transport",
+    "client",
+    "simulation",
+    "gateway",
+    "node",
+    "cli",
+)
 
 
 def first_line(file: Path) -> str:

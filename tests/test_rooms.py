@@ -48,6 +48,11 @@ BREACHES = {
     "a daemon with arrays": ("grid/node/x.py", "import grid.learning.torches", "The node daemon does no arithmetic"),
     "a daemon that reads files": ("grid/node/x.py", "import grid.node.ingest", "Only the command line turns files"),
     "a daemon that reads tables": ("grid/node/x.py", "import duckdb", "The node daemon does no arithmetic"),
+    "a gateway in made-up time": (
+        "grid/gateway/x.py",
+        "import grid.simulation",
+        "Time is made up for the command line only",
+    ),
     "torch upstairs": ("grid/worker/x.py", "import torch", "Only learning knows torch"),
     "SQL upstairs": ("grid/node/x.py", "import sqlite3", "Only the store knows SQL"),
 }

@@ -6,14 +6,14 @@ as much as there are nodes. So beyond `FEW` they lie in parts, and a change copi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from itertools import chain
 from typing import TypeVar
 
 FEW = 256
 """So many are copied whole: about a microsecond."""
-PARTS = 128
-"""A part is what a change copies. A power of two."""
+PARTS = 64
+"""In so many parts at first. A change copies one part and the list of all, so both grow as the square root."""
 
 Note = TypeVar("Note")
 Part = TypeVar("Part")
@@ -62,11 +62,11 @@ class SpreadNames(Set[str]):
         self._parts, self._size = parts, size
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> SpreadNames:
+    def of(cls, names: Collection[str]) -> SpreadNames:
         """These names, spread."""
-        parts: list[set[str]] = [set() for _ in range(PARTS)]
+        parts: list[set[str]] = [set() for _ in range(_parts_for(len(names)))]
         for name in names:
-            parts[hash(name) & PARTS - 1].add(name)
+            parts[hash(name) & len(parts) - 1].add(name)
         return cls(tuple(map(frozenset, parts)), sum(map(len, parts)))
 
     @classmethod
@@ -74,7 +74,7 @@ class SpreadNames(Set[str]):
         return frozenset(names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._parts[hash(name) & PARTS - 1]
+        return name in self._parts[hash(name) & len(self._parts) - 1]
 
     def __iter__(self) -> Iterator[str]:
         return chain.from_iterable(self._parts)
@@ -85,14 +85,20 @@ class SpreadNames(Set[str]):
     def __repr__(self) -> str:
         return f"SpreadNames({list(self)})"
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there are too few parts."""
+        return self._size > 2 * len(self._parts) ** 2
+
     def added(self, name: str) -> SpreadNames:
         """With one that is not among them."""
-        at = hash(name) & PARTS - 1
-        return SpreadNames(_exchanged(self._parts, at, self._parts[at] | {name}), self._size + 1)
+        at = hash(name) & len(self._parts) - 1
+        grown = SpreadNames(_exchanged(self._parts, at, self._parts[at] | {name}), self._size + 1)
+        return SpreadNames.of(grown) if grown.crowded else grown
 
     def removed(self, name: str) -> SpreadNames:
         """Without one that is among them."""
-        at = hash(name) & PARTS - 1
+        at = hash(name) & len(self._parts) - 1
         return SpreadNames(_exchanged(self._parts, at, self._parts[at] - {name}), self._size - 1)
 
 
@@ -107,16 +113,16 @@ class SpreadNotes(Mapping[str, Note]):
     @classmethod
     def of(cls, notes: Mapping[str, Note]) -> SpreadNotes[Note]:
         """These notes, spread."""
-        parts: tuple[dict[str, tuple[int, Note]], ...] = tuple({} for _ in range(PARTS))
+        parts: tuple[dict[str, tuple[int, Note]], ...] = tuple({} for _ in range(_parts_for(len(notes))))
         for number, (name, note) in enumerate(notes.items()):
-            parts[hash(name) & PARTS - 1][name] = (number, note)
+            parts[hash(name) & len(parts) - 1][name] = (number, note)
         return cls(parts, len(notes), len(notes))
 
     def __getitem__(self, name: str) -> Note:
-        return self._parts[hash(name) & PARTS - 1][name][1]
+        return self._parts[hash(name) & len(self._parts) - 1][name][1]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._parts[hash(name) & PARTS - 1]
+        return name in self._parts[hash(name) & len(self._parts) - 1]
 
     def __iter__(self) -> Iterator[str]:
         ordered = sorted((number, name) for part in self._parts for name, (number, _) in part.items())
@@ -128,21 +134,35 @@ class SpreadNotes(Mapping[str, Note]):
     def __repr__(self) -> str:
         return f"SpreadNotes({dict(self)})"
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there are too few parts."""
+        return self._size > 2 * len(self._parts) ** 2
+
     def noted(self, name: str, note: Note) -> SpreadNotes[Note]:
         """With one more, or another in its place."""
-        at = hash(name) & PARTS - 1
+        at = hash(name) & len(self._parts) - 1
         part = self._parts[at]
         number = part[name][0] if name in part else self._next
-        return self._with(at, {**part, name: (number, note)})
+        grown = self._with(at, {**part, name: (number, note)})
+        return SpreadNotes.of(grown) if grown.crowded else grown
 
     def forgotten(self, name: str) -> SpreadNotes[Note]:
         """Without the one on a name."""
-        at = hash(name) & PARTS - 1
+        at = hash(name) & len(self._parts) - 1
         return self._with(at, {other: note for other, note in self._parts[at].items() if other != name})
 
     def _with(self, at: int, part: dict[str, tuple[int, Note]]) -> SpreadNotes[Note]:
         size = self._size + len(part) - len(self._parts[at])
         return SpreadNotes(_exchanged(self._parts, at, part), size, self._next + 1)
+
+
+def _parts_for(size: int) -> int:
+    """A power of four, so that it is seldom counted anew."""
+    parts = PARTS
+    while size > 2 * parts * parts:
+        parts *= 4
+    return parts
 
 
 def _exchanged(parts: tuple[Part, ...], at: int, part: Part) -> tuple[Part, ...]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grid.protocol.round import AGGREGATING, NodeFailed, Policy, Sum, UpdateAccepted, UploadBegan, advance, open_round
-from grid.protocol.spread import FEW, SpreadNames, SpreadNotes, added, forgotten, noted, removed
+from grid.protocol.spread import FEW, PARTS, SpreadNames, SpreadNotes, added, forgotten, noted, removed
 
 MANY = [f"node-{number}" for number in range(FEW + 50)]
 names = st.one_of(st.sampled_from(MANY), st.sampled_from(["alice", "bob", "carol"]))
@@ -70,3 +70,14 @@ def test_a_round_of_many_nodes_goes_as_one_of_few() -> None:
 
     assert (r.state, r.failed) == (AGGREGATING, {MANY[0]: "gone"})
     assert effects == (Sum(tuple((name, 2.0) for name in reversed(MANY[1:]))),)
+
+
+def test_what_grows_is_spread_over_more_parts_and_stays_the_same() -> None:
+    spread: Set[str] = SpreadNames.of(MANY)
+    notes: Mapping[str, int] = SpreadNotes.of({})
+    for number in range(2 * PARTS**2 + 10):
+        spread, notes = added(spread, f"node-{number}"), noted(notes, f"node-{number}", number)
+
+    assert len(spread) == len(notes) == 2 * PARTS**2 + 10
+    assert list(notes.values()) == list(range(len(notes)))
+    assert set(spread) == set(notes)
