@@ -65,7 +65,7 @@ from grid.wire.runs import (
 )
 from grid.wire.session import IDENTITY, SESSION
 from grid.worker import fold_job
-from grid.worker.port import Job, Limits, Progress, model_bytes
+from grid.worker.port import Job, Limits, Progress, Work
 from grid.worker.seat import Desk
 
 Numbers = NDArray[np.float32]
@@ -119,7 +119,7 @@ class Learner:
         if self.stumbles:
             raise self.stumbles
         outbox[:] = ((numbers(inbox) + np.float32(self.goal)) / 2).tobytes()
-        return {"examples": self.examples, "metrics": {"loss": 1.0}}
+        return {"examples": self.examples, "metrics": {"loss": 1.0}, "numbers": {"loss": 1.0}}
 
     def evaluate(self, inbox: memoryview) -> dict[str, Any]:
         """Measure: how far the model is from the goal."""
@@ -130,9 +130,11 @@ class Learner:
 class FakeSeat:
     """A seat in this process. It can be made to break, as a killed worker does."""
 
-    def __init__(self, engine: FakeEngine, size: int) -> None:
+    def __init__(self, engine: FakeEngine, work: Work) -> None:
         self._engine = engine
+        size = work.model_bytes
         self.inbox, self.outbox = memoryview(bytearray(size)), memoryview(bytearray(size))
+        self.state = memoryview(bytearray(work.state_bytes))
         self.broken = self.closed = False
 
     async def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
@@ -168,10 +170,10 @@ class TrainSeat(FakeSeat):
 class FoldSeat(FakeSeat):
     """Sums with the worker's own code."""
 
-    def __init__(self, engine: FakeEngine, size: int, arguments: Mapping[str, Any]) -> None:
-        super().__init__(engine, size)
-        desk = Desk({}, self.inbox, self.outbox, Limits(), lambda _: None)
-        self._verbs = fold_job.fold(desk, **arguments)
+    def __init__(self, engine: FakeEngine, work: Work) -> None:
+        super().__init__(engine, work)
+        desk = Desk({}, self.inbox, self.outbox, Limits(), lambda _: None, self.state)
+        self._verbs = fold_job.fold(desk, **work.arguments)
 
     async def answer(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return self._verbs[verb](**arguments)
@@ -189,9 +191,9 @@ class FakeEngine:
         seat: FakeSeat
         if work.job == "train":
             self.learner.opened += 1
-            seat = TrainSeat(self, model_bytes(work.files["bundle"]))
+            seat = TrainSeat(self, work)
         else:
-            seat = FoldSeat(self, work.model_bytes, work.arguments)
+            seat = FoldSeat(self, work)
         self.taken += 1
         self.seats.append(seat)
         return seat

@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from grid.client.calls import Calls
 from grid.client.payload import read_prekey, sealed, sealed_size, streamed
 from grid.client.run import AsyncRun
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
+from grid.learning.strategy import Strategy, check_recipe, least_updates, named
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
@@ -112,16 +115,19 @@ class Grid:
         inputs: Sequence[str] = ("features",),
         target: str = "target",
         seed: int = 0,
+        strategy: str | Strategy = "fedavg",
         coordinator: str | None = None,
     ) -> AsyncRun:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
-        `quorum`: the fewest updates that make a round count (half of the nodes if not given); `target_updates`:
-        as many close it at once (0: all); `deadline`: seconds for a round; `holdout`: the share of examples
-        that each node keeps for evaluation; `coordinator`: a node's address, or None for one in this process.
+        `quorum`: the fewest updates that make a round count (if not given, half of the nodes, or what the strategy
+        needs); `target_updates`: as many close it at once (0: all); `deadline`: seconds for a round; `holdout`:
+        the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
+        (`grid.learning.strategy`); `coordinator`: a node's address, or None for one in this process.
 
         Raises:
             NoParticipants: nobody has such data.
+            StrategyRefused: no such strategy, or not with this plan.
             RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
         """
         tags = _words((data,) if isinstance(data, str) else data)
@@ -130,7 +136,8 @@ class Grid:
         if not peers:
             raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
         driver = await self._coordinator(coordinator)
-        now = self._now()
+        now, chosen = self._now(), named(strategy) if isinstance(strategy, str) else strategy
+        check_recipe(chosen, plan.recipe)
         task = Task(
             run=secrets.token_hex(16),
             plan=plan.digest,
@@ -141,9 +148,10 @@ class Grid:
             rounds=rounds,
             inputs=tuple(inputs),
             target=target,
-            quorum=Quorum(quorum or (len(peers) + 1) // 2, target_updates),
+            quorum=Quorum(quorum or max((len(peers) + 1) // 2, least_updates(chosen)), target_updates),
             deadline=deadline,
             holdout=holdout,
+            strategy=msgspec.to_builtins(chosen),
             seed=seed,
         )
         await self._hand_in(plan, driver)

@@ -5,6 +5,7 @@ What comes out of `opened` is not authentic before the stream has ended; sinks k
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -200,6 +201,12 @@ async def read_blocks(path: Path) -> AsyncGenerator[bytes, None]:
 async def once(block: bytes) -> AsyncIterator[bytes]:
     """One block as a stream."""
     yield block
+
+
+def mapped(path: Path) -> memoryview:
+    """A file's bytes, read when they are looked at."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 async def streamed(blocks: Iterable[bytes]) -> AsyncIterator[bytes]:

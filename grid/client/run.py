@@ -15,6 +15,8 @@ from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.sealing import Opener
 from grid.learning.plan import Plan
+from grid.learning.scheme import Scheme
+from grid.learning.strategy import read_strategy
 from grid.wire.problems import RunRefused, Unreachable
 from grid.wire.runs import CHECKPOINT, RUN, RUN_EVENTS, STOP_RUN, After, Event, Fetch, RunInfo, Task
 
@@ -186,7 +188,8 @@ class AsyncRun:
         fetch = Fetch(publish(self._identity, prekey, now, now + PREKEY_LIFE))
         context = Context(run=self.id, round=0, kind="checkpoint", sender=self._peer, direct=True)
         opener = Opener(self._identity.public, {prekey.id: prekey}.get, context, now)
-        learned = bytearray(self.plan.layout.size)
+        scheme = Scheme(self.plan, read_strategy(self.task.strategy))
+        learned = memoryview(bytearray(scheme.model.size))
         async with self._calls.download(self._address, CHECKPOINT, fetch, peer=self._peer, run=self.id) as (_, blocks):
-            await open_tensors(opener, blocks, self.plan.layout, memoryview(learned))
-        return self.plan.trained(memoryview(learned))
+            await open_tensors(opener, blocks, scheme.model, learned)
+        return self.plan.trained(scheme.plain(learned))

@@ -28,32 +28,44 @@ class Checkpoints:
         """Where checkpoint `number` is."""
         return self._folder / f"checkpoint-{number}.safetensors"
 
-    async def write(self, number: int, data: Iterable[memoryview]) -> Path:
-        """Write a checkpoint's data section; it is durable when this returns."""
-        path = await asyncio.to_thread(self._write, number, data)
+    def state(self, number: int) -> Path:
+        """Where the server's state after round `number` is, if the strategy has any."""
+        return self._folder / f"state-{number}"
+
+    async def write(self, number: int, data: Iterable[memoryview], state: bytes | memoryview = b"") -> Path:
+        """Write a checkpoint's data section, and the state that belongs to it; durable when this returns."""
+        path = await asyncio.to_thread(self._write, number, data, memoryview(state))
         self.newest = number
-        self.path(number - KEPT).unlink(missing_ok=True)
+        for old in (self.path(number - KEPT), self.state(number - KEPT)):
+            old.unlink(missing_ok=True)
         return path
 
     def sweep(self) -> None:
         """The run is over: only its checkpoints stay."""
         sweep(self._folder)
 
-    def _write(self, number: int, data: Iterable[memoryview]) -> Path:
+    def _write(self, number: int, data: Iterable[memoryview], state: memoryview) -> Path:
         target = self.path(number)
-        draft = target.with_suffix(".draft")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as file:
-            for view in (memoryview(self._head), *data):
-                while view:
-                    view = view[file.write(view) :]
-            os.fsync(file.fileno())
-        draft.replace(target)
+        if state:  # first, so that no checkpoint is without its state
+            _durable(self.state(number), [state])
+        _durable(target, [memoryview(self._head), *data])
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
         return target
+
+
+def _durable(target: Path, parts: Iterable[memoryview]) -> None:
+    """A whole file in its place, its bytes on disk; its name is once the folder is."""
+    draft = target.with_suffix(".draft")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as file:
+        for view in parts:
+            while view:
+                view = view[file.write(view) :]
+        os.fsync(file.fileno())
+    draft.replace(target)
 
 
 def sweep(folder: Path) -> None:

@@ -10,14 +10,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from grid.client.payload import open_tensors, read_blocks
 from grid.crypto.envelope import Context
 from grid.crypto.sealing import Opener
-from grid.learning.tensors import Layout, header_bytes
+from grid.learning.scheme import Scheme
+from grid.learning.tensors import header_bytes
+from grid.node.checkpoints import Checkpoints
 from grid.node.means import Means
 from grid.wire.problems import UpdateRefused, WorkerFailed
 from grid.wire.runs import Report
@@ -29,6 +31,18 @@ REPORT = "report"
 """The metadata entry of an update that holds its report, as JSON."""
 
 
+NUMBERS = ("loss", "normaliser")
+"""What strategies ask for beside the number of examples."""
+
+
+class Counted(NamedTuple):
+    """An update that is on disk and in the sum."""
+
+    update: Path
+    sender: bytes
+    report: Report
+
+
 class Collect:
     """Opens, checks and sums the updates of one run, one round at a time.
 
@@ -36,10 +50,11 @@ class Collect:
     so nothing is summed that is not durable, and whatever is durable is summed.
     """
 
-    def __init__(self, means: Means, run: str, layout: Layout) -> None:
-        self._means, self._run, self._layout = means, run, layout
+    def __init__(self, means: Means, run: str, scheme: Scheme, checkpoints: Checkpoints, population: int) -> None:
+        self._means, self._run, self._scheme = means, run, scheme
+        self._checkpoints, self._population = checkpoints, population
         self._seat: Seat | None = None
-        self._in: list[tuple[Path, bytes, float]] = []
+        self._in: list[Counted] = []
         self._number = 0
         self.turn = asyncio.Lock()
 
@@ -47,7 +62,7 @@ class Collect:
         """Start round `number` with an empty sum."""
         self._number = number
         self._in.clear()
-        await self._with_seat(lambda seat: seat.call("begin"))
+        await self._with_seat(self._begin)
 
     async def check(self, update: Path, sender: bytes) -> Report:
         """Open the sealed update in a file into the seat and look at it: proved, of the model's shape, finite.
@@ -56,33 +71,26 @@ class Collect:
             EnvelopeRefused, PrekeyUnknown: it does not open; the sender may try again.
             TensorsRefused, UpdateRefused: it is the sender's own, and it cannot be counted.
         """
-        metadata = await self._with_seat(lambda seat: self._look(seat, update, sender))
-        try:
-            report = msgspec.json.decode(metadata.get(REPORT, ""), type=Report)
-        except msgspec.DecodeError as error:
-            raise UpdateRefused(f"it has no report that can be read: {error}") from None
-        if report.status != "trained" or report.examples < 1:
-            raise UpdateRefused("its report does not say how many examples it learned from")
-        return report
+        return await self._with_seat(lambda seat: self._look(seat, update, sender))
 
-    async def fold(self, update: Path, sender: bytes, weight: float) -> None:
+    async def fold(self, update: Path, sender: bytes, report: Report) -> None:
         """Add the update that was just checked. If the seat is lost, all of the round is summed anew later."""
-        self._in.append((update, sender, weight))
+        self._in.append(Counted(update, sender, report))
         if self._seat is not None:
             try:
-                await self._seat.call("fold", weight=weight)
+                await self._seat.call("fold", **_told(report))
             except WorkerFailed:
                 await self.close()
 
-    async def mean(self) -> memoryview:
-        """The weighted mean of the round: the data section of the model, valid until the next `begin`."""
+    async def result(self) -> tuple[memoryview, memoryview]:
+        """The next model's data section, and the server's state that belongs to it; valid until the next `begin`."""
         async with self.turn:
-            return await self._with_seat(_mean)
+            return await self._with_seat(_result)
 
     def discard(self) -> None:
         """The round's checkpoint is on disk and told of: its updates are needed no more."""
-        for update, _, _ in self._in:
-            update.unlink(missing_ok=True)
+        for counted in self._in:
+            counted.update.unlink(missing_ok=True)
         self._in.clear()
 
     async def close(self) -> None:
@@ -102,27 +110,76 @@ class Collect:
     async def _summing(self) -> Seat:
         """The seat with all that was counted in its sum: a new one is filled from the files."""
         if self._seat is None:
-            seat = await self._means.folder.open(FoldJob(layout=header_bytes(self._layout)))
+            seat = await self._means.folder.open(self._job())
             try:
-                await seat.call("begin")
-                for update, sender, weight in self._in:
-                    await self._look(seat, update, sender)
-                    await seat.call("fold", weight=weight)
+                await self._restore(seat)
+                await self._begin(seat)
+                for counted in self._in:
+                    await self._look(seat, counted.update, counted.sender)
+                    await seat.call("fold", **_told(counted.report))
             except BaseException:
                 await seat.close()
                 raise
             self._seat = seat
         return self._seat
 
-    async def _look(self, seat: Seat, update: Path, sender: bytes) -> dict[str, str]:
+    def _job(self) -> FoldJob:
+        scheme = self._scheme
+        return FoldJob(
+            layout=header_bytes(scheme.layout),
+            strategy=scheme.strategy,
+            statistics=scheme.statistics,
+            updates=self._population,
+        )
+
+    async def _restore(self, seat: Seat) -> None:
+        """The state of the server after the round before, into a seat that begins with none."""
+        path = self._checkpoints.state(self._number - 1)
+        if self._scheme.state.size and path.exists():
+            seat.state[: self._scheme.state.size] = await asyncio.to_thread(path.read_bytes)
+
+    async def _begin(self, seat: Seat) -> None:
+        if not self._scheme.strategy.needs_current:
+            await seat.call("begin")
+            return
+        into = seat.inbox[: self._scheme.model.size]
+        await asyncio.to_thread(_load, self._checkpoints.path(self._number - 1), into)
+        await seat.call("begin", current="inbox", population=self._population)
+
+    async def _look(self, seat: Seat, update: Path, sender: bytes) -> Report:
         context = Context(run=self._run, round=self._number, kind="update", sender=sender, direct=True)
         opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
         async with aclosing(read_blocks(update)) as blocks:
-            metadata = await open_tensors(opener, blocks, self._layout, seat.inbox)
-        await seat.call("check")
-        return metadata
+            metadata = await open_tensors(opener, blocks, self._scheme.update, seat.inbox)
+        report = _read_report(metadata.get(REPORT, ""))
+        await seat.call("check", **_told(report))
+        return report
 
 
-async def _mean(seat: Seat) -> memoryview:
-    await seat.call("mean")
-    return seat.outbox
+async def _result(seat: Seat) -> tuple[memoryview, memoryview]:
+    await seat.call("result")
+    return seat.outbox, seat.state
+
+
+def _read_report(text: str) -> Report:
+    try:
+        report = msgspec.json.decode(text, type=Report)
+    except msgspec.DecodeError as error:
+        raise UpdateRefused(f"it has no report that can be read: {error}") from None
+    if report.status != "trained" or report.examples < 1:
+        raise UpdateRefused("its report does not say how many examples it learned from")
+    return report
+
+
+def _told(report: Report) -> dict[str, Any]:
+    """What the sum has to know of an update: its weight, and the numbers that its strategy asks for."""
+    numbers = {name: report.numbers[name] for name in NUMBERS if name in report.numbers}
+    return {"weight": float(report.examples), **numbers}
+
+
+def _load(path: Path, into: memoryview) -> None:
+    """The data section of a checkpoint."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(path.stat().st_size - len(into))
+        while into:
+            into = into[file.readinto(into) :]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from grid.client.payload import opened, read_prekey, sealed, sealed_size, streamed
+from grid.client.payload import mapped, opened, read_prekey, sealed, sealed_size, streamed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
 from grid.learning.plan import Plan
+from grid.learning.scheme import Scheme
+from grid.learning.strategy import Synchronous, least_updates, read_strategy
 from grid.node.broadcast import Broadcast
 from grid.node.drive import Drive
 from grid.node.means import Means
@@ -70,18 +71,18 @@ class Coordinator:
 
         Raises:
             NotAllowed, BadSignature, Replayed
-            RunRefused, PlanRefused, Full: with the reason.
+            RunRefused, PlanRefused, StrategyRefused, Full: with the reason.
         """
         self._may_run(caller)
         task = read_document(message.task, Task, TASK, now=self._means.now(), signer=caller.id)
         self._check(task, message)
         bundle = self._blobs.named(BUNDLE + task.plan)
-        plan = Plan.from_bundle(_mapped(bundle))
+        scheme = self._scheme(task, bundle)
         await self._means.records.created(task, message.task)
-        drive = Drive(self._means, task, message.task, message.peers, self._address(), plan.layout)
+        drive = Drive(self._means, task, message.task, message.peers, self._address(), scheme)
         self._live[task.run] = drive
         self._handed_in.discard(task.plan)
-        self._spawn(self._carry_out(drive, bundle, plan))
+        self._spawn(self._carry_out(drive, bundle))
         return self._info(drive)
 
     async def runs(self, caller: Caller) -> RunList:
@@ -124,7 +125,7 @@ class Coordinator:
             raise RunNotFound("this run has no checkpoint yet")
         prekey = read_prekey(fetch.prekey, caller.public, self._means.now())
         header = self._means.header("checkpoint", run, 0, path.stat().st_size, caller.public)
-        return sealed_size(header), streamed(sealed(self._means.identity, header, [_mapped(path)], prekey))
+        return sealed_size(header), streamed(sealed(self._means.identity, header, [mapped(path)], prekey))
 
     # --- what participants ask --------------------------------------------------------------------
 
@@ -152,9 +153,9 @@ class Coordinator:
         states = [drive.run.state.value for drive in self._live.values()]
         return {state: states.count(state) for state in states}
 
-    async def _carry_out(self, drive: Drive, bundle: Path, plan: Plan) -> None:
+    async def _carry_out(self, drive: Drive, bundle: Path) -> None:
         try:
-            await drive.carry_out(bundle, plan)
+            await drive.carry_out(bundle)
         except Exception:
             log.exception("run %s broke", drive.task.run)
         finally:
@@ -177,6 +178,16 @@ class Coordinator:
             raise Full(f"{self._most} runs go on here already", retry_after=60.0)
         if not self._blobs.named(BUNDLE + task.plan).exists():
             raise RunRefused("the plan was not handed in; put its bundle first")
+
+    @staticmethod
+    def _scheme(task: Task, bundle: Path) -> Scheme:
+        """The plan under its strategy, if this coordinator can drive it with these quorums."""
+        strategy = read_strategy(task.strategy)
+        if strategy.timing != Synchronous():
+            raise RunRefused("this coordinator drives rounds in which all begin with the same model")
+        if task.quorum.minimum < (least := least_updates(strategy)):
+            raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
+        return Scheme(Plan.from_bundle(mapped(bundle)), strategy)
 
     def _may_run(self, caller: Caller) -> None:
         if caller.public is None:
@@ -213,9 +224,3 @@ def _key(caller: Caller) -> str:
     if caller.id is None:
         raise NotAllowed("participants sign in with their key")
     return caller.id
-
-
-def _mapped(path: Path) -> memoryview:
-    """A file's bytes, read when they are looked at."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -14,8 +14,8 @@ from typing import Any
 from grid.client.payload import gather, open_message
 from grid.crypto.envelope import Context, body_size
 from grid.crypto.identity import public_from_id
-from grid.learning.plan import Plan
-from grid.learning.tensors import MAX_HEADER, Layout
+from grid.learning.scheme import Scheme
+from grid.learning.tensors import MAX_HEADER
 from grid.node.attendance import Attendance
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
@@ -58,7 +58,7 @@ class Drive:
     """One run at its coordinator. `carry_out` is its life; the other methods are what participants ask."""
 
     def __init__(
-        self, means: Means, task: Task, signed: Signed, peers: tuple[Peer, ...], address: str, layout: Layout
+        self, means: Means, task: Task, signed: Signed, peers: tuple[Peer, ...], address: str, scheme: Scheme
     ) -> None:
         self._means, self.task, self._signed, self._address = means, task, signed, address
         self.run = runs.Run(id=task.run, rounds=task.rounds)
@@ -66,9 +66,10 @@ class Drive:
         self.attendance = Attendance(self._gone, self._back)
         self.folder = means.runs / task.run
         self._updates = Blobs(self.folder / UPDATES)
-        self._limit = body_size(layout.size + MAX_HEADER) + SEALING
-        self.checkpoints = Checkpoints(self.folder, layout)
-        self._collect = Collect(means, task.run, layout)
+        self._scheme = scheme
+        self._limit = body_size(scheme.update.size + MAX_HEADER) + SEALING
+        self.checkpoints = Checkpoints(self.folder, scheme.model)
+        self._collect = Collect(means, task.run, scheme, self.checkpoints, len(peers))
         self._round: rounds.Round | None = None
         self._offered: dict[int, Broadcast] = {}
         self._tally: tuple[int, Tally] = (0, Tally())
@@ -85,10 +86,10 @@ class Drive:
 
     # --- its life ---------------------------------------------------------------------------------
 
-    async def carry_out(self, bundle: Path, plan: Plan) -> None:
+    async def carry_out(self, bundle: Path) -> None:
         """The whole run. It ends in success, failed or stopped; only cancellation leaves it otherwise."""
         try:
-            await self._prepare(bundle, plan)
+            await self._prepare(bundle)
             for number in range(1, self.task.rounds + 1):
                 await self._hold_round(number)
         except Over:
@@ -109,10 +110,10 @@ class Drive:
         self._stopping = reason
         self._pulse.set()
 
-    async def _prepare(self, bundle: Path, plan: Plan) -> None:
+    async def _prepare(self, bundle: Path) -> None:
         """Invite, hand out the plan, and wait until everybody is ready or has given up."""
         await self._move(runs.Started(), "preparing", {"invited": [e.peer.node_id for e in self.roster.entries()]})
-        await self.checkpoints.write(0, [memoryview(plan.values[spec.name]) for spec in plan.layout.specs])
+        await self.checkpoints.write(0, self._scheme.first())
         header = self._means.header("bundle", self.task.run, 0)
         sealed = self.folder / "bundle.sealed"
         self._offered[0] = await Broadcast.seal(self._means.identity, header, bundle, sealed)
@@ -137,7 +138,8 @@ class Drive:
         if closed.state == rounds.INVALID:
             raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
         self._advance(runs.RoundCollected(number))
-        await self.checkpoints.write(number, [await self._collect.mean()])
+        model, state = await self._collect.result()
+        await self.checkpoints.write(number, [model], state)
         self._apply(rounds.SumReady())
         self._offered.pop(number).discard()
         told = {
@@ -300,7 +302,7 @@ class Drive:
         await self._means.records.update_accepted(self.task.run, number, key, weight, path, told)
         self._bytes["up"] += draft.size
         self._apply(rounds.UpdateAccepted(key, weight, at))
-        await self._collect.fold(path, public_from_id(key), weight)
+        await self._collect.fold(path, public_from_id(key), report)
         return Counted(round=number, at=at)
 
     def _break_off(self, number: int, key: str, draft: Draft) -> None:

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from grid.client.payload import once, open_tensors, opened, seal_message, sealed, sealed_size, streamed
+from grid.client.payload import mapped, once, open_tensors, opened, seal_message, sealed, sealed_size, streamed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
 from grid.crypto.sealing import Opener
 from grid.learning.plan import Plan
-from grid.learning.tensors import Layout, header_bytes
+from grid.learning.scheme import Scheme
+from grid.learning.strategy import read_strategy
+from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.means import Means
 from grid.store.blobs import Blobs
@@ -58,7 +60,8 @@ class Participation:
         self._tensors, self._blobs = tensors, blobs
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
-        self._layout: Layout
+        self._scheme: Scheme
+        self._own = b""
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self.state = "preparing"
@@ -144,7 +147,8 @@ class Participation:
 
     async def _ready(self) -> Report:
         self._bundle_path = await self._bundle()
-        self._layout = Plan.from_bundle(self._bundle_path.read_bytes()).layout
+        plan = Plan.from_bundle(mapped(self._bundle_path))
+        self._scheme = Scheme(plan, read_strategy(self.task.strategy))
         async with self._sitting() as (_, prepared):
             return Report(status="ready", examples=prepared["examples"])
 
@@ -157,10 +161,21 @@ class Participation:
                 measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
                 await self._report(number, measured)
             if train:
-                done = await seat.call("fit", round=number, seed=self.task.seed + number)
-                self.state = "uploading"
-                learned = Report(status="trained", examples=done["examples"], metrics=done["metrics"])
-                await self._update(number, seat, learned)
+                await self._train(number, seat)
+
+    async def _train(self, number: int, seat: Seat) -> None:
+        """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
+        try:
+            done = await seat.call("fit", round=number, seed=self.task.seed + number)
+            self.state = "uploading"
+            learned = Report(
+                status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"]
+            )
+            await self._update(number, seat, learned)
+        except GridError:
+            seat.state[:] = self._own or bytes(len(seat.state))
+            raise
+        self._own = bytes(seat.state)
 
     @asynccontextmanager
     async def _sitting(self) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
@@ -168,6 +183,7 @@ class Participation:
         if self._seat is None:
             seat = await self._means.trainer.open(self._job())
             try:
+                seat.state[: len(self._own)] = self._own
                 self._seat = seat, await seat.call("prepare")
             except BaseException:
                 await seat.close()
@@ -191,6 +207,7 @@ class Participation:
             target=self.task.target,
             holdout=self.task.holdout,
             seed=self.task.seed,
+            strategy=self._scheme.strategy,
         )
 
     # --- talking to the coordinator -------------------------------------------------------------------
@@ -211,7 +228,7 @@ class Participation:
 
     async def _model(self, number: int, seat: Seat) -> None:
         async with self._fetched(MODEL, number, "model") as (opener, blocks):
-            await open_tensors(opener, blocks, self._layout, seat.inbox)
+            await open_tensors(opener, blocks, self._scheme.model, seat.inbox[: self._scheme.model.size])
 
     @asynccontextmanager
     async def _fetched(
@@ -242,7 +259,7 @@ class Participation:
             )
 
     async def _update(self, number: int, seat: Seat, report: Report) -> None:
-        head = header_bytes(self._layout, {REPORT_ENTRY: encode(report, JSON).decode()})
+        head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
         data = seat.outbox
         header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
         blocks = sealed(self._means.identity, header, [head, data], self._prekey)

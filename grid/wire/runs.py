@@ -49,7 +49,8 @@ class Task(Document, frozen=True):
     """What a scientist asks for, signed by the scientist: participants obey this, not the coordinator's word.
 
     `plan` is the digest of the bundle; `tags` the data it is for, `inputs` and `target` the tensors it reads;
-    `deadline` seconds per round; `holdout` the share of examples kept for evaluation.
+    `deadline` seconds per round; `holdout` the share of examples kept for evaluation; `strategy` how updates become
+    a model, as `grid.learning.strategy` reads it (nothing: FedAvg).
     """
 
     run: RunId
@@ -64,6 +65,7 @@ class Task(Document, frozen=True):
     quorum: Quorum = Quorum()
     deadline: Annotated[float, Meta(gt=0, le=604_800)] = 600.0
     holdout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
+    strategy: Annotated[dict[str, Any], Meta(max_length=16)] = {}
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
@@ -158,12 +160,14 @@ class Report(Document, frozen=True):
     """What a participant says of one round, sealed to the coordinator.
 
     ready: plan and data fit (round 0) · evaluated: `metrics` of the round's model on `examples` held-out ones
-    · trained: `metrics` of the local training on `examples` · failed: gave up, `reason` says why.
+    · trained: `metrics` of the local training on `examples`, and the `numbers` that its strategy asks for
+    · failed: gave up, `reason` says why.
     """
 
     status: Literal["ready", "evaluated", "trained", "failed"]
     examples: Count = 0
     metrics: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     reason: str = ""
 
 

@@ -10,7 +10,7 @@ from grid.learning.layouts import state_layout, update_layout
 from grid.learning.robust import UpdatesInMemory
 from grid.learning.strategy import read_strategy
 from grid.learning.tensors import read_header
-from grid.learning.weighing import Told
+from grid.learning.weighing import Told, Weighing
 from grid.worker.seat import Desk, Verb
 from grid.worker.spill import Spill, warm_up
 
@@ -35,8 +35,11 @@ def fold(
         folding.begin(inbox if current == "inbox" else None, population)
         return {}
 
-    def check() -> dict[str, Any]:
+    def check(
+        weight: float = 1.0, loss: float | None = None, normaliser: float | None = None, staleness: int = 0
+    ) -> dict[str, Any]:
         folding.check(inbox)
+        Weighing(rule).weigh(Told(weight, loss, normaliser, staleness))  # would the sum believe these numbers?
         return {}
 
     def add(
@@ -49,5 +52,4 @@ def fold(
         folding.result()
         return {}
 
-    # "mean" is the name that callers know who only ever average
-    return {"begin": begin, "check": check, "fold": add, "result": result, "mean": result}
+    return {"begin": begin, "check": check, "fold": add, "result": result}

@@ -59,7 +59,7 @@ class ZygoteProcess:
         finally:
             if not zygote.ready:
                 process.kill()
-                zygote.stop()
+                await zygote.stopped()  # killed, it is gone in no time
         return zygote
 
     @property

@@ -171,11 +171,6 @@ def trained_layout(bundle: Path) -> tuple[Layout, tuple[str, ...]]:
     return Layout(spec for spec in layout.specs if spec.name in sent), statistics_of(recipe)
 
 
-def model_bytes(bundle: Path) -> int:
-    """How long the data section of a plan's model is, from the header of its bundle."""
-    return trained_layout(bundle)[0].size
-
-
 class Seat(Protocol):
     """One sandboxed process that holds one job and serves calls on it, one at a time.
 

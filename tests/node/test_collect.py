@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 from grid.client.payload import read_prekey
 from grid.crypto.identity import Identity
 from grid.crypto.sealing import seal_bytes
+from grid.learning.scheme import Scheme
+from grid.learning.strategy import FEDAVG, Strategy
 from grid.learning.tensors import header_bytes
+from grid.node.checkpoints import Checkpoints
 from grid.node.collect import REPORT, Collect
 from grid.node.means import Means
 from grid.wire.problems import EnvelopeRefused, GridError, UpdateRefused
 from grid.wire.runs import Report
 from tests.grid_of_nodes import ANode, numbers, plan_of
 
-LAYOUT = plan_of().layout
+PLAN = plan_of()
+LAYOUT = PLAN.layout
 ANN = Identity.from_seed(b"a" * 32)
 
 
@@ -46,9 +50,15 @@ def _sealed(means: Means, payload: bytes, number: int) -> bytes:
     return seal_bytes(ANN, header, payload, [read_prekey(means.prekeys.published(), public, now)])
 
 
+def collecting(coordinator: ANode, strategy: Strategy = FEDAVG) -> Collect:
+    scheme = Scheme(PLAN, strategy)
+    checkpoints = Checkpoints(coordinator.open.means.runs / "r", scheme.model)
+    return Collect(coordinator.open.means, "r", scheme, checkpoints, population=8)
+
+
 async def count(collect: Collect, path: Path) -> None:
     report = await collect.check(path, ANN.public)
-    await collect.fold(path, ANN.public, report.examples)
+    await collect.fold(path, ANN.public, report)
 
 
 STEPS = st.lists(
@@ -61,7 +71,7 @@ STEPS = st.lists(
 async def test_the_mean_is_of_all_that_were_counted_though_the_worker_dies_at_any_time(
     coordinator: ANode, update: Callable[..., Path], steps: list[tuple[int, int] | str]
 ) -> None:
-    collect = Collect(coordinator.open.means, "r", LAYOUT)
+    collect = collecting(coordinator)
     counted: list[tuple[int, int]] = []
     await collect.begin(1)
     for step in steps:
@@ -73,10 +83,10 @@ async def test_the_mean_is_of_all_that_were_counted_though_the_worker_dies_at_an
 
     if counted:
         expected = sum(value * weight for value, weight in counted) / sum(weight for _, weight in counted)
-        np.testing.assert_allclose(numbers(await collect.mean()), expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(numbers((await collect.result())[0]), expected, rtol=1e-5, atol=1e-5)
     else:
         with pytest.raises(GridError):
-            await collect.mean()
+            await collect.result()
     await collect.close()
     assert coordinator.folder_engine.taken == 0
 
@@ -84,23 +94,23 @@ async def test_the_mean_is_of_all_that_were_counted_though_the_worker_dies_at_an
 async def test_a_round_begins_empty_and_its_updates_go_when_it_is_done(
     coordinator: ANode, update: Callable[..., Path]
 ) -> None:
-    collect = Collect(coordinator.open.means, "r", LAYOUT)
+    collect = collecting(coordinator)
     await collect.begin(1)
     first = update(1.0, 5)
     await count(collect, first)
-    await collect.mean()
+    await collect.result()
     collect.discard()
     assert not first.exists()
 
     await collect.begin(2)
     await count(collect, update(3.0, 5, number=2))
 
-    assert numbers(await collect.mean()).tolist() == [3.0] * 4
+    assert numbers((await collect.result())[0]).tolist() == [3.0] * 4
     await collect.close()
 
 
 async def test_what_is_refused_is_no_part_of_the_mean(coordinator: ANode, update: Callable[..., Path]) -> None:
-    collect = Collect(coordinator.open.means, "r", LAYOUT)
+    collect = collecting(coordinator)
     await collect.begin(1)
     await count(collect, update(1.0, 5))
 
@@ -111,5 +121,5 @@ async def test_what_is_refused_is_no_part_of_the_mean(coordinator: ANode, update
     with pytest.raises(EnvelopeRefused):
         await collect.check(update(9.0, 5, number=2), ANN.public)
 
-    assert numbers(await collect.mean()).tolist() == [1.0] * 4
+    assert numbers((await collect.result())[0]).tolist() == [1.0] * 4
     await collect.close()

@@ -47,7 +47,7 @@ async def fold(seat: LocalSeat, value: float, weight: float) -> None:
 async def test_the_mean_is_weighted_by_examples(seat: LocalSeat) -> None:
     await fold(seat, 1.0, weight=30)
     await fold(seat, 4.0, weight=10)
-    await seat.call("mean")
+    await seat.call("result")
 
     assert np.frombuffer(seat.outbox, np.float32) == pytest.approx(1.75)
 
@@ -56,7 +56,7 @@ async def test_a_new_round_begins_with_nothing(seat: LocalSeat) -> None:
     await fold(seat, 8.0, weight=1)
     await seat.call("begin")
     await fold(seat, 2.0, weight=5)
-    await seat.call("mean")
+    await seat.call("result")
 
     assert bytes(seat.outbox) == model(2.0)
 
@@ -66,7 +66,7 @@ async def test_an_update_that_is_not_finite_is_refused_and_leaves_the_sum(seat: 
     await fold(seat, 3.0, weight=1)
     with pytest.raises(GridError) as caught:
         await fold(seat, value, weight=1)
-    await seat.call("mean")
+    await seat.call("result")
 
     assert not isinstance(caught.value, WorkerFailed)
     assert bytes(seat.outbox) == model(3.0)

@@ -1,0 +1,48 @@
+"""A plan under a strategy: which tensors travel down and up in a run, and which are kept between rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from grid.learning.layouts import first_model, model_layout, pick, state_layout, statistics_of, update_layout
+from grid.learning.plan import Plan
+from grid.learning.strategy import Strategy, check_recipe
+from grid.learning.tensors import Layout
+
+
+class Scheme:
+    """What the models of one run look like.
+
+    Raises:
+        StrategyRefused: the strategy asks of clients what this plan's optimizer cannot do.
+    """
+
+    def __init__(self, plan: Plan, strategy: Strategy) -> None:
+        check_recipe(strategy, plan.recipe)
+        self.layout, self.strategy = plan.layout, strategy
+        self.statistics = statistics_of(plan.recipe)
+        self._values = plan.values
+
+    @cached_property
+    def model(self) -> Layout:
+        """What the coordinator sends, and keeps as a checkpoint."""
+        return model_layout(self.layout, self.strategy, self.statistics)
+
+    @cached_property
+    def update(self) -> Layout:
+        """What a participant hands in."""
+        return update_layout(self.layout, self.strategy, self.statistics)
+
+    @cached_property
+    def state(self) -> Layout:
+        """What the server keeps from round to round."""
+        return state_layout(self.layout, self.strategy, self.statistics)
+
+    def first(self) -> Iterator[memoryview]:
+        """The data section of the model that a run begins with, in pieces."""
+        return map(memoryview, first_model(self.model, self._values))
+
+    def plain(self, data: memoryview) -> bytes:
+        """Of a model's data section, what belongs to the plan alone."""
+        return b"".join(pick(self.layout, self.model, data))
