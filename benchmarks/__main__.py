@@ -26,6 +26,7 @@ BENCHMARKS = {
     "control_plane": "signed requests per second",
     "gateway": "searches, joins, renewals, memory per member",
     "interpreter": "a training step through a plan",
+    "simulation": "events and fits a second, memory, and what policies come to",
     "install": "what an installation takes on disk",
 }
 LIMIT = 240.0
