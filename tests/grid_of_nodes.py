@@ -65,7 +65,7 @@ from grid.wire.runs import (
 )
 from grid.wire.session import IDENTITY, SESSION
 from grid.worker import fold_job
-from grid.worker.port import Job, Limits, Progress, Work
+from grid.worker.port import Engine, Job, Limits, Progress, Work
 from grid.worker.seat import Desk
 
 Numbers = NDArray[np.float32]
@@ -259,18 +259,19 @@ async def a_node(
     *,
     data: bool = True,
     real: bool = False,
+    engine: Engine | None = None,
     trust: Sequence[str] = (SCIENTIST.id,),
     **settings: Any,
 ) -> ANode:
     """Start a node that trusts the scientist and has, with `data`, a dataset tagged `#pulse`.
 
-    With `real` its workers are processes, as outside of tests.
+    With `real` its workers are processes, as outside of tests; `engine` is one that several nodes share.
     """
     learner = learner or Learner()
     identity = Identity.load_or_create(folder / "identity.key")
     chosen = NodeSettings(node_id, folder, port=0, trust=tuple(trust), **settings)
     stack = AsyncExitStack()
-    engines = None if real else lambda _, preload: FakeEngine(learner)
+    engines = None if real else lambda _, preload: engine or FakeEngine(learner)
     node = await stack.enter_async_context(open_node(chosen, identity, owners=(), engines=engines))
     node.address = await stack.enter_async_context(running(node.app))
     stack.callback(node.events.close)
@@ -281,12 +282,22 @@ async def a_node(
 
 async def add_dataset(node: OpenNode, examples: int = 10, name: str = "pulse", tags: Sequence[str] = TAGS) -> None:
     """Register a dataset of zeros with tensors `features` (3 wide) and `target`."""
-    shapes = {"features": (examples, 3), "target": (examples, 1)}
-    layout = Layout([TensorSpec(each, "F32", shape) for each, shape in shapes.items()])
+    zeros = {"features": np.zeros((examples, 3), np.float32), "target": np.zeros((examples, 1), np.float32)}
+    await add_arrays(node, zeros, name, tags)
+
+
+async def add_arrays(
+    node: OpenNode, arrays: Mapping[str, Numbers], name: str = "pulse", tags: Sequence[str] = TAGS
+) -> None:
+    """Register a dataset of float32 arrays, `features` and `target`, as many rows each."""
+    layout = Layout([TensorSpec(each, "F32", array.shape) for each, array in arrays.items()])
     draft = _blobs(node).create()
-    draft.write(header_bytes(layout, {"name": name}) + bytes(layout.size))
+    draft.write(header_bytes(layout, {"name": name}))
+    for spec in layout.specs:
+        draft.write(arrays[spec.name].tobytes())
     await draft.commit()
-    tensors = tuple(TensorInfo(each, "float32", shape) for each, shape in shapes.items())
+    examples = len(arrays["target"])
+    tensors = tuple(TensorInfo(each, "float32", array.shape) for each, array in arrays.items())
     info = DatasetInfo(name, "made up", tuple(tags), examples, tensors, "target")
     await node.means.catalogue.add(info, draft.digest)
 

@@ -32,6 +32,7 @@ from grid.client.run import Result
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.learning.recipe import Sgd
+from grid.learning.strategy import PRESETS
 from grid.wire.node import STATUS, Isolation
 from grid.worker.engine import IsolationPolicy, LocalEngine
 
@@ -51,6 +52,13 @@ T = TypeVar("T")
 @click.option("--nodes", type=click.IntRange(1, len(NAMES)), default=3, show_default=True, help="Nodes to start.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="For shares and training.")
 @click.option(
+    "--strategy",
+    type=click.Choice(sorted(PRESETS)),
+    default="fedavg",
+    show_default=True,
+    help="How updates become the next model.",
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("grid-demo-report.html"),
@@ -59,7 +67,9 @@ T = TypeVar("T")
 )
 @click.option("--keep", is_flag=True, help="Leave gateway and nodes running, and say what to try next.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one line of JSON, all else on stderr.")
-def demo(rows: int | None, rounds: int, nodes: int, seed: int, report: Path, keep: bool, as_json: bool) -> None:
+def demo(
+    rows: int | None, rounds: int, nodes: int, seed: int, strategy: str, report: Path, keep: bool, as_json: bool
+) -> None:
     """Run a whole grid here: a gateway and nodes train one model on scans of which each has its own.
 
     Everything is stopped and removed at the end, but for the report.
@@ -72,7 +82,7 @@ def demo(rows: int | None, rounds: int, nodes: int, seed: int, report: Path, kee
     except (ValueError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from None
     with _folder(keep) as folder:
-        outcome = until_signal(Demo(dealt, rounds, seed, folder, show).carry_out(keep))
+        outcome = until_signal(Demo(dealt, rounds, seed, folder, show, strategy).carry_out(keep))
     report.write_text(page(outcome, time.time()), encoding="utf-8")
     show.end(outcome, report.resolve())
     if as_json:
@@ -82,8 +92,10 @@ def demo(rows: int | None, rounds: int, nodes: int, seed: int, report: Path, kee
 class Demo:
     """One demo: its data and how long it goes on. Everything is written to `folder` and told to `show`."""
 
-    def __init__(self, dealt: digits.Dealt, rounds: int, seed: int, folder: Path, show: Show) -> None:
-        self._dealt, self._rounds, self._seed = dealt, rounds, seed
+    def __init__(
+        self, dealt: digits.Dealt, rounds: int, seed: int, folder: Path, show: Show, strategy: str = "fedavg"
+    ) -> None:
+        self._dealt, self._rounds, self._seed, self._strategy = dealt, rounds, seed, strategy
         self._folder, self._show = folder, show
         self._shares = dict(zip(NAMES, dealt.shares, strict=False))
         self._plan = plan()
@@ -101,7 +113,13 @@ class Demo:
             async with aconnect(here.gateway.address, identity=me) as grid:
                 self._show.found(TAG, await here.listed(grid))
                 run = await grid.train(
-                    self._plan, TAG, rounds=self._rounds, holdout=HOLDOUT, deadline=DEADLINE, seed=self._seed
+                    self._plan,
+                    TAG,
+                    rounds=self._rounds,
+                    holdout=HOLDOUT,
+                    deadline=DEADLINE,
+                    seed=self._seed,
+                    strategy=self._strategy,
                 )
                 result = await run.result(self._show.heard)
             isolation = await confined(here.nodes)

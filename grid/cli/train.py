@@ -15,6 +15,7 @@ from grid.cli.plainly import Plainly, word
 from grid.client.display import Progress
 from grid.client.run import Result
 from grid.learning.plan import Plan
+from grid.learning.strategy import PRESETS
 from grid.wire.names import Address
 
 gateway_option = click.option(
@@ -80,6 +81,9 @@ def show(file: Path) -> None:
 @click.option("--quorum", type=click.IntRange(min=1), help="The fewest nodes that make a round count; half of them.")
 @click.option("--deadline", type=click.FloatRange(min=1), default=600.0, help="Seconds for a round.")
 @click.option("--holdout", type=click.FloatRange(0, 0.9), default=0.2, help="Share of examples kept for evaluation.")
+@click.option(
+    "--strategy", type=click.Choice(sorted(PRESETS)), default="fedavg", help="How updates become the next model."
+)
 @click.option("--target", default="target", help="The tensor to be learned.")
 @click.option("--coordinator", type=word(Address, "url (http://HOST:PORT)"), help="A node to drive the run; else here.")
 @click.option("--host", default="127.0.0.1", help="Where a coordinator in this process listens.")

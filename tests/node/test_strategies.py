@@ -1,0 +1,99 @@
+"""Every strategy that this coordinator drives, through a whole grid: seven nodes, real workers, sealed updates."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from grid.learning.plan import Plan
+from grid.learning.strategy import PRESETS, Synchronous, least_updates, named
+from grid.wire.problems import RunRefused, StrategyRefused
+from grid.wire.runs import Quorum
+from grid.worker.engine import LocalEngine
+from tests.grid_of_nodes import ANode, Scientist, a_node, add_arrays
+
+NODES = 7
+TRUTH = np.array([[2.0], [-1.0], [0.5]], np.float32)
+DRIVEN = {name: strategy for name, strategy in PRESETS.items() if strategy.timing == Synchronous()}
+DRIVEN["fedavgm"] = named("fedavgm", lr=0.3)  # with full steps, momentum carries so small a problem past its goal
+PLAN = Plan.linear(3, 1, loss="mse", optimizer="sgd", lr=0.05, epochs=2, batch=8)
+
+
+class Shared(LocalEngine):
+    """Workers that several nodes of a test have in common: no node may close them."""
+
+    async def close(self) -> None:
+        pass
+
+    async def end(self) -> None:
+        await super().close()
+
+
+def share_of(number: int) -> dict[str, Any]:
+    random = np.random.default_rng(number)
+    features = (random.normal(size=(48, 3)) + 0.3 * number / NODES).astype(np.float32)
+    noise = random.normal(scale=0.1, size=(48, 1)).astype(np.float32)
+    return {"features": features, "target": features @ TRUTH + noise}
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[list[ANode]]:
+    """A coordinator and seven nodes whose shares differ."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    engine = Shared("torch", 2 * NODES, scratch)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(engine.end)
+        made = []
+        for number in range(NODES + 1):
+            node = await a_node(f"node-{number}", tmp_path / str(number), data=False, engine=engine)
+            stack.push_async_callback(node.stop)
+            if number:
+                await add_arrays(node.open, share_of(number))
+            made.append(node)
+        yield made
+
+
+@pytest.mark.slow
+async def test_every_synchronous_strategy_learns_on_seven_nodes(nodes: list[ANode], scientist: Scientist) -> None:
+    coordinator, *participants = nodes
+    losses: dict[str, tuple[float, float]] = {}
+    for name, strategy in DRIVEN.items():
+        run = await scientist.start(
+            coordinator,
+            participants,
+            PLAN,
+            rounds=4,
+            holdout=0.25,
+            quorum=Quorum(NODES),
+            strategy=msgspec.to_builtins(strategy),
+        )
+        result = await run.result()
+        history = [line.metrics["loss"] for line in result.history]
+        losses[name] = history[0], history[-1]
+        assert [line.accepted for line in result.history] == [NODES] * 4, name
+
+    assert {name for name, (first, last) in losses.items() if not last < first} == set(), losses
+
+
+async def test_a_quorum_below_what_the_strategy_needs_is_refused(coordinator: ANode, scientist: Scientist) -> None:
+    strategy = msgspec.to_builtins(PRESETS["krum"])
+    with pytest.raises(RunRefused, match=f"needs {least_updates(PRESETS['krum'])} updates"):
+        await scientist.start(coordinator, [coordinator], strategy=strategy)
+
+
+async def test_a_strategy_that_is_none_is_refused(coordinator: ANode, scientist: Scientist) -> None:
+    with pytest.raises(StrategyRefused):
+        await scientist.start(coordinator, [coordinator], strategy={"server": {"name": "guess"}})
+
+
+async def test_rounds_that_begin_with_different_models_are_refused(coordinator: ANode, scientist: Scientist) -> None:
+    strategy = msgspec.to_builtins(PRESETS["fedasync"])
+    with pytest.raises(RunRefused, match="same model"):
+        await scientist.start(coordinator, [coordinator], strategy=strategy)
