@@ -29,6 +29,11 @@ class Listed(Struct, gc=False):
         return self.member.state in LISTED
 
     @property
+    def found_at(self) -> tuple[str, str]:
+        """Its id and address, as an answer names it."""
+        return self.claim.node_id, self.claim.node_address
+
+    @property
     def rank(self) -> tuple[bool, str]:
         """Its place in an answer: suspects last, else by id."""
         return self.member.state == SUSPECT, self.claim.node_id
