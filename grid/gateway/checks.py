@@ -68,7 +68,16 @@ class Checks:
             while True:
                 await self._register.stirred.wait()
                 await self.sweep(group)
-                await asyncio.sleep(TICK)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Until somebody is due or has joined, and for a tick at least."""
+        await asyncio.sleep(TICK)
+        try:
+            async with asyncio.timeout(min(self._due.next() - self._now(), self._interval)):
+                await self._register.arrived.wait()
+        except TimeoutError:
+            return
 
     async def sweep(self, group: asyncio.TaskGroup) -> None:
         """Begin the checks that are due, as fast as those under way make room."""
