@@ -107,7 +107,9 @@ class Checks:
             self._register.answered(listed, answer.latency, busy=state == "busy")
         else:
             self._register.silent(listed)
-        patience = min(BACK_OFF, 2 ** max(0, listed.misses - 2))
+        # Whoever renews shows that it lives; what a check adds is that it can be reached, which changes less often.
+        patience = 2 if listed.renewed and not listed.misses else min(BACK_OFF, 2 ** max(0, listed.misses - 2))
+        listed.renewed = False
         self._due.put(listed.claim.node_id, self._now() + self._interval * patience)
 
 

@@ -140,6 +140,7 @@ class Register:
         lease = self._span(listed.claim)
         if lease <= 0:
             raise NotAMember(f"the record of {message.node_id} has expired")
+        listed.renewed = True
         self._advance(listed, membership.Renewed(self._now(), lease, message.busy))
         return Renewed(listed.member.state.value, lease)
 

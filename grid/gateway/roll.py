@@ -15,13 +15,15 @@ from grid.protocol.membership import LISTED, SUSPECT, Member
 class Listed(Struct, gc=False):
     """A member as the gateway holds it: its state and its word on itself.
 
-    `reached`: the gateway's own checks were answered at this address; the last `misses` in a row were not.
+    `reached`: the gateway's own checks were answered at this address; the last `misses` in a row were not;
+    `renewed`: it renewed its lease since the last of them.
     """
 
     member: Member
     claim: Claim
     reached: bool = False
     misses: int = 0
+    renewed: bool = False
 
     @property
     def found(self) -> bool:
