@@ -115,8 +115,9 @@ def _require_no_function(outputs: Sequence[torch.Tensor]) -> None:
             continue
         seen.add(step)
         if isinstance(step, torch.autograd.function.BackwardCFunction):
+            called = type(step).__name__.removesuffix("Backward")
             raise CaptureFailed(
-                f"the module calls the autograd function {step.name().removesuffix('Backward')!r}, whose own backward "
+                f"the module calls the autograd function {called!r}, whose own backward "
                 "a plan cannot have; write it with tensor operations: x + (f(x) - x).detach() passes gradients by f"
             )
         ahead += [before for before, _ in step.next_functions]
