@@ -44,7 +44,11 @@ def recipe_options(command: Any) -> Any:
         click.option("--optimizer", default="adam", help="sgd, adam, adamw, rmsprop or adagrad."),
         click.option("--loss", default="cross_entropy", help="cross_entropy, mse, l1, huber or bce_with_logits."),
         click.option(
-            "--metric", "metrics", multiple=True, default=("accuracy",), help="Measured on held-out examples."
+            "--metric",
+            "metrics",
+            multiple=True,
+            default=("accuracy",),
+            help="accuracy, top5, mse or mae.",
         ),
     ):
         command = option(command)

@@ -70,6 +70,9 @@ def test_settings_make_another_plan() -> None:
         {"transform": Transform(scale=0.0)},
         {"optimizer": Sgd(momentum=1.5)},
         {"schedule": Schedule(every=0)},
+        {"schedule": Schedule(cosine=-1)},
+        {"schedule": Schedule(cosine=5, floor=1.5)},
+        {"schedule": Schedule(warmup=10**9)},
     ],
     ids=str,
 )
