@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None
 
 
 Engines = Callable[[NodeSettings, str], Engine]
-"""What makes the engine whose workers have "torch" or "numpy" loaded."""
+"""What makes the engine whose workers have "torch" (or "linear") or "numpy" loaded."""
 
 
 @asynccontextmanager
@@ -136,7 +137,7 @@ async def open_node(
         for key in settings.trust:
             await access.trust(key)
         events = EventLog(database)
-        trainer, folder = [(engines or local_engine)(settings, preload) for preload in ("torch", "numpy")]
+        trainer, folder = [(engines or local_engine)(settings, preload) for preload in (training_preload(), "numpy")]
         stack.push_async_callback(trainer.close)
         stack.push_async_callback(folder.close)
         means = Means(
@@ -206,13 +207,18 @@ def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
     return presence
 
 
+def training_preload() -> str:
+    """What workers that train load: torch, or `linear`, which is numpy for linear plans, where torch is missing."""
+    return "linear" if find_spec("torch") is None else "torch"
+
+
 def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
-    """An engine of processes on this machine, whose workers have `preload` (torch or numpy) loaded."""
+    """An engine of processes on this machine, whose workers have `preload` loaded: see `worker.jobs`."""
     scratch = settings.data / "scratch" / preload
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     return LocalEngine(
         preload,
-        settings.workers if preload == "torch" else max(settings.workers, os.cpu_count() or 1),
+        max(settings.workers, os.cpu_count() or 1) if preload == "numpy" else settings.workers,
         scratch,
         policy=IsolationPolicy(settings.isolation),
         idle=settings.worker_idle or None,

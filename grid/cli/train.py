@@ -15,6 +15,7 @@ from grid.cli.plainly import Plainly, word
 from grid.client.display import Progress
 from grid.client.run import Result
 from grid.learning.plan import Plan
+from grid.learning.sheet import sheet
 from grid.learning.strategy import PRESETS
 from grid.wire.names import Address
 
@@ -43,7 +44,11 @@ def recipe_options(command: Any) -> Any:
         click.option("--optimizer", default="adam", help="sgd, adam, adamw, rmsprop or adagrad."),
         click.option("--loss", default="cross_entropy", help="cross_entropy, mse, l1, huber or bce_with_logits."),
         click.option(
-            "--metric", "metrics", multiple=True, default=("accuracy",), help="Measured on held-out examples."
+            "--metric",
+            "metrics",
+            multiple=True,
+            default=("accuracy",),
+            help="accuracy, top5, mse or mae.",
         ),
     ):
         command = option(command)
@@ -69,9 +74,10 @@ def cnn(image: tuple[int, int, int], outputs: int, out: Path, **settings: Any) -
 
 @plan.command(name="show")
 @click.argument("file", type=_file)
-def show(file: Path) -> None:
-    """What a plan in a FILE does."""
-    click.echo(repr(Plan.load(file)))
+@click.option("--examples", type=click.IntRange(min=1), help="How many records it would train on.")
+def show(file: Path, examples: int | None) -> None:
+    """A sheet on the plan in a FILE: what it trains and sends, and warnings where it looks like an attack."""
+    click.echo(repr(sheet(Plan.load(file), examples)))
 
 
 @click.command(context_settings=SETTINGS)

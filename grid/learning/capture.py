@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,19 +17,17 @@ from torch.export import Dim, ExportedProgram, export
 
 from grid.learning.encode import Trace, merged, statistics, trimmed
 from grid.learning.interpreter import TORCH_TYPES
-from grid.learning.model import Model
 from grid.learning.objectives import LOSSES
 from grid.learning.recipe import BATCH, Graph, Input, InputKind, Recipe
+from grid.learning.self_check import self_check
 from grid.learning.state import State
-from grid.learning.validate import validate
-from grid.wire.problems import CaptureFailed, PlanRefused
+from grid.wire.problems import CaptureFailed
 
 Tensors = tuple[torch.Tensor, ...]
 Values = dict[str, bytes]
 AnyLoss = str | Callable[..., Any]
 _NAMES = {dtype: name for name, dtype in TORCH_TYPES.items()}
 _MAX_BATCH = 65_536
-_COUNTER = "num_batches_tracked"  # of batch_norm; plans do not count
 
 
 def capture(
@@ -47,6 +45,7 @@ def capture(
     """
     inputs = _batch_of_two((example,) if isinstance(example, torch.Tensor) else tuple(example))
     copied = copy.deepcopy(module).cpu()
+    outputs = _outputs(copied, inputs)
     graph, tensors = _graph_of(copied, inputs, "the module")
     if isinstance(loss, str):
         if loss not in LOSSES:
@@ -57,16 +56,17 @@ def capture(
         if target is None:
             raise CaptureFailed("a loss of your own needs target=, one batch of targets, to be traced with")
         (goal,) = _batch_of_two((target,))
-        named, constants = _graph_of(_Loss(loss), (*_outputs(copied, inputs), goal), "the loss")
+        named, constants = _graph_of(_Loss(loss), (*outputs, goal), "the loss")
         tensors |= {"loss." + name: tensor for name, tensor in constants.items()}
     recipe = Recipe(model=graph, loss=named)  # type: ignore[arg-type]
+    values = {name: _bytes(tensor) for name, tensor in tensors.items()}  # before the check moves running statistics
     try:
-        _self_check(copied, loss, recipe, tensors, inputs, goal)
+        self_check(copied, loss, recipe, tensors, inputs, goal)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise CaptureFailed(
             f"module or plan fails on a random batch of {len(inputs[0]) + 1}: {_line(error)}"
         ) from error
-    return graph, named, {name: _bytes(tensor) for name, tensor in tensors.items()}
+    return graph, named, values
 
 
 class _Loss(torch.nn.Module):
@@ -94,8 +94,11 @@ def _batch_of_two(tensors: Tensors) -> Tensors:
 
 
 def _outputs(module: torch.nn.Module, inputs: Tensors) -> Tensors:
-    with torch.no_grad():
-        found = copy.deepcopy(module)(*inputs)
+    try:
+        with torch.no_grad():
+            found = copy.deepcopy(module)(*[tensor.clone() for tensor in inputs])
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise CaptureFailed(f"the module does not run on this example: {_line(error)}") from error
     outputs: Any = (found,) if isinstance(found, torch.Tensor) else found
     if not isinstance(outputs, (tuple, list)) or not all(isinstance(output, torch.Tensor) for output in outputs):
         raise CaptureFailed("the module must return a tensor or a tuple of tensors")
@@ -147,6 +150,8 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     if "data-dependent" in text or "DataDependent" in type(error).__name__:
         return "what it does depends on the values of tensors (`if x.sum() > 0`, .item()); use torch.where"
+    if ".numpy()" in text:
+        return "it leaves torch for numpy; write it with tensor operations"
     if "Constraints violated" in text or "ConstraintViolation" in type(error).__name__ or "pecialized" in text:
         return "it fixes the batch size; use x.shape[0] where the number of examples is meant"
     return _line(error)
@@ -158,74 +163,3 @@ def _line(error: Exception) -> str:
 
 def _bytes(tensor: torch.Tensor) -> bytes:
     return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _self_check(
-    module: torch.nn.Module, loss: AnyLoss, recipe: Recipe, tensors: State, inputs: Tensors, target: torch.Tensor | None
-) -> None:
-    """Run module and plan side by side in both modes: outputs, loss, gradients and statistics must be the same bits."""
-    state = {name: tensor.clone() for name, tensor in tensors.items()}
-    weights = [state[entry.name].requires_grad_() for entry in recipe.model.named("param")]
-    names = [entry.name for entry in recipe.model.named("param")]
-    originals = dict(module.named_parameters(remove_duplicate=False))
-    before = {name: buffer.clone() for name, buffer in module.named_buffers() if not name.endswith(_COUNTER)}
-    another = _another_batch((*inputs, target) if target is not None else inputs)
-    features = another[: len(inputs)]
-    for training in (True, False):
-        mode = "training" if training else "evaluation"
-        module.train(training)
-        model = _ready(recipe, state, training)
-        found = _under_seed(lambda: model(features))  # noqa: B023
-        wanted = _under_seed(lambda: _flat(module(*features)))
-        _require_same(found, wanted, f"an output in {mode}")
-        if target is not None and not isinstance(loss, str):
-            whole = wanted[0] if len(wanted) == 1 else tuple(wanted)
-            _require_same([model.loss(found, another[-1])], [loss(whole, another[-1]).reshape(())], f"loss in {mode}")
-        _require_same(
-            _gradients(found, weights), _gradients(wanted, [originals[name] for name in names]), f"a gradient in {mode}"
-        )
-        buffers = dict(module.named_buffers())
-        kept = [state.get(name, old) for name, old in before.items()]
-        _require_same(kept, [buffers[name] for name in before], f"a buffer after {mode}")
-
-
-def _ready(recipe: Recipe, state: State, training: bool) -> Model:
-    try:
-        validate(recipe)
-        return Model(recipe, state, state, training=training)
-    except PlanRefused as error:
-        raise CaptureFailed(f"the plan would be refused: {error.detail}") from None
-
-
-def _another_batch(tensors: Tensors) -> Tensors:
-    """One example more than in the trace; new numbers where they are floats, as class numbers are bounded."""
-    longer = [torch.cat([tensor.roll(1, 0), tensor[:1]]) for tensor in tensors]
-    return tuple(torch.randn_like(tensor) if tensor.is_floating_point() else tensor for tensor in longer)
-
-
-def _under_seed(run: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return run()
-
-
-def _flat(output: Any) -> list[torch.Tensor]:
-    return [output] if isinstance(output, torch.Tensor) else list(output)
-
-
-def _gradients(outputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    total = sum((output.sum() for output in outputs if output.requires_grad), torch.zeros(()))
-    if not weights or not total.requires_grad:
-        raise CaptureFailed("the module has no parameter that can be trained")
-    found: Sequence[torch.Tensor | None] = torch.autograd.grad(total, weights, allow_unused=True)
-    unused = torch.zeros(())
-    return [unused if gradient is None else gradient for gradient in found]
-
-
-def _require_same(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], what: str) -> None:
-    for mine, theirs in zip(found, wanted, strict=True):
-        if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=0, atol=0, equal_nan=True):
-            raise CaptureFailed(
-                f"the plan does not compute what the module computes: {what} differs. "
-                "Look for in-place writes to views, and for state that the module keeps between calls"
-            )

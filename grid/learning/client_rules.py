@@ -7,25 +7,16 @@ from __future__ import annotations
 
 # ruff: noqa: SLF001  the _foreach operations are how torch.optim itself steps
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import torch
 
 from grid.learning.layouts import CONTROL
+from grid.learning.outcome import Fitted
 from grid.learning.recipe import Recipe, Sgd
 from grid.learning.state import State
 from grid.learning.strategy import ClientRule, Nova, Prox, Scaffold, Strategy
 
 Tensors = list[torch.Tensor]
-
-
-class Fitted(NamedTuple):
-    """What a fit did: `loss` is the mean over the batches it saw, `lr` the rate that the round's schedule gave."""
-
-    examples: int
-    steps: int
-    loss: float
-    lr: float = 0.0
 
 
 Correction = Callable[[Tensors], Tensors]  # gradients to what the optimizer gets

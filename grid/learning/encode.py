@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -30,7 +31,10 @@ _RENAMED = {
     "aten.__and__.Tensor": "aten.bitwise_and.Tensor",
     "aten.__or__.Tensor": "aten.bitwise_or.Tensor",
     "aten.to.dtype_layout": "aten.to.dtype",
+    "aten.swapaxes.default": "aten.transpose.int",
+    "aten.swapdims.default": "aten.transpose.int",
 }
+_ENDLESS = 3.4028234663852886e38  # for infinity, which JSON does not have: in a mask before a softmax it is the same
 _LEFT_OUT = {"pin_memory", "layout"}
 _IN_VAIN = {ITEM, SIZE, NUMBERS} | INTEGER_OPS  # without effect where nobody reads the result
 _ADVICE = "write it with other operations (`grid.learning.opset` lists them), or leave that part out"
@@ -101,7 +105,11 @@ class Trace:
         elif isinstance(node.target, OpOverload):
             self._read_operation(node, node.target)
         else:
-            self._fail(f"{node.target!s:.80} is not a tensor operation", "use tensor operations only")
+            called = str(getattr(node.target, "__name__", node.target))[:40]
+            self._fail(
+                f"it computes with {called} what is no tensor, such as a size",
+                "no shape may depend on values, as that of x[x > 0] does; use torch.where, and tensor operations only",
+            )
 
     def _read_operation(self, node: torch.fx.Node, target: OpOverload) -> None:
         name = _RENAMED.get(str(target), str(target))
@@ -122,7 +130,9 @@ class Trace:
         _, packet, overload = name.split(".")
         functional = f"aten.{packet.rstrip('_')}.{overload}"
         if isinstance(written, torch.fx.Node) and written.op == "placeholder":
-            known = self.inputs[self._known[written]["ref"]].name
+            known, _, kept = self.inputs[self._known[written]["ref"]]
+            if kept is None:
+                self._fail(f"{name} writes to the input {known}", "write to a copy, as in x = x.clone()")
             if known.endswith("num_batches_tracked"):
                 return  # counts batches for nobody
             self._fail(
@@ -130,13 +140,18 @@ class Trace:
                 "a plan may keep nothing between batches but batch_norm's statistics",
             )
         if functional not in ALLOWED:
-            self._fail(f"{name} writes in place", f"use {packet.rstrip('_')} in a form that returns its result")
+            self._fail(
+                f"{name} writes in place, as y[:, 0] = 0 does",
+                "use an operation that returns its result, as torch.where",
+            )
         self._add(node, functional, node.args, node.kwargs)
         self._known[written] = self._known[node]  # type: ignore[index]
 
     def _add(self, node: torch.fx.Node, name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> None:
         if name not in ALLOWED and name not in _IN_VAIN:
-            self._fail(f"{name} is not among the operations of plans")
+            unfilled = name.startswith(("aten.empty", "aten.new_empty"))
+            advice = "use torch.zeros, or torch.rand for a random mask" if unfilled else _ADVICE
+            self._fail(f"{name} is not among the operations of plans", advice)
         given = {key: self._encode(value, name) for key, value in kwargs.items() if key not in _LEFT_OUT}
         if given.get("memory_format", 0) is None:
             del given["memory_format"]
@@ -155,6 +170,8 @@ class Trace:
                 return None
             case list() | tuple():
                 return [self._encode(part, name) for part in value]
+            case float() if math.isinf(value):
+                return math.copysign(_ENDLESS, value)
             case None | bool() | int() | float() | str():
                 return value
         raise CaptureFailed(f"{self._what}: {name} has the argument {value!s:.60}, which plans do not have; {_ADVICE}")
@@ -166,7 +183,7 @@ def merged(training: Trace, evaluation: Trace, what: str) -> list[Node]:
     if names[0] != names[1] or training.outputs != evaluation.outputs:
         raise CaptureFailed(
             f"{what}: it computes something else in training than in evaluation; only arguments may differ, "
-            "as dropout's do. Take `if self.training` out of forward"
+            "as dropout's do. Take `if self.training` out of forward; give attention need_weights=False"
         )
     nodes = []
     for node, other in zip(training.nodes, evaluation.nodes, strict=True):

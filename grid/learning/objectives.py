@@ -29,6 +29,12 @@ def _accuracy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (answer.reshape(-1) == target.reshape(-1)).float().mean()
 
 
+def _top5(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Whether fewer than five scores are above the right one's, as a share."""
+    right = output.gather(1, target.long().view(-1, 1))
+    return ((output > right).sum(1) < 5).float().mean()
+
+
 # Each is a mean over the batch. Output and target: (B, ...).
 LOSSES: dict[str, Score] = {
     "cross_entropy": _cross_entropy,
@@ -39,6 +45,7 @@ LOSSES: dict[str, Score] = {
 }
 METRICS: dict[str, Score] = {
     "accuracy": _accuracy,
+    "top5": _top5,
     "mse": _alike(functional.mse_loss),
     "mae": _alike(functional.l1_loss),
 }

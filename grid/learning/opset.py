@@ -17,24 +17,28 @@ _GROUPS = {
         conv_transpose1d.default conv_transpose2d.input conv_transpose3d.input
         max_pool1d.default max_pool2d.default max_pool3d.default avg_pool1d.default avg_pool2d.default
         avg_pool3d.default adaptive_avg_pool1d.default adaptive_avg_pool2d.default adaptive_avg_pool3d.default
-        adaptive_max_pool2d.default upsample_nearest1d.vec upsample_nearest2d.vec upsample_bilinear2d.vec
-        pixel_shuffle.default pixel_unshuffle.default""",
+        adaptive_max_pool1d.default adaptive_max_pool2d.default upsample_nearest1d.vec upsample_nearest2d.vec
+        upsample_nearest3d.vec upsample_linear1d.vec upsample_bilinear2d.vec upsample_bicubic2d.vec
+        upsample_trilinear3d.vec pixel_shuffle.default pixel_unshuffle.default channel_shuffle.default""",
     "normalisation and dropout: batch_norm and instance_norm alone may write, and only to running statistics": """
         batch_norm.default instance_norm.default layer_norm.default group_norm.default rms_norm.default
-        dropout.default feature_dropout.default""",
+        dropout.default feature_dropout.default alpha_dropout.default""",
     "sequences: recurrent layers, attention, embeddings": """
-        lstm.input gru.input rnn_tanh.input scaled_dot_product_attention.default
+        lstm.input gru.input rnn_tanh.input rnn_relu.input lstm_cell.default gru_cell.default rnn_tanh_cell.default
+        rnn_relu_cell.default scaled_dot_product_attention.default
         embedding.default embedding_bag.padding_idx one_hot.default""",
     "activations": """
         relu.default relu6.default gelu.default silu.default sigmoid.default tanh.default elu.default selu.default
         leaky_relu.default prelu.default softplus.default hardtanh.default hardswish.default
-        hardsigmoid.default mish.default log_sigmoid.default
+        hardsigmoid.default mish.default log_sigmoid.default celu.default hardshrink.default softshrink.default
+        threshold.default
         glu.default softmax.int log_softmax.int""",
     "arithmetic, element by element": """
         add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Scalar mul.Tensor mul.Scalar div.Tensor div.Scalar
         div.Tensor_mode div.Scalar_mode pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar neg.default abs.default
         sign.default exp.default expm1.default log.default log1p.default sqrt.default rsqrt.default square.default
         reciprocal.default sin.default cos.default erf.default floor.default ceil.default round.default
+        atan.default log2.default logit.default nan_to_num.default lerp.Scalar addcmul.default
         clamp.default clamp_min.default clamp_max.default minimum.default maximum.default
         where.self where.ScalarOther where.ScalarSelf masked_fill.Scalar masked_fill.Tensor""",
     "comparison": """
@@ -44,18 +48,21 @@ _GROUPS = {
     "reduction": """
         sum.default sum.dim_IntList mean.default mean.dim amax.default amin.default max.dim min.dim max.default
         min.default argmax.default argmin.default var.correction var.dim std.correction std.dim logsumexp.default
-        linalg_vector_norm.default cumsum.default prod.dim_int any.dim all.dim""",
+        linalg_vector_norm.default cumsum.default cumprod.default prod.dim_int any.dim all.dim
+        var_mean.dim var_mean.correction topk.default sort.default""",
     "shape: the same numbers, arranged otherwise; indices are checked by the kernels": """
         view.default reshape.default flatten.using_ints unflatten.int transpose.int permute.default t.default
         movedim.int squeeze.dim squeeze.dims unsqueeze.default expand.default expand_as.default
         repeat.default cat.default stack.default split.Tensor split_with_sizes.default chunk.default unbind.int
         slice.Tensor select.int narrow.default index_select.default gather.default index.Tensor flip.default
         roll.default pad.default contiguous.default clone.default detach.default tril.default triu.default
+        repeat_interleave.self_int scatter_add.default index_add.default
         to.dtype type_as.default broadcast_tensors.default""",
     "fresh tensors, all of them filled; the estimate before the run bounds their size": """
-        zeros.default ones.default full.default arange.default arange.start arange.start_step
+        zeros.default ones.default full.default eye.default eye.m arange.default arange.start arange.start_step
         zeros_like.default ones_like.default full_like.default new_zeros.default new_ones.default new_full.default
-        scalar_tensor.default randn.default rand.default randn_like.default rand_like.default""",
+        scalar_tensor.default linspace.default bernoulli.default randn.default rand.default randn_like.default
+        rand_like.default""",
     "losses": """
         cross_entropy_loss.default nll_loss_nd.default binary_cross_entropy.default
         binary_cross_entropy_with_logits.default mse_loss.default l1_loss.default huber_loss.default

@@ -7,6 +7,7 @@ null, a bool, an int, a finite float, one of a few words, a list of arguments, o
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +17,7 @@ BATCH = "B"  # stands in a shape for the number of examples
 
 InputKind = Literal["param", "buffer", "const", "input"]
 Loss = Literal["cross_entropy", "mse", "bce_with_logits", "l1", "huber"]
-Metric = Literal["accuracy", "mse", "mae"]
+Metric = Literal["accuracy", "top5", "mse", "mae"]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -109,14 +110,28 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 class Schedule(Part, frozen=True):
-    """Learning rate over rounds: multiplied by `gamma` after each `every` rounds."""
+    """Learning rate over rounds: steps down, half a cosine, a warm-up, or several at once; all are factors.
+
+    It is multiplied by `gamma` after each `every` rounds; over `cosine` rounds it falls along half a cosine to
+    `floor` of itself and stays there (Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, without restarts);
+    over `warmup` rounds it grows in equal steps. 0 rounds leave that part out.
+    """
 
     gamma: float = 1.0
     every: int = 1
+    cosine: int = 0
+    floor: float = 0.0
+    warmup: int = 0
 
     def factor(self, round_number: int) -> float:
         """What the learning rate is multiplied by in that round; rounds count from 0."""
-        return float(self.gamma ** (round_number // self.every))
+        found = float(self.gamma ** (round_number // self.every))
+        if self.cosine:
+            way = min(round_number / self.cosine, 1.0)
+            found *= self.floor + (1 - self.floor) * (1 + math.cos(math.pi * way)) / 2
+        if self.warmup:
+            found *= min((round_number + 1) / self.warmup, 1.0)
+        return found
 
 
 class Transform(Part, frozen=True):

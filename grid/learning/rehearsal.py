@@ -8,25 +8,19 @@ costs a worker 2 s and 90 MB. Both ways no data has been read yet.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from grid.learning.interpreter import TORCH_TYPES
 from grid.learning.model import Model
 from grid.learning.objectives import CLASSES
+from grid.learning.outcome import Estimate
 from grid.learning.recipe import BATCH, Adagrad, Adam, AdamW, Graph, Input, Recipe, RmsProp, Sgd
 from grid.learning.validate import held_by, trained_by
 from grid.wire.problems import PlanRefused
 
 Shape = tuple[int, ...]
-
-
-class Estimate(NamedTuple):
-    """What a training step takes: `memory` in bytes, beyond the dataset; the shapes of the model's outputs."""
-
-    memory: int
-    outputs: tuple[Shape, ...]
 
 
 def rehearse(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grid.learning.client_rules import Correction, Fitted, correction
+from grid.learning.batches import batches, check_amounts, seed_of, steps_in
+from grid.learning.client_rules import Correction, correction
 from grid.learning.interpreter import TORCH_TYPES
 from grid.learning.model import Model
 from grid.learning.objectives import CLASSES, METRICS
 from grid.learning.optimizers import Step, clipped, stepper
+from grid.learning.outcome import Fitted, Score
 from grid.learning.plan import Plan
 from grid.learning.recipe import BATCH, Graph, Input, Limits, Recipe
 from grid.learning.rehearsal import rehearse
@@ -33,14 +34,6 @@ NOTHING: State = {}
 
 Rows = torch.Tensor  # int64 row numbers, shape (n,)
 Arrays = Mapping[str, NDArray[Any]]
-
-
-class Score(NamedTuple):
-    """How a model does: means over `examples` rows, `None` where there are none."""
-
-    examples: int
-    loss: float | None
-    metrics: dict[str, float]
 
 
 class Trainer:
@@ -76,8 +69,8 @@ class Trainer:
             raise PlanRefused(f"the plan takes {len(wanted)} inputs, the task names {len(inputs)}")
         self._limits, self._plan = limits, plan
         train, held = split(len(tensors[target]), held_out, split_seed)
-        self._rows = {"train": torch.from_numpy(train), "held-out": torch.from_numpy(held)}
-        _check_amounts(recipe, len(train), limits)
+        self._rows = {"train": train, "held-out": held}
+        check_amounts(recipe, len(train), limits)
         self._batch = min(recipe.batch, len(train))
         self._features = [_load_input(entry, tensors[name]) for entry, name in zip(wanted, inputs, strict=True)]
         self._target = _load_target(recipe, tensors[target])
@@ -111,14 +104,16 @@ class Trainer:
             PlanRefused: more steps than the limits grant.
         """
         recipe, rows = self._plan.recipe, self._rows["train"]
-        total = self._steps(epochs, steps)
+        total = steps_in(recipe, len(rows), self._limits, epochs, steps)
+        seed = seed_of(recipe.seed, round_number)
         leaves = {name: tensor.detach() for name, tensor in state.items()}
         weights = {entry.name: leaves[entry.name].requires_grad_() for entry in recipe.model.named("param")}
         model = Model(recipe, leaves, self._constants, training=True)
         descend = _Descent(recipe, weights, round_number, lambda used: correction(rule, used, server, own))
         loss_sum = 0.0
-        with _Seeded(recipe.seed, round_number) as generator, _discreet():
-            for _, batch in zip(range(total), _batches(rows, self._batch, self._limits, generator), strict=False):
+        with _Seeded(seed), _discreet():
+            for _, chosen in zip(range(total), batches(rows, self._batch, self._limits, seed + 1), strict=False):
+                batch = torch.from_numpy(chosen)
                 loss = model.loss(model(self._take(batch)), self._target.index_select(0, batch))
                 descend(loss)
                 loss_sum += loss.item()
@@ -132,7 +127,7 @@ class Trainer:
         model = Model(self._plan.recipe, state, self._constants, training=False)
         sums = dict.fromkeys(("loss", *self._plan.recipe.metrics), 0.0)
         with torch.no_grad(), _discreet():
-            for batch in torch.split(rows, max(self._batch, 256)):
+            for batch in torch.split(torch.from_numpy(rows), max(self._batch, 256)):
                 outputs, target = model(self._take(batch)), self._target.index_select(0, batch)
                 sums["loss"] += len(batch) * model.loss(outputs, target).item()
                 for name in self._plan.recipe.metrics:
@@ -142,17 +137,6 @@ class Trainer:
 
     def _take(self, rows: Rows) -> list[torch.Tensor]:
         return [feature.index_select(0, rows) for feature in self._features]
-
-    def _steps(self, epochs: int | None, steps: int | None) -> int:
-        recipe = self._plan.recipe
-        if steps is None and epochs is None and recipe.steps:
-            steps = recipe.steps
-        if steps is None:
-            per_epoch = len(_starts(len(self._rows["train"]), self._batch, self._limits.minimum_batch))
-            steps = per_epoch * (recipe.epochs if epochs is None else epochs)
-        if steps > self._limits.maximum_steps:
-            raise PlanRefused(f"{steps} steps in a round; this node grants {self._limits.maximum_steps}")
-        return steps
 
 
 class _Descent:
@@ -183,16 +167,14 @@ class _Descent:
 
 
 class _Seeded:
-    """torch's own generator (dropout draws from it) seeded inside, as before outside; gives one for the order."""
+    """torch's own generator (dropout draws from it) seeded inside, as before outside."""
 
-    def __init__(self, seed: int, round_number: int) -> None:
-        digest = hashlib.sha256(f"{seed}/{round_number}".encode()).digest()
-        self._seed = int.from_bytes(digest[:7], "little")
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
 
-    def __enter__(self) -> torch.Generator:
+    def __enter__(self) -> None:
         self._before = torch.default_generator.get_state()
         torch.default_generator.manual_seed(self._seed)
-        return torch.Generator().manual_seed(self._seed + 1)
 
     def __exit__(self, *_: object) -> None:
         torch.default_generator.set_state(self._before)
@@ -205,31 +187,6 @@ def _discreet() -> Iterator[None]:
         yield
     except (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError) as error:
         raise PlanRefused(f"the plan failed on this dataset ({type(error).__name__})") from None
-
-
-def _check_amounts(recipe: Recipe, examples: int, limits: Limits) -> None:
-    least = max(recipe.minimum_examples, limits.minimum_examples)
-    why = "the examples can be read back from the gradient of a few (gradient inversion)"
-    if examples < least:
-        raise PlanRefused(f"{examples} examples to train on; at least {least} are asked for, because {why}")
-    if recipe.batch < limits.minimum_batch:
-        raise PlanRefused(f"batch {recipe.batch}; this node asks for {limits.minimum_batch} or more, because {why}")
-
-
-def _starts(examples: int, batch: int, least: int) -> range:
-    """Where batches begin; a last one with fewer than `least` rows is left out."""
-    rest = examples % batch
-    whole = examples - rest if rest < least else examples
-    return range(0, max(whole, 1), batch)
-
-
-def _batches(rows: Rows, batch: int, limits: Limits, generator: torch.Generator) -> Iterator[Rows]:
-    """Row numbers of one batch after another, each epoch in a new order, without end."""
-    starts = _starts(len(rows), batch, limits.minimum_batch)
-    while True:
-        order = rows[torch.randperm(len(rows), generator=generator)]
-        for start in starts:
-            yield order[start : start + batch]
 
 
 def _tensor(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:

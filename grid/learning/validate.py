@@ -45,6 +45,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "eps": (1e-16, 1),
     "gamma": (1e-6, 1),
     "every": (1, 1_000_000),
+    "cosine": (0, 1_000_000),
+    "floor": (0, 1),
+    "warmup": (0, 1_000_000),
 }
 
 

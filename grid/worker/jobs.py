@@ -1,4 +1,7 @@
-"""The table of jobs that a zygote offers, by what it has loaded: aggregation with numpy, and training with torch."""
+"""The table of jobs that a zygote offers, by what it has loaded.
+
+`numpy` sums; `torch` trains as well; `linear` trains linear plans with numpy, where torch is not installed.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,27 @@ from collections.abc import Mapping
 
 from grid.worker.fold_job import fold, warm_up
 from grid.worker.seat import Job
+from grid.worker.train_job import Kit, training_with
 
 
 def load(preload: str) -> Mapping[str, Job]:
     """Import what the jobs need and let it warm up: in its sandbox a seat can import nothing more."""
     warm_up()
-    if preload != "torch":
+    if preload == "numpy":
         return {"fold": fold}
-    from grid.worker import train_job  # this imports torch
+    kit = _torch() if preload == "torch" else _numpy()
+    return {"fold": fold, "train": training_with(kit)}
 
-    train_job.warm_up()
-    return {"fold": fold, "train": train_job.train}
+
+def _torch() -> Kit:
+    from grid.learning import client_rules, state, training  # these import torch
+
+    training.warm_up()
+    return Kit(training.Trainer, state.tensor_views, client_rules.finish)
+
+
+def _numpy() -> Kit:
+    from grid.learning import arrays, numpy_training
+
+    numpy_training.warm_up()
+    return Kit(numpy_training.Trainer, arrays.views, numpy_training.finish)

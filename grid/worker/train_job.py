@@ -1,4 +1,4 @@
-"""The job that trains: one plan on one dataset, round after round. Runs in a seat only.
+"""The job that trains: one plan on one dataset, round after round. Runs in a seat only, with torch or with numpy.
 
 A model is its data section here: in the inbox the one to start from, with what the strategy sends beside it; in the
 outbox the update that came out; in the state what this node keeps of its own.
@@ -8,28 +8,38 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from grid.learning.arrays import views
-from grid.learning.client_rules import finish
 from grid.learning.layouts import own_layout, statistics_of, update_layout
 from grid.learning.plan import Plan
 from grid.learning.recipe import Limits as Grant
 from grid.learning.split import split
-from grid.learning.state import tensor_views
 from grid.learning.strategy import QFair, Strategy, check_recipe, read_strategy
 from grid.learning.tensors import header_bytes, read_header
-from grid.learning.training import Trainer, warm_up
 from grid.wire.problems import WorkerFailed
-from grid.worker.seat import Desk, Verb
+from grid.worker.seat import Desk, Job, Verb
 
-__all__ = ["train", "warm_up"]
+
+class Kit(NamedTuple):
+    """What training is done with: `learning.training` and its parts, or `learning.numpy_training` and its own."""
+
+    trainer: Callable[..., Any]
+    views: Callable[..., dict[str, Any]]
+    finish: Callable[..., dict[str, float]]
+
+
+def training_with(kit: Kit) -> Job:
+    """The job, done with that kit."""
+    return partial(train, kit)
 
 
 def train(
+    kit: Kit,
     desk: Desk,
     inputs: list[str],
     target: str,
@@ -51,22 +61,24 @@ def train(
     limits = msgspec.structs.replace(
         msgspec.convert(grant, Grant), memory=desk.limits.memory, threads=desk.limits.threads
     )
-    trainer = Trainer(
+    trainer = kit.trainer(
         plan, arrays, inputs=tuple(inputs), target=target, held_out=holdout, split_seed=seed, limits=limits
     )
-    work = _Training(desk, plan, chosen, trainer, [len(rows) for rows in split(len(arrays[target]), holdout, seed)])
+    amounts = [len(rows) for rows in split(len(arrays[target]), holdout, seed)]
+    work = _Training(kit, desk, plan, chosen, trainer, amounts)
     return {"prepare": work.prepare, "fit": work.fit, "evaluate": work.evaluate}
 
 
 class _Training:
-    def __init__(self, desk: Desk, plan: Plan, strategy: Strategy, trainer: Trainer, amounts: list[int]) -> None:
+    def __init__(self, kit: Kit, desk: Desk, plan: Plan, strategy: Strategy, trainer: Any, amounts: list[int]) -> None:
+        self._finish = kit.finish
         self._plan, self._strategy, self._trainer, self._amounts = plan, strategy, trainer, amounts
         statistics = statistics_of(plan.recipe)
         layout = update_layout(plan.layout, strategy, statistics)
         self._inbox, self._outbox = desk.inbox[: layout.size], desk.outbox[: layout.size]
-        self._states = {"inbox": tensor_views(layout, self._inbox), "outbox": tensor_views(layout, self._outbox)}
+        self._states = {"inbox": kit.views(layout, self._inbox), "outbox": kit.views(layout, self._outbox)}
         own = own_layout(plan.layout, strategy, statistics)
-        self._own = tensor_views(own, desk.state[: own.size])
+        self._own = kit.views(own, desk.state[: own.size])
 
     def prepare(self) -> dict[str, Any]:
         """What is about to be trained: the model's header, examples to train on and held out, bytes of a step."""
@@ -107,7 +119,7 @@ class _Training:
         )
         if not math.isfinite(fitted.loss):
             raise WorkerFailed("the training diverged: its loss is not a finite number")
-        numbers |= finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
+        numbers |= self._finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
         return {
             "examples": fitted.examples,
             "steps": fitted.steps,

@@ -1,6 +1,6 @@
 """The zygote: a process that has loaded what jobs need, and forks a seat in milliseconds.
 
-    python -m grid.worker.zygote --control FD --preload numpy|torch --jobs MODULE
+    python -m grid.worker.zygote --control FD --preload numpy|linear|torch --jobs MODULE
 
 It has one thread, reads orders of the daemon only, and never hears what a seat says. It ends, and
 its seats with it, when the daemon does.
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Load, freeze, serve."""
     parser = argparse.ArgumentParser(prog="grid.worker.zygote")
     parser.add_argument("--control", type=int, required=True)
-    parser.add_argument("--preload", choices=("numpy", "torch"), required=True)
+    parser.add_argument("--preload", choices=("numpy", "linear", "torch"), required=True)
     parser.add_argument("--jobs", required=True)
     asked = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to answer

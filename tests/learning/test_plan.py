@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -70,6 +71,9 @@ def test_settings_make_another_plan() -> None:
         {"transform": Transform(scale=0.0)},
         {"optimizer": Sgd(momentum=1.5)},
         {"schedule": Schedule(every=0)},
+        {"schedule": Schedule(cosine=-1)},
+        {"schedule": Schedule(cosine=5, floor=1.5)},
+        {"schedule": Schedule(warmup=10**9)},
     ],
     ids=str,
 )
@@ -104,7 +108,46 @@ def zipped() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("data", "word"), [(pickled(), "pickle"), (zipped(), "zip"), (b"\x1f\x8b\x08" * 9, "gzip")])
+# What torch.export.load of torch 2.13 ran when it was in an archive, or TorchScript and Inductor would.
+RUN = "__import__('pathlib').Path('harm').touch()"
+PAYLOADS = {
+    "pickled sample inputs": ("data/sample_inputs/model.pt", pickled()),
+    "weights that ask for pickle": ("data/weights/model_weights_config.json", b'{"config":{"w":{"use_pickle":true}}}'),
+    "an opaque constant": ("data/constants/opaque_obj_0", pickled()),
+    "weights as they were once": ("weights/model.pt", pickled()),
+    "a shape that is an expression": ("models/model.json", json.dumps({"expr_str": RUN}).encode()),
+    "the name of an input": ("models/model.json", json.dumps({"name": f"x=({RUN})"}).encode()),
+    "a class by its name": ("models/model.json", b'{"type":"collections.defaultdict","context":["harm","f"]}'),
+    "guards": ("models/model.json", json.dumps({"guards_code": [RUN]}).encode()),
+    "TorchScript": ("archive/code/__torch__.py", RUN.encode()),
+    "a shared object": ("data/aotinductor/model/model.so", b"\x7fELF"),
+}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.items(), ids=lambda item: item[0])
+def test_an_archive_that_runs_code_when_torch_loads_it_is_refused_unread(
+    payload: tuple[str, tuple[str, bytes]], tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.pt2"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive_format", "pt2")
+        archive.writestr(*payload[1])
+    with pytest.raises(PlanRefused, match=r"zip archive.*run code"):
+        Plan.load(file)
+    assert not list(tmp_path.glob("harm"))
+
+
+def test_a_million_nodes_are_refused_before_they_are_read() -> None:
+    nodes = b'["aten.relu.default",[{"ref":0}],{}],' * 1_000_000
+    with pytest.raises(TensorsRefused, match="header of"):
+        Plan.from_bundle(len(nodes).to_bytes(8, "little") + nodes)
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [(pickled(), "pickle"), (zipped(), "zip"), (b"\x1f\x8b\x08" * 9, "gzip"), (b"\x89HDF\r\n\x1a\n" * 9, "HDF5")],
+    ids=["pickle", "zip", "gzip", "HDF5"],
+)
 def test_formats_that_can_run_code_are_refused_by_their_first_bytes(data: bytes, word: str) -> None:
     with pytest.raises(PlanRefused, match=word):
         Plan.from_bundle(data)

@@ -39,8 +39,12 @@ def node(op: str, *args: Any) -> Node:
         (node("aten.expand.default", {"ref": 0}, [1 << 30, 3, 4]), node("aten.neg.default", {"ref": 2})),
         (node("aten.arange.default", 1 << 40), PRODUCT),
         (node("aten.ones.default", [4096, 4096]), PRODUCT),
+        (node("aten.repeat.default", {"ref": 0}, [1 << 40, 1]), PRODUCT),
+        (node("aten.repeat_interleave.self_int", {"ref": 0}, 1 << 40, 0), PRODUCT),
+        (node("aten.linspace.default", 0, 1, 1 << 40), PRODUCT),
+        (node("aten.eye.default", 1 << 22), PRODUCT),
     ],
-    ids=["zeros", "overflow", "expand", "arange", "above the limit"],
+    ids=["zeros", "overflow", "expand", "arange", "above the limit", "repeat", "interleave", "linspace", "eye"],
 )
 def test_more_memory_than_granted_is_refused(nodes: tuple[Node, ...], device: str) -> None:
     if device == "cpu" and nodes[0].op == "aten.expand.default":
