@@ -240,6 +240,13 @@ def admit_result(r: Round, node: str) -> None:
         raise RoundClosed(f"round {r.number} no longer waits for this upload")
 
 
+def needs(r: Round, node: str) -> bool:
+    """Whether the round cannot count any more if it has to do without a node."""
+    awaited = not (node in r.accepted or node in r.rejected or node in r.failed)
+    open_ = r.state in {WAITING, COLLECTING}
+    return open_ and node in r.invited and awaited and len(r.accepted) + r.pending <= r.policy.quorum
+
+
 def _invited(r: Round, node: str) -> None:
     if node not in r.invited:
         raise NotInvited
@@ -329,7 +336,8 @@ def resume(r: Round, e: Resumed) -> Outcome:
         for node in r.uploading:
             r = _failed(r, node, "its upload was lost when the coordinator stopped")
         return _drain(r)
-    return replace(r, uploading=frozenset(), arrived=frozenset()), (WakeAt(r.ends),)
+    after, effects = _settle(replace(r, uploading=frozenset(), arrived=frozenset()))
+    return after, effects or (WakeAt(after.ends),)
 
 
 def ignore(r: Round, e: object) -> Outcome:
@@ -407,7 +415,7 @@ ROUND: Machine[Round, Effect] = Machine(
         (COLLECTING, UpdateRejected): (reject, _OPEN | _OVER),
         (COLLECTING, NodeFailed): (fail, _OPEN | _OVER),
         (COLLECTING, DeadlinePassed): (expire, _OPEN | _OVER | {CLOSING}),
-        (COLLECTING, Resumed): (resume, _OPEN),
+        (COLLECTING, Resumed): (resume, _OPEN | _OVER),
         (COLLECTING, Stopped): (abandon, _INVALID),
         (CLOSING, UploadArrived): (arrive, frozenset({CLOSING})),
         (CLOSING, UploadBroken): (break_off, _OVER | {CLOSING}),
