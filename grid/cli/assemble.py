@@ -166,6 +166,7 @@ async def _wired(settings: NodeSettings, means: Means, blobs: Blobs, events: Eve
     coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
     await coordinator.resume()
     participant = Participant(means, blobs, chores.begin)
+    await participant.resume()
     auth = Authenticator(means.identity, means.now, is_owner=means.access.is_owner, owner_keys=means.access.owner_keys)
     started = means.now()
     parts = NodeParts(

@@ -54,8 +54,9 @@ class Coordinator:
                 scheme = self._scheme(task, bundle)
                 drive = Drive(self._means, task, left.signed, peers_of(left), self._address, scheme, left)
             except (GridError, OSError) as error:
-                log.warning("run %s cannot go on: %s", left.run.id, error)
-                await self._means.records.ended(broken_off(left.run, f"the coordinator was restarted: {error}"))
+                why = error.detail if isinstance(error, GridError) else f"its plan: {error.strerror}"
+                log.warning("run %s cannot go on: %s", left.run.id, why)
+                await self._means.records.ended(broken_off(left.run, f"the coordinator was restarted: {why}"))
             else:
                 self._live[task.run] = drive
                 self._resumed.append((drive, bundle))
@@ -190,7 +191,8 @@ class Coordinator:
             log.exception("run %s broke", drive.task.run)
         finally:
             del self._live[drive.task.run]
-            self._forget(drive.task.plan, bundle)
+            if drive.over:
+                self._forget(drive.task.plan, bundle)
 
     def _forget(self, plan: str, bundle: Path) -> None:
         """Remove a bundle, unless another run uses it, or it was handed in again for one to come."""

@@ -88,6 +88,11 @@ class Drive:
         return self._course.run
 
     @property
+    def over(self) -> bool:
+        """Whether it has ended. A run that this node stops with goes on when the node is back."""
+        return runs.RUN.final(self.run.state)
+
+    @property
     def owner(self) -> str:
         """Whose run it is: the key that signed its task."""
         return self._signed.signer
@@ -394,7 +399,8 @@ class Drive:
         for offered in self._offered.values():
             offered.discard()
         await self._collect.close()
-        self.checkpoints.sweep()
+        if self.over:
+            self.checkpoints.sweep()
 
     # --- small questions --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a coordinator writes down: each change together with the event that tells of it, in one transaction.
+"""What is written down of runs: each change together with the event that tells of it, in one transaction.
 
 Two topics of the event log belong to a run: one for its owner, with everything, and one for all who take
 part, with the calls that they answer to.
@@ -23,7 +23,7 @@ from grid.store.schema import Snapshot, Transaction
 from grid.wire.documents import Signed
 from grid.wire.message import MSGPACK, encode
 from grid.wire.problems import NotFound, RunNotFound
-from grid.wire.runs import After, Event, Events, Peer, RunInfo, Task
+from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
 
 
 class Unfinished(NamedTuple):
@@ -143,6 +143,31 @@ class RunRecords:
         """A round that was interrupted ends later."""
         await self._db.write(lambda connection: rounds.set_round_state(connection, run, r))
 
+    # --- the other role -----------------------------------------------------------------------------
+
+    async def joined(self, task: Task, invite: Invite) -> None:
+        """This node takes part in a run."""
+        row = runs.RunRow(
+            run=Run(id=task.run, rounds=task.rounds),
+            role=runs.PARTICIPANT,
+            task=encode(invite.task, MSGPACK),
+            owner=invite.task.signer,
+            bundle=task.plan,
+            created=self._now(),
+            peer=invite.coordinator_address,
+            prekey=invite.prekey,
+        )
+        await self._db.write(lambda connection: runs.create_run(connection, row))
+
+    async def left(self, run: str) -> None:
+        """It does so no longer."""
+        await self._db.write(lambda connection: runs.delete_run(connection, run, runs.PARTICIPANT))
+
+    async def taking_part(self) -> list[tuple[str, Invite]]:
+        """The runs that this node takes part in, and what invited it."""
+        rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))
+        return [(row.run.id, _invite(row)) for row in rows]
+
     # --- questions ----------------------------------------------------------------------------------
 
     async def run(self, run: str, owner: str | None) -> RunInfo | None:
@@ -203,6 +228,10 @@ def _unfinished(connection: Snapshot, row: runs.RunRow) -> Unfinished:
     updates = tuple((Path(each.file), each.assignment.node) for each in counted)
     signed = msgspec.msgpack.decode(row.task, type=Signed)
     return Unfinished(row.run, signed, row.bundle, tuple(runs.participants(connection, run)), left, updates)
+
+
+def _invite(row: runs.RunRow) -> Invite:
+    return Invite(msgspec.msgpack.decode(row.task, type=Signed), row.peer, row.prekey or b"")
 
 
 def _info(row: runs.RunRow) -> RunInfo:

@@ -139,7 +139,7 @@ async def test_a_node_that_takes_long_to_prepare_joins_when_it_is_done(
 async def test_a_node_gives_a_coordinator_up_that_stays_away(
     scientist: Scientist, tmp_path: Path, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(participation, "PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(participation, "AWAY", 0.1)
     coordinator, ann = await a_node("coordinator", tmp_path / "c", data=False), await start_node("ann")
     ann.learner.may_go_on.clear()
     await scientist.start(coordinator, [ann])
