@@ -319,5 +319,5 @@ class Participation:
             )
         except UpdateRepeated as repeated:
             if repeated.retry_after:
-                raise
-            log.info("run %s round %d: it was counted, and the answer lost", self.task.run, number)
+                raise  # its first copy is arriving at this moment
+        log.info("run %s round %d: counted", self.task.run, number)  # perhaps a while ago, and the answer was lost

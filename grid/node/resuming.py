@@ -35,10 +35,14 @@ def recall(roster: Roster, left: Unfinished) -> None:
 
 
 def interrupted_round(left: Unfinished, now: float) -> rounds.Round | None:
-    """The round that was going on, if there was one, with time for its participants to come back."""
+    """The round that was going on, if there was one, with time for its participants to come back.
+
+    That it was closing is nowhere written down: what was counted says so.
+    """
     if left.round is None or not rounds.ROUND.takes(left.round, rounds.Resumed):
         return None
-    return replace(left.round, ends=max(left.round.ends, now + AGAIN))
+    r = replace(left.round, ends=max(left.round.ends, now + AGAIN))
+    return replace(r, state=rounds.CLOSING) if rounds.settled(r) else r
 
 
 def broken_off(run: runs.Run, reason: str) -> runs.Run:

@@ -240,6 +240,12 @@ def admit_result(r: Round, node: str) -> None:
         raise RoundClosed(f"round {r.number} no longer waits for this upload")
 
 
+def settled(r: Round) -> bool:
+    """Whether there is nothing more to wait for, or nothing that would help."""
+    enough = len(r.accepted) >= r.policy.target
+    return enough or not r.pending or len(r.accepted) + r.pending < r.policy.quorum
+
+
 def needs(r: Round, node: str) -> bool:
     """Whether the round cannot count any more if it has to do without a node."""
     awaited = not (node in r.accepted or node in r.rejected or node in r.failed)
@@ -336,8 +342,7 @@ def resume(r: Round, e: Resumed) -> Outcome:
         for node in r.uploading:
             r = _failed(r, node, "its upload was lost when the coordinator stopped")
         return _drain(r)
-    after, effects = _settle(replace(r, uploading=frozenset(), arrived=frozenset()))
-    return after, effects or (WakeAt(after.ends),)
+    return replace(r, uploading=frozenset(), arrived=frozenset()), (WakeAt(r.ends),)
 
 
 def ignore(r: Round, e: object) -> Outcome:
@@ -415,7 +420,7 @@ ROUND: Machine[Round, Effect] = Machine(
         (COLLECTING, UpdateRejected): (reject, _OPEN | _OVER),
         (COLLECTING, NodeFailed): (fail, _OPEN | _OVER),
         (COLLECTING, DeadlinePassed): (expire, _OPEN | _OVER | {CLOSING}),
-        (COLLECTING, Resumed): (resume, _OPEN | _OVER),
+        (COLLECTING, Resumed): (resume, _OPEN),
         (COLLECTING, Stopped): (abandon, _INVALID),
         (CLOSING, UploadArrived): (arrive, frozenset({CLOSING})),
         (CLOSING, UploadBroken): (break_off, _OVER | {CLOSING}),
