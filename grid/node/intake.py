@@ -17,7 +17,7 @@ from grid.node.means import Means
 from grid.node.roster import Roster
 from grid.protocol import round as rounds
 from grid.store.blobs import Blobs, Draft
-from grid.wire.problems import RoundClosed, TensorsRefused, UpdateRefused
+from grid.wire.problems import RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
 from grid.wire.runs import Counted, Report
 
 SEALING = 1 << 20
@@ -49,6 +49,8 @@ class Intake:
         """
         self._roster[key]
         if self._course.round is None or self._course.round.number != number:
+            if await self._means.records.was_counted(self._run, number, key):
+                raise UpdateRepeated  # it lost our answer, perhaps because we were restarted
             raise RoundClosed(f"round {number} is not open")
         now = self._means.now()
         rounds.admit_update(self._course.round, key, now)

@@ -191,6 +191,11 @@ class RunRecords:
         """The runs that had not ended when this node stopped."""
         return await self._db.read(lambda c: [_unfinished(c, row) for row in runs.list_runs(c, unfinished=True)])
 
+    async def was_counted(self, run: str, number: int, key: str) -> bool:
+        """Whether a node's update of a round was counted."""
+        row = await self._db.read(lambda connection: rounds.get_assignment(connection, run, number, key))
+        return row is not None and row.place > 0
+
     async def newest_checkpoint(self, run: str) -> Path | None:
         """The file of the newest checkpoint that a round made."""
         found = await self._db.read(lambda connection: results.latest_checkpoint(connection, run))

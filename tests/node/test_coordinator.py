@@ -311,6 +311,8 @@ async def test_after_a_restart_a_round_goes_on_with_what_was_counted(
         puppet.listens()
     with pytest.raises(UpdateRepeated):
         await ann.updates(2, [6.0] * 4)
+    with pytest.raises(UpdateRepeated):  # also of a round that is over
+        await bob.updates(1, [6.0] * 4)
     await bob.updates(2, [7.0] * 4)
     assert await Story(run).until("run-ended") == {"state": "success", "reason": ""}
     assert (await run.checkpoint()).initial == plan_of().trained(b"\0\0\xc0\x40" * 4).initial

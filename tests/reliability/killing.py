@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.protocol.documents import sign_document
-from grid.wire.problems import Unreachable
 from grid.wire.runs import START_RUN, TASK, Peer, Quorum, StartRun, Task
 from grid.wire.session import IDENTITY
 from tests.grid_of_nodes import Numbers, Peer_, Roll, numbers
@@ -48,6 +47,7 @@ class Daemon:
     fault: str = ""
     port: int = 0
     deaths: int = 0
+    up: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -75,9 +75,12 @@ class Daemon:
                     *(sys.executable, "-m", "grid.cli.node", "start", "--id", self.name, "--port", str(self.port)),
                     *("--data", str(self.data), "--trust", SCIENTIST.id, "--isolation", "prefer", "--workers", "1"),
                     env={**os.environ, "GRID_FAULT": "" if self.deaths else self.fault},
-                    stdout=log,
+                    stdout=asyncio.subprocess.PIPE,
                     stderr=log,
                 )
+            assert self._process.stdout is not None
+            if b"listening on" in await self._process.stdout.readline():
+                self.up.set()
             if await self._process.wait() != -signal.SIGKILL:
                 raise AssertionError(f"{self.name} ended:\n{self.log.read_text()[-3000:]}")
             self.deaths += 1
@@ -120,7 +123,7 @@ async def outcome(folder: Path, who: str = "", fault: str = "") -> Outcome:
                     state, reason = event.data["state"], event.data["reason"]
             assert state == "success", reason
             plan = await run.checkpoint()
-            await quiet(others, counted)
+            await heard(calls, others, counted)
         return Outcome(
             state,
             numbers(plan.initial),
@@ -132,12 +135,13 @@ async def outcome(folder: Path, who: str = "", fault: str = "") -> Outcome:
         )
 
 
-async def quiet(daemons: list[Daemon], counted: Counter[tuple[int, str]]) -> None:
-    """Until all who were counted heard of it: the last answer may be on its way when the run has ended."""
-    while any(daemon.counted().keys() < {c for c in counted if c[1] == daemon.name} for daemon in daemons):
-        await asyncio.sleep(0.1)
-        if time.time() > max(daemon.log.stat().st_mtime for daemon in daemons) + 10:
-            return
+async def heard(calls: Calls, daemons: list[Daemon], counted: Counter[tuple[int, str]]) -> None:
+    """Until all who were counted know it: the last answer may be on its way when the run has ended."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            for daemon in daemons:
+                while any(each not in daemon.counted() for each in counted if each[1] == daemon.name):
+                    await calls.call(daemon.address, IDENTITY)
 
 
 @asynccontextmanager
@@ -156,8 +160,9 @@ async def a_grid(folder: Path, who: str, fault: str) -> AsyncIterator[tuple[list
         for task in keeping:
             stack.callback(task.cancel)
         calls = Calls(http, identity=SCIENTIST)
-        for daemon in daemons:
-            await answering(calls, daemon)
+        async with asyncio.timeout(START):
+            for daemon in daemons:
+                await daemon.up.wait()
         yield daemons, calls
 
 
@@ -174,16 +179,6 @@ async def add_data(daemon: Daemon, seed: int) -> None:
         stdout=asyncio.subprocess.DEVNULL,
     )
     assert await adding.wait() == 0
-
-
-async def answering(calls: Calls, daemon: Daemon) -> None:
-    async with asyncio.timeout(START):
-        while True:
-            try:
-                await calls.call(daemon.address, IDENTITY)
-                return
-            except Unreachable:
-                await asyncio.sleep(0.1)
 
 
 async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> AsyncRun:
