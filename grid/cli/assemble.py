@@ -122,8 +122,11 @@ async def embedded_node(
         node.answers(settings.address or address)
         if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum
             chores.begin(node.means.folder.warm())
-        yield node
-        node.events.close()
+        try:
+            yield node
+        finally:
+            await node.parts.coordinator.stop_all("the program that drove it has ended")
+            node.events.close()
 
 
 @asynccontextmanager

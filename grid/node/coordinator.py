@@ -41,6 +41,7 @@ class Coordinator:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
         self._handed_in: set[str] = set()
+        self._driving: set[asyncio.Task[None]] = set()
         self._resumed: list[tuple[Drive, Path]] = []
 
     # --- a restart ------------------------------------------------------------------------------
@@ -71,8 +72,15 @@ class Coordinator:
     def go_on(self) -> None:
         """This node answers again: the runs that were taken up go on."""
         for drive, bundle in self._resumed:
-            self._spawn(self._carry_out(drive, bundle))
+            self._begin(drive, bundle)
         self._resumed.clear()
+
+    async def stop_all(self, reason: str, within: float = 5.0) -> None:
+        """Stop every run, so that its participants do not wait: this node will not be back."""
+        for drive in self._live.values():
+            drive.stop(reason)
+        if self._driving:
+            await asyncio.wait(self._driving, timeout=within)
 
     # --- what scientists ask --------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class Coordinator:
         await self._means.records.created(task, message.task, message.peers)
         drive = self._live[task.run] = Drive(self._means, task, message.task, message.peers, self._address, scheme)
         self._handed_in.discard(task.plan)
-        self._spawn(self._carry_out(drive, bundle))
+        self._begin(drive, bundle)
         return self._info(drive)
 
     async def runs(self, caller: Caller) -> RunList:
@@ -183,6 +191,11 @@ class Coordinator:
         """How many runs are in which state."""
         states = [drive.run.state.value for drive in self._live.values()]
         return {state: states.count(state) for state in states}
+
+    def _begin(self, drive: Drive, bundle: Path) -> None:
+        driving = self._spawn(self._carry_out(drive, bundle))
+        self._driving.add(driving)
+        driving.add_done_callback(self._driving.discard)
 
     async def _carry_out(self, drive: Drive, bundle: Path) -> None:
         try:

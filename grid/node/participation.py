@@ -49,7 +49,7 @@ WAIT = 25.0
 PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0)
 """Seconds between tries to reach a coordinator that does not answer; the last one again and again."""
 
-AWAY = 1800.0
+AWAY = 600.0
 """Seconds after which a run is given up whose coordinator does not answer; before that if its task expires."""
 
 PASSING = (Unreachable, Draining)

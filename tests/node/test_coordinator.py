@@ -342,6 +342,21 @@ async def test_nodes_go_on_by_themselves_when_their_coordinator_is_back(
     await again.stop()
 
 
+async def test_a_coordinator_that_will_not_be_back_tells_those_who_take_part(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann")
+    ann.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann])
+    await ann.learner.began.wait()
+
+    await coordinator.open.parts.coordinator.stop_all("enough")
+
+    await ann.quiet()
+    info = await run.info()
+    assert (info.state, info.reason) == ("stopped", "enough")
+
+
 async def test_a_run_that_was_interrupted_while_it_was_prepared_is_prepared_again(
     scientist: Scientist, tmp_path: Path, start_puppet: StartPuppet
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from grid.node.faults import POINTS
-from tests.reliability.killing import ROUNDS, Outcome, outcome
+from tests.killing import ROUNDS, Outcome, outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- matrix: generated -->", "<!-- end of matrix -->"
