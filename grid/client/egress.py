@@ -72,7 +72,7 @@ class Egress:
                 return f"{ip} is link-local or a metadata service"
             if each.is_multicast or each.is_unspecified or _is_reserved(each):
                 return f"{ip} is no address of one machine"
-            if not each.is_global and not self.allow_private:
+            if not self.allow_private and not each.is_global:
                 return f"{ip} is not public; `--allow-private` allows it"
         return ""
 

@@ -207,11 +207,11 @@ def _refuse_stale(time: float, now: float) -> None:
 
 
 class Authorization(NamedTuple):
-    """The parts of a `Session` header: session id, counter (0 to 2**63 - 1), MAC (32 bytes)."""
+    """The parts of a `Session` header: session id, counter (0 to 2**63 - 1), MAC as it stands there (base64url)."""
 
     id: str
     counter: int
-    mac: bytes
+    mac: str
 
 
 def authorization(key: SessionKey, counter: int, method: str, target: str, body_digest: bytes) -> str:
@@ -222,9 +222,9 @@ def authorization(key: SessionKey, counter: int, method: str, target: str, body_
 def parse_authorization(value: str) -> Authorization:
     """The parts of a `Session` header, not yet checked (see `ServedSession`). Raises Malformed."""
     session, counter, mac = _parts(value, "Session ", 3)
-    if len(session) != 22:
-        raise Malformed("not a session id")
-    return Authorization(session, _number(counter), unb64(mac, 32))
+    if len(session) != 22 or len(mac) != 43 or not mac.isascii():
+        raise Malformed("not a session id and a MAC")
+    return Authorization(session, _number(counter), mac)
 
 
 class ServedSession:
@@ -243,7 +243,8 @@ class ServedSession:
         """
         if now >= self.key.expires:
             raise Replayed("the session is over")
-        if not hmac.compare_digest(self.key.mac(given.counter, method, target, body_digest), given.mac):
+        # As text: the header is compared with the only one that is right, and never decoded.
+        if not hmac.compare_digest(b64(self.key.mac(given.counter, method, target, body_digest)), given.mac):
             raise BadSignature("the MAC belongs to another request")
         # Only now: a forged request must not use up a counter.
         if not self._window.accept(given.counter):

@@ -68,7 +68,16 @@ class Checks:
             while True:
                 await self._register.stirred.wait()
                 await self.sweep(group)
-                await asyncio.sleep(TICK)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Until somebody is due or has joined, and for a tick at least."""
+        await asyncio.sleep(TICK)
+        try:
+            async with asyncio.timeout(min(self._due.next() - self._now(), self._interval)):
+                await self._register.arrived.wait()
+        except TimeoutError:
+            return
 
     async def sweep(self, group: asyncio.TaskGroup) -> None:
         """Begin the checks that are due, as fast as those under way make room."""
@@ -98,7 +107,9 @@ class Checks:
             self._register.answered(listed, answer.latency, busy=state == "busy")
         else:
             self._register.silent(listed)
-        patience = min(BACK_OFF, 2 ** max(0, listed.misses - 2))
+        # Whoever renews shows that it lives; what a check adds is that it can be reached, which changes less often.
+        patience = 2 if listed.renewed and not listed.misses else min(BACK_OFF, 2 ** max(0, listed.misses - 2))
+        listed.renewed = False
         self._due.put(listed.claim.node_id, self._now() + self._interval * patience)
 
 

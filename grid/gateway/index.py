@@ -38,8 +38,11 @@ class TagIndex:
 
     def having_all(self, words: Iterable[str]) -> set[str]:
         """Members that have every word, starting from the rarest; all words of nothing name nobody."""
-        rarest, *others = sorted((self._having(word) for word in set(words)), key=len) or [set()]
-        return rarest.intersection(*others)
+        holders = [self._having(word) for word in words]
+        if not holders:
+            return set()
+        holders.sort(key=len)
+        return holders[0].intersection(*holders[1:])
 
     def having_any(self, words: Iterable[str]) -> set[str]:
         """Members that have at least one of the words."""

@@ -87,6 +87,7 @@ class Register:
         self._allow_unsigned, self._lease, self._capacity = allow_unsigned, lease, capacity
         self.roll = Roll()
         self._fresh: set[str] = set()  # to be checked soon
+        self.arrived = asyncio.Event()  # there are some
         self.stirred = asyncio.Event()  # somebody is listed: the loops have something to do
         self._reserved: dict[str, Reserved] = {}
         self._due, self._changed = Schedule(), set[str]()
@@ -102,6 +103,7 @@ class Register:
                 )
             self._place(Listed(member, claim))
             self._fresh.add(member.node)
+            self.arrived.set()
         for each in reserved:
             self._reserve(each)
 
@@ -138,6 +140,7 @@ class Register:
         lease = self._span(listed.claim)
         if lease <= 0:
             raise NotAMember(f"the record of {message.node_id} has expired")
+        listed.renewed = True
         self._advance(listed, membership.Renewed(self._now(), lease, message.busy))
         return Renewed(listed.member.state.value, lease)
 
@@ -161,6 +164,7 @@ class Register:
 
     def newcomers(self) -> set[str]:
         """Ids that should be checked soon, each told once: who joined, and all after a restart."""
+        self.arrived.clear()
         fresh, self._fresh = self._fresh, set()
         return fresh
 
@@ -248,6 +252,7 @@ class Register:
             member = membership.joined(claim.node_id, self._now(), self._span(claim), verified=verified)
         if not (before and before.found and stayed):  # else its next check is soon enough
             self._fresh.add(claim.node_id)
+            self.arrived.set()
         listed = Listed(member, claim, reached=bool(before and again and stayed and before.reached))
         self._place(listed)
         return listed

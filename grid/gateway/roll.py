@@ -15,18 +15,25 @@ from grid.protocol.membership import LISTED, SUSPECT, Member
 class Listed(Struct, gc=False):
     """A member as the gateway holds it: its state and its word on itself.
 
-    `reached`: the gateway's own checks were answered at this address; the last `misses` in a row were not.
+    `reached`: the gateway's own checks were answered at this address; the last `misses` in a row were not;
+    `renewed`: it renewed its lease since the last of them.
     """
 
     member: Member
     claim: Claim
     reached: bool = False
     misses: int = 0
+    renewed: bool = False
 
     @property
     def found(self) -> bool:
         """Whether a search may name it."""
         return self.member.state in LISTED
+
+    @property
+    def found_at(self) -> tuple[str, str]:
+        """Its id and address, as an answer names it."""
+        return self.claim.node_id, self.claim.node_address
 
     @property
     def rank(self) -> tuple[bool, str]:

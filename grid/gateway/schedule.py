@@ -28,6 +28,12 @@ class Schedule:
         """`node_id` is no longer due at all."""
         self._due.pop(node_id, None)
 
+    def next(self) -> float:
+        """When the next id is due; infinity if none is."""
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else inf
+
     def take(self, now: float, most: int | None = None) -> list[str]:
         """Those that are due, the longest overdue first; they are no longer scheduled. At most `most`."""
         taken: list[str] = []

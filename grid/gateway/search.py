@@ -66,12 +66,10 @@ class Searches:
 
     def _found(self, named: set[str], silent: set[str]) -> Found:
         members = [listed for node_id in named if (listed := self._roll.get(node_id))]  # some left meanwhile
-        members.sort(key=lambda listed: listed.rank)
-        return Found(
-            tuple((listed.claim.node_id, listed.claim.node_address) for listed in members),
-            tuple(listed.claim.node_id for listed in members if not listed.member.verified),
-            tuple(sorted(silent)),
-        )
+        if len(members) > 1:
+            members.sort(key=_rank)
+        unverified = [listed.claim.node_id for listed in members if not listed.member.verified]
+        return Found(tuple([listed.found_at for listed in members]), tuple(unverified), tuple(sorted(silent)))
 
     def _whom(self, named: set[str], live: bool) -> list[Listed]:
         """Whom to ask, the likeliest first: those the index names, those it knows nothing of, then all others."""
@@ -119,6 +117,10 @@ class Searches:
         """What was answered a moment ago; `...` if nothing is remembered."""
         until, said = self._known.get(question, (0.0, None))
         return said if self._now() < until else ...
+
+
+def _rank(listed: Listed) -> tuple[bool, str]:
+    return listed.rank
 
 
 def _either(said: list[bool | None]) -> bool | None:

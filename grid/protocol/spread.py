@@ -88,7 +88,7 @@ class SpreadNames(Set[str]):
     @property
     def crowded(self) -> bool:
         """Whether there are too few parts."""
-        return self._size > 2 * len(self._parts) ** 2
+        return 2 * self._size > len(self._parts) ** 2
 
     def added(self, name: str) -> SpreadNames:
         """With one that is not among them."""
@@ -137,7 +137,7 @@ class SpreadNotes(Mapping[str, Note]):
     @property
     def crowded(self) -> bool:
         """Whether there are too few parts."""
-        return self._size > 2 * len(self._parts) ** 2
+        return 2 * self._size > len(self._parts) ** 2
 
     def noted(self, name: str, note: Note) -> SpreadNotes[Note]:
         """With one more, or another in its place."""
@@ -160,7 +160,7 @@ class SpreadNotes(Mapping[str, Note]):
 def _parts_for(size: int) -> int:
     """A power of four, so that it is seldom counted anew."""
     parts = PARTS
-    while size > 2 * parts * parts:
+    while 2 * size > parts * parts:
         parts *= 4
     return parts
 

@@ -223,3 +223,17 @@ async def test_after_a_restart_everybody_is_checked(rounds: Rounds) -> None:
     assert again.state("Bob") == "suspect"
     await again.sweep()
     assert again.state("Bob") == "online"
+
+
+async def test_whoever_renews_is_checked_half_as_often(rounds: Rounds) -> None:
+    rounds.pings.signer = ALICE.identity
+    await rounds.register.join(ALICE.join("alice"))
+    await rounds.sweep()
+    rounds.register.renew(Renew("alice"), ALICE.id)
+
+    await rounds.sweep(after=30)
+    assert len(rounds.pings.asked) == 2
+    await rounds.sweep(after=31)
+    assert len(rounds.pings.asked) == 2
+    await rounds.sweep(after=31)
+    assert len(rounds.pings.asked) == 3

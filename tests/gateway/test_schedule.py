@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,3 +70,16 @@ def test_any_order_of_steps_takes_what_a_plain_table_would(steps: list[tuple[str
             assert set(schedule.take(at)) == due
             table = {node_id: when for node_id, when in table.items() if node_id not in due}
         assert len(schedule) == len(table)
+
+
+def test_it_knows_who_is_next() -> None:
+    schedule = Schedule()
+    assert schedule.next() == inf
+
+    schedule.put("late", 9.0)
+    schedule.put("soon", 1.0)
+    schedule.put("soon", 5.0)
+
+    assert schedule.next() == 5.0
+    schedule.drop("soon")
+    assert schedule.next() == 9.0

@@ -75,9 +75,9 @@ def test_a_round_of_many_nodes_goes_as_one_of_few() -> None:
 def test_what_grows_is_spread_over_more_parts_and_stays_the_same() -> None:
     spread: Set[str] = SpreadNames.of(MANY)
     notes: Mapping[str, int] = SpreadNotes.of({})
-    for number in range(2 * PARTS**2 + 10):
+    for number in range(PARTS**2 + 10):
         spread, notes = added(spread, f"node-{number}"), noted(notes, f"node-{number}", number)
 
-    assert len(spread) == len(notes) == 2 * PARTS**2 + 10
+    assert len(spread) == len(notes) == PARTS**2 + 10
     assert list(notes.values()) == list(range(len(notes)))
     assert set(spread) == set(notes)
