@@ -10,7 +10,7 @@ from grid.node.pulse import Over, Pulse
 
 
 async def test_who_waits_looks_again_at_each_beat() -> None:
-    pulse, seen = Pulse(), []
+    pulse, seen = Pulse(), list[int]()
     waiting = asyncio.create_task(pulse.until(lambda: len(seen) == 2))
 
     for number in range(2):
@@ -40,7 +40,7 @@ async def test_a_stop_ends_a_wait_now_and_later() -> None:
 
 
 async def test_only_the_last_ring_that_was_asked_for_rings() -> None:
-    pulse, rung, done = Pulse(), [], asyncio.Event()
+    pulse, rung, done = Pulse(), list[str](), asyncio.Event()
     pulse.ring(0.0, lambda: rung.append("first"))
     pulse.ring(-1.0, done.set)
 
