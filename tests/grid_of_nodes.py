@@ -261,6 +261,7 @@ async def a_node(
     real: bool = False,
     engine: Engine | None = None,
     trust: Sequence[str] = (SCIENTIST.id,),
+    port: int = 0,
     **settings: Any,
 ) -> ANode:
     """Start a node that trusts the scientist and has, with `data`, a dataset tagged `#pulse`.
@@ -273,7 +274,7 @@ async def a_node(
     stack = AsyncExitStack()
     engines = None if real else lambda _, preload: engine or FakeEngine(learner)
     node = await stack.enter_async_context(open_node(chosen, identity, owners=(), engines=engines))
-    node.address = await stack.enter_async_context(running(node.app))
+    node.answers(await stack.enter_async_context(running(node.app, port=port)))
     stack.callback(node.events.close)
     if data and not node.means.catalogue.list():
         await add_dataset(node, learner.examples)

@@ -23,7 +23,6 @@ from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.app import NodeParts, routes
 from grid.node.catalogue import Catalogue
-from grid.node.checkpoints import sweep
 from grid.node.coordinator import Coordinator
 from grid.node.keys import Prekeys
 from grid.node.means import Means
@@ -74,6 +73,11 @@ class OpenNode:
         self.app, self.parts, self.means, self.events = app, parts, means, events
         self.address = ""
 
+    def answers(self, address: str) -> None:
+        """It is reached at this address from now on: what was interrupted goes on."""
+        self.address = address
+        self.parts.coordinator.go_on()
+
 
 async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None:
     """Run a node until a signal ends it. `ready` gets its address once it answers.
@@ -87,7 +91,7 @@ async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None
         presence: list[Presence] = []
 
         def answering(address: str) -> None:
-            node.address = settings.address or address
+            node.answers(settings.address or address)
             presence.append(_presence(node, directories))
             chores.begin(presence[0].keep())
             chores.begin(node.means.prekeys.keep())
@@ -116,11 +120,14 @@ async def embedded_node(
         Chores() as chores,
         running(node.app, host=settings.host, port=settings.port) as address,
     ):
-        node.address = settings.address or address
+        node.answers(settings.address or address)
         if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum
             chores.begin(node.means.folder.warm())
-        yield node
-        node.events.close()
+        try:
+            yield node
+        finally:
+            await node.parts.coordinator.stop_all("the program that drove it has ended")
+            node.events.close()
 
 
 @asynccontextmanager
@@ -159,13 +166,11 @@ async def open_node(
 
 
 async def _wired(settings: NodeSettings, means: Means, blobs: Blobs, events: EventLog, chores: Chores) -> OpenNode:
-    if left := await means.records.interrupted("the coordinator was restarted"):
-        log.warning("%d runs were going on when this node stopped; they are over", left)
-    for folder in means.runs.glob("*"):
-        sweep(folder)
     node: OpenNode
     coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
+    await coordinator.resume()
     participant = Participant(means, blobs, chores.begin)
+    await participant.resume()
     auth = Authenticator(means.identity, means.now, is_owner=means.access.is_owner, owner_keys=means.access.owner_keys)
     started = means.now()
     parts = NodeParts(

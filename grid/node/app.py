@@ -175,12 +175,12 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
 
     async def bundle(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.BUNDLE)
-        size, blocks = coordinator.offered(_run(request), 0, request[CALLER], fetch)
+        size, blocks = await coordinator.offered(_run(request), 0, request[CALLER], fetch)
         return await body.send(request, blocks, size)
 
     async def model(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.MODEL)
-        size, blocks = coordinator.offered(_run(request), _round(request), request[CALLER], fetch)
+        size, blocks = await coordinator.offered(_run(request), _round(request), request[CALLER], fetch)
         return await body.send(request, blocks, size)
 
     async def report(request: web.Request) -> web.StreamResponse:

@@ -7,7 +7,7 @@ and the sum can be made again from the files. Memory holds one update and one ac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +16,7 @@ import msgspec
 
 from grid.client.payload import open_tensors, read_blocks
 from grid.crypto.envelope import Context
+from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
 from grid.learning.scheme import Scheme
 from grid.learning.tensors import header_bytes
@@ -58,11 +59,14 @@ class Collect:
         self._number = 0
         self.turn = asyncio.Lock()
 
-    async def begin(self, number: int) -> None:
-        """Start round `number` with an empty sum."""
+    async def begin(self, number: int, counted: Iterable[tuple[Path, str]] = ()) -> None:
+        """Start round `number`; the sum holds the updates that were `counted` before a restart: file, sender's id."""
         self._number = number
         self._in.clear()
         await self._with_seat(self._begin)
+        for path, key in counted:
+            sender = public_from_id(key)
+            await self.fold(path, sender, await self.check(path, sender))
 
     async def check(self, update: Path, sender: bytes) -> Report:
         """Open the sealed update in a file into the seat and look at it: proved, of the model's shape, finite.

@@ -16,12 +16,14 @@ from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import Synchronous, least_updates, read_strategy
 from grid.node.broadcast import Broadcast
+from grid.node.checkpoints import sweep
 from grid.node.drive import Drive
 from grid.node.means import Means
+from grid.node.resuming import broken_off, peers_of
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
-from grid.wire.problems import Full, NotAllowed, PlanRefused, RunNotFound, RunRefused
+from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused
 from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList, StartRun, Task
 
 log = logging.getLogger(__name__)
@@ -39,8 +41,46 @@ class Coordinator:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
         self._handed_in: set[str] = set()
-        for left in blobs.named(BUNDLE + "x").parent.glob(BUNDLE + "*"):
-            left.unlink()
+        self._driving: set[asyncio.Task[None]] = set()
+        self._resumed: list[tuple[Drive, Path]] = []
+
+    # --- a restart ------------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """Take up the runs that had not ended when this node stopped; nothing of them goes on before `go_on`."""
+        for left in await self._means.records.unfinished():
+            bundle = self._blobs.named(BUNDLE + left.bundle)
+            try:
+                task = read_document(left.signed, Task, TASK)
+                scheme = self._scheme(task, bundle)
+                drive = Drive(self._means, task, left.signed, peers_of(left), self._address, scheme, left)
+            except (GridError, OSError) as error:
+                why = error.detail if isinstance(error, GridError) else f"its plan: {error.strerror}"
+                log.warning("run %s cannot go on: %s", left.run.id, why)
+                await self._means.records.ended(broken_off(left.run, f"the coordinator was restarted: {why}"))
+            else:
+                self._live[task.run] = drive
+                self._resumed.append((drive, bundle))
+        kept = {bundle for _, bundle in self._resumed}
+        for path in self._blobs.named(BUNDLE + "x").parent.glob(BUNDLE + "*"):
+            if path not in kept:
+                path.unlink()
+        for folder in self._means.runs.glob("*"):
+            if folder.name not in self._live:
+                sweep(folder)
+
+    def go_on(self) -> None:
+        """This node answers again: the runs that were taken up go on."""
+        for drive, bundle in self._resumed:
+            self._begin(drive, bundle)
+        self._resumed.clear()
+
+    async def stop_all(self, reason: str, within: float = 5.0) -> None:
+        """Stop every run, so that its participants do not wait: this node will not be back."""
+        for drive in self._live.values():
+            drive.stop(reason)
+        if self._driving:
+            await asyncio.wait(self._driving, timeout=within)
 
     # --- what scientists ask --------------------------------------------------------------------
 
@@ -78,11 +118,10 @@ class Coordinator:
         self._check(task, message)
         bundle = self._blobs.named(BUNDLE + task.plan)
         scheme = self._scheme(task, bundle)
-        await self._means.records.created(task, message.task)
-        drive = Drive(self._means, task, message.task, message.peers, self._address(), scheme)
-        self._live[task.run] = drive
+        await self._means.records.created(task, message.task, message.peers)
+        drive = self._live[task.run] = Drive(self._means, task, message.task, message.peers, self._address, scheme)
         self._handed_in.discard(task.plan)
-        self._spawn(self._carry_out(drive, bundle))
+        self._begin(drive, bundle)
         return self._info(drive)
 
     async def runs(self, caller: Caller) -> RunList:
@@ -129,9 +168,9 @@ class Coordinator:
 
     # --- what participants ask --------------------------------------------------------------------
 
-    def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
+    async def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
         """The plan (round 0) or a round's model, sealed to the caller: its size, and its blocks."""
-        drive = self._driven(run)
+        drive = await self._driven(run)
         key = _key(caller)
         prekey = read_prekey(fetch.prekey, public_from_id(key), self._means.now())
         broadcast: Broadcast = drive.offered(number, key)
@@ -139,11 +178,11 @@ class Coordinator:
 
     async def report(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], limit: int) -> None:
         """Hear a participant's report."""
-        await self._driven(run).report(number, _key(caller), blocks, limit)
+        await (await self._driven(run)).report(number, _key(caller), blocks, limit)
 
     async def update(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes]) -> Counted:
         """Take a participant's update."""
-        drive = self._driven(run)
+        drive = await self._driven(run)
         return await drive.take(number, _key(caller), blocks)
 
     # --- its own ------------------------------------------------------------------------------------
@@ -153,6 +192,11 @@ class Coordinator:
         states = [drive.run.state.value for drive in self._live.values()]
         return {state: states.count(state) for state in states}
 
+    def _begin(self, drive: Drive, bundle: Path) -> None:
+        driving = self._spawn(self._carry_out(drive, bundle))
+        self._driving.add(driving)
+        driving.add_done_callback(self._driving.discard)
+
     async def _carry_out(self, drive: Drive, bundle: Path) -> None:
         try:
             await drive.carry_out(bundle)
@@ -160,7 +204,8 @@ class Coordinator:
             log.exception("run %s broke", drive.task.run)
         finally:
             del self._live[drive.task.run]
-            self._forget(drive.task.plan, bundle)
+            if drive.over:
+                self._forget(drive.task.plan, bundle)
 
     def _forget(self, plan: str, bundle: Path) -> None:
         """Remove a bundle, unless another run uses it, or it was handed in again for one to come."""
@@ -201,11 +246,14 @@ class Coordinator:
             raise RunNotFound
         return row
 
-    def _driven(self, run: str) -> Drive:
+    async def _driven(self, run: str) -> Drive:
+        """The run, once it is up: it may have been interrupted a moment ago."""
         try:
-            return self._live[run]
+            drive = self._live[run]
         except KeyError:
             raise RunNotFound("this run is not going on here") from None
+        await drive.up.wait()
+        return drive
 
     @staticmethod
     def _info(drive: Drive) -> RunInfo:

@@ -9,32 +9,33 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Callable
 from pathlib import Path
-from typing import Any
 
 from grid.client.payload import gather, open_message
-from grid.crypto.envelope import Context, body_size
+from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.learning.scheme import Scheme
-from grid.learning.tensors import MAX_HEADER
 from grid.node.attendance import Attendance
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.collect import Collect
-from grid.node.inviting import invite_all
+from grid.node.course import Course
+from grid.node.faults import point
+from grid.node.intake import Intake
+from grid.node.inviting import Heard, invite_all
 from grid.node.means import Means
+from grid.node.pulse import Over
+from grid.node.records import Unfinished
+from grid.node.resuming import interrupted_round, recall, tidy
 from grid.node.roster import Roster, Standing
 from grid.node.tally import Tally
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
-from grid.store.blobs import Blobs, Draft
 from grid.wire.documents import Signed
 from grid.wire.problems import (
     GridError,
     NoParticipants,
     RoundClosed,
     RunRefused,
-    TensorsRefused,
-    UpdateRefused,
 )
 from grid.wire.runs import Counted, Invite, Invited, Peer, Report, Task
 
@@ -43,41 +44,53 @@ log = logging.getLogger(__name__)
 PATIENCE = 60.0
 """Seconds that a round waits for enough participants to be back, and an evaluation for its reports."""
 
-SEALING = 1 << 20
-"""Bytes: an envelope's preamble and signature are never more."""
+ABSENT = "it stopped listening"
 
 REASON = 500
 """Characters of what a participant says of its troubles."""
 
 
-class Over(Exception):
-    """The run was stopped."""
-
-
 class Drive:
-    """One run at its coordinator. `carry_out` is its life; the other methods are what participants ask."""
+    """One run at its coordinator. `carry_out` is its life; the other methods are what participants ask.
+
+    `left` is what a coordinator that was restarted found of it; participants may ask once it is `up`.
+    """
 
     def __init__(
-        self, means: Means, task: Task, signed: Signed, peers: tuple[Peer, ...], address: str, scheme: Scheme
+        self,
+        means: Means,
+        task: Task,
+        signed: Signed,
+        peers: tuple[Peer, ...],
+        address: Callable[[], str],
+        scheme: Scheme,
+        left: Unfinished | None = None,
     ) -> None:
-        self._means, self.task, self._signed, self._address = means, task, signed, address
-        self.run = runs.Run(id=task.run, rounds=task.rounds)
+        self._means, self.task, self._signed, self._address, self._left = means, task, signed, address, left
+        self._course = Course(left.run if left else runs.Run(id=task.run, rounds=task.rounds), means.now)
         self.roster = Roster(peers)
+        self.up = asyncio.Event()
         self.attendance = Attendance(self._gone, self._back)
         self.folder = means.runs / task.run
-        self._updates = Blobs(self.folder / UPDATES)
         self._scheme = scheme
-        self._limit = body_size(scheme.update.size + MAX_HEADER) + SEALING
         self.checkpoints = Checkpoints(self.folder, scheme.model)
         self._collect = Collect(means, task.run, scheme, self.checkpoints, len(peers))
-        self._round: rounds.Round | None = None
+        self._intake = Intake(means, task.run, self._course, self.roster, self._collect, self.folder / UPDATES, scheme)
         self._offered: dict[int, Broadcast] = {}
         self._tally: tuple[int, Tally] = (0, Tally())
-        self._pulse = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopping: str | None = None
-        self._bytes = {"up": 0, "down": 0}
-        self._judging: set[asyncio.Future[Counted]] = set()
+        self._waits: dict[str, asyncio.TimerHandle] = {}
+        self._asking: asyncio.Task[None] | None = None
+        self._sent = self._intake.received = 0
+
+    @property
+    def run(self) -> runs.Run:
+        """Where the run stands."""
+        return self._course.run
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended. A run that this node stops with goes on when the node is back."""
+        return runs.RUN.final(self.run.state)
 
     @property
     def owner(self) -> str:
@@ -89,11 +102,13 @@ class Drive:
     async def carry_out(self, bundle: Path) -> None:
         """The whole run. It ends in success, failed or stopped; only cancellation leaves it otherwise."""
         try:
-            await self._prepare(bundle)
-            for number in range(1, self.task.rounds + 1):
-                await self._hold_round(number)
+            await self._begin(bundle)
+            while self._course.run.state == runs.RUNNING:
+                await self._hold_round(self._course.run.current)
+            await self._evaluate(self._course.run.rounds + 1)
+            await self._end(runs.RoundCompleted(self._course.run.rounds))
         except Over:
-            await self._end(runs.Stopped(self._stopping or ""))
+            await self._end(runs.Stopped(self._course.pulse.reason or ""))
         except GridError as error:
             await self._fail(error.detail)
         except OSError as error:
@@ -107,66 +122,105 @@ class Drive:
 
     def stop(self, reason: str) -> None:
         """End the run at the next moment in which it waits."""
-        self._stopping = reason
-        self._pulse.set()
+        self._course.pulse.stop(reason)
 
-    async def _prepare(self, bundle: Path) -> None:
-        """Invite, hand out the plan, and wait until everybody is ready or has given up."""
-        await self._move(runs.Started(), "preparing", {"invited": [e.peer.node_id for e in self.roster.entries()]})
-        await self.checkpoints.write(0, self._scheme.first())
+    async def _begin(self, bundle: Path) -> None:
+        """Prepare the run, or go on where it was interrupted."""
+        if self._course.run.state == runs.STANDBY:
+            self._course.advance(runs.Started())
+        if self.task.expires <= self._means.now():
+            raise RunRefused("its task expired while the coordinator was away")
+        if self._left is not None:
+            recall(self.roster, self._left)
         header = self._means.header("bundle", self.task.run, 0)
         sealed = self.folder / "bundle.sealed"
+        if self._course.run.state == runs.PREPARING:
+            await self.checkpoints.write(0, self._scheme.first())
         self._offered[0] = await Broadcast.seal(self._means.identity, header, bundle, sealed)
-        invite = Invite(task=self._signed, coordinator_address=self._address, prekey=self._means.prekeys.published())
-        await invite_all(self._means.calls, invite, [entry.peer for entry in self.roster.entries()], self._answered)
-        await self._until(lambda: not self.roster.keys(Standing.INVITED, Standing.PREPARING), within=self.task.deadline)
+        for key in self.roster.keys(Standing.READY):
+            self.attendance.expect(key)
+        if self._course.run.state == runs.PREPARING:
+            self.up.set()
+            await self._prepare()
+        elif self._left is not None:
+            await self._resume(self._left)
+
+    async def _resume(self, left: Unfinished) -> None:
+        """Go on with the round that was interrupted: what was counted is in its sum again, its model sealed anew."""
+        number = self._course.run.current
+        self._course.round = interrupted_round(left, self._means.now())
+        tidy(self.folder, [path for path, _ in left.updates if self._course.round] + [self.folder / "bundle.sealed"])
+        if self._course.round is not None:
+            await self._collect.begin(number, left.updates)
+            await self._offer(number)
+            await self._means.records.prolonged(self._course.round, self.task.run)
+            self._course.apply(rounds.Resumed())
+        await self._means.records.say(self.task.run, "run-resumed", {"round": number}, to_all=True)
+        self._asking = asyncio.ensure_future(self._invite(self._heard_again))
+        self.up.set()
+
+    async def _invite(self, heard: Heard) -> None:
+        published = self._means.prekeys.published()
+        invite = Invite(task=self._signed, coordinator_address=self._address(), prekey=published)
+        await invite_all(self._means.calls, invite, [entry.peer for entry in self.roster.entries()], heard)
+
+    async def _prepare(self) -> None:
+        """Invite, hand out the plan, and wait until everybody is ready or has given up."""
+        invited = {"invited": [e.peer.node_id for e in self.roster.entries()]}
+        await self._means.records.moved(self._course.run, "preparing", invited)
+        await self._invite(self._answered)
+        await self._course.pulse.until(
+            lambda: not self.roster.keys(Standing.INVITED, Standing.PREPARING), within=self.task.deadline
+        )
         ready = self.roster.keys(Standing.READY)
         if len(ready) < self.task.quorum.minimum:
             raise NoParticipants(
                 f"{len(ready)} nodes are ready, the quorum is {self.task.quorum.minimum}. {self.roster.reasons()}"
             )
-        await self._move(runs.Prepared(), "prepared", {"ready": len(ready)})
+        self._course.advance(runs.Prepared())
+        await self._means.records.moved(self._course.run, "prepared", {"ready": len(ready)})
 
     async def _hold_round(self, number: int) -> None:
         """One round, from opening to checkpoint; after the last, its checkpoint is evaluated as well."""
         began = self._means.now()
-        self._bytes = {"up": 0, "down": 0}
-        await self._open_round(number)
-        await self._until(lambda: self._state() in {rounds.AGGREGATING, rounds.INVALID})
+        self._sent = self._intake.received = 0
+        if self._course.round is None or self._course.round.number != number:
+            await self._open_round(number)
+        await self._course.pulse.until(lambda: self._course.state in {rounds.AGGREGATING, rounds.INVALID})
         await self._conclude_tally()
-        closed = self._the_round()
+        closed = self._course.the_round
         if closed.state == rounds.INVALID:
             raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
-        self._advance(runs.RoundCollected(number))
+        self._course.advance(runs.RoundCollected(number))
         model, state = await self._collect.result()
+        point("before-checkpoint")
         await self.checkpoints.write(number, [model], state)
-        self._apply(rounds.SumReady())
+        point("after-checkpoint")
+        self._course.apply(rounds.SumReady())
         self._offered.pop(number).discard()
         told = {
             "round": number,
-            "state": self._state().value,
+            "state": self._course.state.value,
             "accepted": len(closed.accepted),
             "examples": sum(closed.accepted.values()),
             "rejected": self.roster.named(closed.rejected),
             "failed": self.roster.named(closed.failed),
             "seconds": self._means.now() - began,
-            "bytes": dict(self._bytes),
+            "bytes": {"up": self._intake.received, "down": self._sent},
         }
-        last = number == self.task.rounds
-        if not last:
-            self._advance(runs.RoundCompleted(number))
-        await self._means.records.round_closed(self._the_round(), self.run, self.checkpoints.path(number), told)
+        if number < self.task.rounds:  # the last is complete once its checkpoint was evaluated
+            self._course.advance(runs.RoundCompleted(number))
+        await self._means.records.round_closed(
+            self._course.the_round, self._course.run, self.checkpoints.path(number), told
+        )
+        point("after-round-closed")
         self._collect.discard()
-        if last:
-            await self._evaluate(number + 1)
-            await self._move(runs.RoundCompleted(number))
-            await self._tell_end()
 
     async def _open_round(self, number: int) -> None:
         quorum = self.task.quorum
         await self._collect.begin(number)
         await self._offer(number)
-        await self._until(lambda: len(self._present()) >= quorum.minimum, within=PATIENCE)
+        await self._course.pulse.until(lambda: len(self._present()) >= quorum.minimum, within=PATIENCE)
         present = self._present()  # from here to `open_round` nothing waits, so nobody leaves unnoticed
         if len(present) < quorum.minimum:
             raise NoParticipants(
@@ -174,14 +228,16 @@ class Drive:
             )
         target = min(quorum.target or len(present), len(present))
         policy = rounds.Policy(quorum.minimum, max(target, quorum.minimum), self.task.deadline)
-        self._round = rounds.open_round(number, policy, present, self._means.now())
-        self._wake_at(self._round.ends)
+        self._course.round = rounds.open_round(number, policy, present, self._means.now())
+        self._course.wake_at(self._course.round.ends)
         told = {
             "round": number,
-            "ends": self._round.ends,
+            "ends": self._course.round.ends,
             "invited": [self.roster.name(key) for key in sorted(present)],
         }
-        await self._means.records.round_opened(self._round, self.task.run, told)
+        point("before-round-opened")
+        await self._means.records.round_opened(self._course.round, self.task.run, told)
+        point("after-round-opened")
 
     async def _evaluate(self, number: int) -> None:
         """Let everybody measure the newest checkpoint on its held-out examples."""
@@ -189,7 +245,9 @@ class Drive:
             return
         await self._offer(number)
         await self._means.records.say(self.task.run, "evaluating", {"round": number}, to_all=True)
-        await self._until(lambda: self._present() <= self._tally[1].heard, within=min(PATIENCE, self.task.deadline))
+        await self._course.pulse.until(
+            lambda: self._present() <= self._tally[1].heard, within=min(PATIENCE, self.task.deadline)
+        )
         await self._conclude_tally()
         self._offered.pop(number).discard()
 
@@ -213,6 +271,11 @@ class Drive:
             self.attendance.expect(peer.public_key)
             await self._stand(peer.public_key, Standing.PREPARING)
 
+    async def _heard_again(self, peer: Peer, answer: Invited | GridError) -> None:
+        """What came of an invitation after a restart. Those who are ready show it by listening."""
+        if isinstance(answer, Invited):
+            await self._answered(peer, answer)
+
     # --- what participants ask ------------------------------------------------------------------------
 
     def offered(self, number: int, key: str) -> Broadcast:
@@ -224,10 +287,10 @@ class Drive:
         self.roster[key]
         if number not in self._offered:
             raise RoundClosed(f"round {number} is not open")
-        if self._round is not None and number == self._round.number:
-            rounds.admit_commit(self._round, key)
-            self._apply(rounds.NodeCommitted(key))
-        self._bytes["down"] += self._offered[number].size
+        if self._course.round is not None and number == self._course.round.number:
+            rounds.admit_commit(self._course.round, key)
+            self._course.apply(rounds.NodeCommitted(key))
+        self._sent += self._offered[number].size
         return self._offered[number]
 
     async def report(self, number: int, key: str, blocks: AsyncIterable[bytes], limit: int) -> None:
@@ -239,100 +302,18 @@ class Drive:
             envelope, Report, self._means.identity.public, self._means.prekeys.find, context, self._means.now()
         )
         if report.status == "ready" and number == 0 and not entry.ready:
-            entry.ready, entry.examples = True, report.examples
-            await self._stand(key, Standing.READY)
+            await self._welcome(key, report.examples)
         elif report.status == "failed":
             await self._give_up(number, key, report.reason[:REASON])
         elif report.status == "evaluated" and number == self._tally[0]:
             self._tally[1].add(key, report.metrics, report.examples)
-            self._pulse.set()
+            self._course.pulse.beat()
 
     async def take(self, number: int, key: str, blocks: AsyncIterable[bytes]) -> Counted:
-        """Take an update: it is on disk and its row committed when this returns.
-
-        Raises:
-            NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown
-            TooLarge: longer than any update of this model.
-        """
-        self.roster[key]
-        if self._round is None or self._round.number != number:
-            raise RoundClosed(f"round {number} is not open")
-        now = self._means.now()
-        rounds.admit_update(self._round, key, now)
-        draft = self._updates.create(self._limit)
-        self._apply(rounds.UploadBegan(key, now))
-        try:
-            async for block in blocks:
-                draft.write(block)
-            self._apply(rounds.UploadArrived(key))
-        except BaseException:
-            self._break_off(number, key, draft)
-            raise
-        # From here on the caller may go away: what it sent is judged all the same.
-        judging = asyncio.ensure_future(self._judge(number, key, draft))
-        self._judging.add(judging)
-        judging.add_done_callback(self._judging.discard)
-        return await asyncio.shield(judging)
-
-    async def _judge(self, number: int, key: str, draft: Draft) -> Counted:
-        try:
-            async with self._collect.turn:
-                report = await self._checked(number, key, draft)
-                rounds.admit_result(self._the_round(), key)
-                return await self._count(number, key, draft, report)
-        except BaseException:
-            self._break_off(number, key, draft)
-            raise
-
-    async def _checked(self, number: int, key: str, draft: Draft) -> Report:
-        try:
-            report = await self._collect.check(draft.path, public_from_id(key))
-            announced = self.roster[key].examples
-            if report.examples > announced:
-                raise UpdateRefused(f"it claims {report.examples} examples, where {announced} were announced")
-        except (TensorsRefused, UpdateRefused) as error:
-            await self._reject(number, key, error.detail)
-            raise UpdateRefused(error.detail) from None
-        return report
-
-    async def _count(self, number: int, key: str, draft: Draft, report: Report) -> Counted:
-        at, weight = self._means.now(), float(report.examples)
-        path = await draft.commit(f"{number}-{key}")
-        told = {"round": number, "node": self.roster.name(key), "examples": report.examples, "metrics": report.metrics}
-        await self._means.records.update_accepted(self.task.run, number, key, weight, path, told)
-        self._bytes["up"] += draft.size
-        self._apply(rounds.UpdateAccepted(key, weight, at))
-        await self._collect.fold(path, public_from_id(key), report)
-        return Counted(round=number, at=at)
-
-    def _break_off(self, number: int, key: str, draft: Draft) -> None:
-        draft.abort()
-        if self._the_round().number == number and key in self._the_round().uploading:
-            self._apply(rounds.UploadBroken(key))
+        """Take an update: it is on disk and its row committed when this returns. Raises as `Intake.take` does."""
+        return await self._intake.take(number, key, blocks)
 
     # --- changes --------------------------------------------------------------------------------------
-
-    def _apply(self, event: object) -> None:
-        """The one way in which the round changes."""
-        self._round, effects = rounds.advance(self._the_round(), event)
-        for effect in effects:
-            if isinstance(effect, rounds.WakeAt):
-                self._wake_at(effect.at)
-        self._pulse.set()
-
-    def _advance(self, event: object) -> None:
-        """The one way in which the run changes. What comes next writes it down."""
-        self.run, _ = runs.advance(self.run, event)
-
-    async def _move(self, event: object, kind: str = "", told: dict[str, Any] | None = None) -> None:
-        """Change the run, and write it down."""
-        self._advance(event)
-        await self._means.records.moved(self.run, kind, told or {})
-
-    async def _reject(self, number: int, key: str, reason: str) -> None:
-        self._apply(rounds.UpdateRejected(key, reason))
-        told = {"round": number, "node": self.roster.name(key), "reason": reason}
-        await self._means.records.assignment_failed(self.task.run, number, key, "rejected", reason, told)
 
     async def _give_up(self, number: int, key: str, reason: str) -> None:
         """A participant cannot go on: in this round, or in the run when it could not even prepare."""
@@ -340,37 +321,45 @@ class Drive:
             await self._stand(key, Standing.FAILED, reason)
         if number == self._tally[0]:
             self._tally[1].pass_over(key)
-            self._pulse.set()
-        if self._round is None or number not in {0, self._round.number}:
+            self._course.pulse.beat()
+        if self._course.round is None or number not in {0, self._course.round.number}:
             return
-        self._fail_node(key, reason)
-        if number and key in self._round.failed:  # what it says after it was counted changes nothing
+        self._course.fail(key, reason)
+        if number and key in self._course.round.failed:  # what it says after it was counted changes nothing
             told = {"round": number, "node": self.roster.name(key), "reason": reason}
             await self._means.records.assignment_failed(self.task.run, number, key, "failed", reason, told)
 
     async def _stand(self, key: str, standing: Standing, reason: str = "") -> None:
         entry = self.roster.put(key, standing, reason)
-        self._pulse.set()
+        self._course.pulse.beat()
         told = {"node": entry.peer.node_id, "state": standing.value, "reason": reason, "examples": entry.examples}
         await self._means.records.say(self.task.run, "participant", told)
 
+    async def _welcome(self, key: str, examples: int) -> None:
+        """It has the plan loaded, and may take part in every round to come."""
+        entry = self.roster.put(key, Standing.READY)
+        entry.ready, entry.examples = True, examples
+        told = {"node": entry.peer.node_id, "state": Standing.READY.value, "reason": "", "examples": examples}
+        self._course.pulse.beat()
+        await self._means.records.ready(self.task.run, key, told)
+
     def _gone(self, key: str) -> None:
-        """Its polls have stayed away: do not wait for it."""
+        """Its polls have stayed away: do not wait for it, unless the quorum cannot do without it."""
         if self.roster[key].standing in {Standing.PREPARING, Standing.READY}:
-            self.roster.put(key, Standing.GONE, "it stopped listening")
-        self._fail_node(key, "it stopped listening")
-        self._pulse.set()
+            self.roster.put(key, Standing.GONE, ABSENT)
+        if self._course.round is not None and rounds.needs(self._course.round, key):
+            self._waits[key] = asyncio.get_running_loop().call_later(PATIENCE, self._course.fail, key, ABSENT)
+        else:
+            self._course.fail(key, ABSENT)
+        self._course.pulse.beat()
 
     def _back(self, key: str) -> None:
+        if wait := self._waits.pop(key, None):
+            wait.cancel()
         entry = self.roster[key]
         if entry.standing == Standing.GONE:
             self.roster.put(key, Standing.READY if entry.ready else Standing.PREPARING)
-        self._pulse.set()
-
-    def _fail_node(self, key: str, reason: str) -> None:
-        running = self._round is not None and rounds.ROUND.takes(self._round, rounds.NodeFailed)
-        if running and key in self._the_round().invited:
-            self._apply(rounds.NodeFailed(key, reason))
+        self._course.pulse.beat()
 
     async def _conclude_tally(self) -> None:
         """Tell how the checkpoint before this round did, as far as it was reported."""
@@ -388,62 +377,32 @@ class Drive:
     # --- ending ---------------------------------------------------------------------------------------
 
     async def _fail(self, reason: str) -> None:
-        if self.run.state == runs.PREPARING:
+        if self._course.run.state == runs.PREPARING:
             await self._end(runs.PreparationFailed(reason))
         else:
-            await self._end(runs.RoundInvalid(self.run.current, reason))
+            await self._end(runs.RoundInvalid(self._course.run.current, reason))
 
     async def _end(self, event: object) -> None:
-        await self._move(event)
-        await self._tell_end()
-
-    async def _tell_end(self) -> None:
-        told = {"state": self.run.state.value, "reason": self.run.reason}
-        await self._means.records.say(self.task.run, "run-ended", told, to_all=True)
+        self._course.advance(event)
+        await self._means.records.ended(self._course.run)
 
     async def _close(self) -> None:
+        self.up.set()
         self.attendance.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        await asyncio.gather(*self._judging, return_exceptions=True)
+        self._course.pulse.close()
+        for wait in self._waits.values():
+            wait.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait({self._asking})
+        await self._intake.close()
         for offered in self._offered.values():
             offered.discard()
         await self._collect.close()
-        self.checkpoints.sweep()
-
-    # --- waiting --------------------------------------------------------------------------------------
-
-    async def _until(self, holds: Callable[[], bool], within: float | None = None) -> None:
-        """Wait until something holds, at most `within` seconds. Raises Over when the run is stopped."""
-        try:
-            async with asyncio.timeout(within):
-                while not holds():
-                    if self._stopping is not None:
-                        raise Over
-                    self._pulse.clear()
-                    await self._pulse.wait()
-        except TimeoutError:
-            return
-
-    def _wake_at(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay = max(0.0, at - self._means.now())
-        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
-
-    def _ring(self) -> None:
-        if self._round is not None and rounds.ROUND.takes(self._round, rounds.DeadlinePassed):
-            self._apply(rounds.DeadlinePassed(max(self._means.now(), self._round.ends)))
+        if self.over:
+            self.checkpoints.sweep()
 
     # --- small questions --------------------------------------------------------------------------------
-
-    def _the_round(self) -> rounds.Round:
-        if self._round is None:
-            raise RunRefused("no round was opened yet")
-        return self._round
-
-    def _state(self) -> rounds.State:
-        return self._the_round().state
 
     def _present(self) -> frozenset[str]:
         return frozenset(key for key in self.roster.keys(Standing.READY) if self.attendance.here(key))

@@ -8,13 +8,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from grid.client.payload import read_prekey
+from grid.crypto.identity import public_from_id
 from grid.node.means import Means
 from grid.node.participation import BUNDLES, Participation
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
 from grid.wire.node import DatasetInfo
-from grid.wire.problems import InviteRefused
+from grid.wire.problems import GridError, InviteRefused
 from grid.wire.runs import TASK, Invite, Invited, Task
 
 log = logging.getLogger(__name__)
@@ -42,18 +43,38 @@ class Participant:
         task = read_document(invite.task, Task, TASK, now=self._means.now())
         if caller.public is None or task.coordinator != caller.id:
             raise InviteRefused("the task names another coordinator than the one that invites")
-        self._means.access.may_train(invite.task.signer)
-        self._means.egress.check(invite.coordinator_address)
-        dataset = self._dataset(task)
-        if task.run not in self._live:
+        dataset = self._allowed(task, invite)
+        if part := self._live.get(task.run):
+            part.moved(invite.coordinator_address, read_prekey(invite.prekey, caller.public, self._means.now()))
+        else:
             if len(self._live) >= self._most:
                 raise InviteRefused(f"this node takes part in {self._most} runs already", retry_after=60.0)
-            prekey = read_prekey(invite.prekey, caller.public, self._means.now())
-            tensors = self._means.catalogue.path_of(dataset.name)
-            part = Participation(self._means, task, invite.coordinator_address, prekey, tensors, self._blobs)
-            self._live[task.run] = part
-            self._spawn(self._carry_out(part))
+            self._take_part(task, invite, dataset)
+            await self._means.records.joined(task, invite)
         return Invited(node_id=self._means.node_id, dataset=dataset.name, examples=dataset.examples)
+
+    async def resume(self) -> None:
+        """Take part again in what was going on when this node stopped, as far as its owner's rules still allow it."""
+        for run, invite in await self._means.records.taking_part():
+            try:
+                task = read_document(invite.task, Task, TASK, now=self._means.now())
+                self._take_part(task, invite, self._allowed(task, invite))
+            except GridError as error:
+                log.warning("run %s: %s", run, error.detail)
+                await self._means.records.left(run)
+
+    def _allowed(self, task: Task, invite: Invite) -> DatasetInfo:
+        """The dataset for a task, if its scientist may learn from it and its coordinator may be called."""
+        self._means.access.may_train(invite.task.signer)
+        self._means.egress.check(invite.coordinator_address)
+        return self._dataset(task)
+
+    def _take_part(self, task: Task, invite: Invite, dataset: DatasetInfo) -> None:
+        prekey = read_prekey(invite.prekey, public_from_id(task.coordinator), self._means.now())
+        tensors = self._means.catalogue.path_of(dataset.name)
+        part = Participation(self._means, task, invite.coordinator_address, prekey, tensors, self._blobs)
+        self._live[task.run] = part
+        self._spawn(self._carry_out(part))
 
     def running(self) -> dict[str, int]:
         """How many participations are in which state."""
@@ -67,6 +88,7 @@ class Participant:
             log.exception("the part in run %s broke", part.task.run)
         finally:
             del self._live[part.task.run]
+        await self._means.records.left(part.task.run)  # not when this node stops: then it is taken up again
 
     def _dataset(self, task: Task) -> DatasetInfo:
         """The dataset that a task is for: it has all the tags, and the tensors that the task reads."""

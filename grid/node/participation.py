@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from grid.client.payload import mapped, once, open_tensors, opened, seal_message, sealed, sealed_size, streamed
 from grid.crypto.envelope import Context
@@ -19,22 +20,40 @@ from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
+from grid.node.faults import point
 from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import JSON, encode
-from grid.wire.problems import GridError, NotInvited, PlanRefused, RoundClosed, RunNotFound, Unreachable, WorkerFailed
+from grid.wire.problems import (
+    Draining,
+    GridError,
+    NotInvited,
+    PlanRefused,
+    RoundClosed,
+    RunNotFound,
+    Unreachable,
+    UpdateRepeated,
+    WorkerFailed,
+)
 from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
 from grid.worker.port import Seat, TrainJob
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 WAIT = 25.0
 """Seconds for which one long-poll stays open."""
 
-PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds between tries to reach a coordinator that does not answer; after the last the run is given up."""
+PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0)
+"""Seconds between tries to reach a coordinator that does not answer; the last one again and again."""
 
+AWAY = 600.0
+"""Seconds after which a run is given up whose coordinator does not answer; before that if its task expires."""
+
+PASSING = (Unreachable, Draining)
+"""What a coordinator that is being restarted looks like."""
 
 SETTLE = 2.0
 """Seconds that an upload has to hear its answer once the next round is open."""
@@ -64,6 +83,7 @@ class Participation:
         self._own = b""
         self._bundle_path: Path
         self._turn = asyncio.Lock()
+        self._found = asyncio.Event()
         self.state = "preparing"
 
     async def carry_out(self) -> None:
@@ -93,17 +113,31 @@ class Participation:
                 self._work = group.create_task(work)
 
     async def _ask(self, cursor: int) -> list[Event]:
-        """The next events; patient with a coordinator that is away for a moment."""
-        for pause in (*PAUSES, None):
+        query = After(cursor, WAIT)
+        answer = await self._patiently(
+            lambda: self._means.calls.call(self._address, RUN_EVENTS, query=query, peer=self._peer, run=self.task.run)
+        )
+        return list(answer.events)
+
+    def moved(self, address: str, prekey: PrekeyPublic) -> None:
+        """The coordinator is there again, perhaps elsewhere."""
+        self._address, self._prekey = address, prekey
+        found, self._found = self._found, asyncio.Event()
+        found.set()
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the coordinator answers. It may be away for a while."""
+        until = min(self._means.now() + AWAY, self.task.expires)
+        for pause in chain(PAUSES, repeat(PAUSES[-1])):
             try:
-                answer = await self._means.calls.call(
-                    self._address, RUN_EVENTS, query=After(cursor, WAIT), peer=self._peer, run=self.task.run
-                )
-                return list(answer.events)
-            except Unreachable:
-                if pause is None:
+                return await ask()
+            except GridError as error:
+                passing = isinstance(error, PASSING) or (isinstance(error, UpdateRepeated) and error.retry_after)
+                if not passing or self._means.now() + pause > until:
                     raise
-                await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._found.wait()
         raise AssertionError("unreachable")
 
     @staticmethod
@@ -146,7 +180,7 @@ class Participation:
         self.state = "waiting"
 
     async def _ready(self) -> Report:
-        self._bundle_path = await self._bundle()
+        self._bundle_path = await self._patiently(self._bundle)
         plan = Plan.from_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
         async with self._sitting() as (_, prepared):
@@ -155,7 +189,8 @@ class Participation:
     async def _assignment(self, number: int, train: bool) -> None:
         self.state = "training" if train else "evaluating"
         async with self._sitting() as (seat, _):
-            await self._model(number, seat)
+            await self._patiently(lambda: self._model(number, seat))
+            point("after-model")
             if self.task.holdout:
                 done = await seat.call("evaluate", split="held-out")
                 measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
@@ -166,12 +201,15 @@ class Participation:
     async def _train(self, number: int, seat: Seat) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
         try:
+            point("before-fit")
             done = await seat.call("fit", round=number, seed=self.task.seed + number)
+            point("after-fit")
             self.state = "uploading"
             learned = Report(
                 status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"]
             )
-            await self._update(number, seat, learned)
+            await self._patiently(lambda: self._update(number, seat, learned))
+            point("after-upload")
         except GridError:
             seat.state[:] = self._own or bytes(len(seat.state))
             raise
@@ -244,31 +282,42 @@ class Participation:
             yield opener, blocks
 
     async def _report(self, number: int, report: Report) -> None:
-        """Tell how it went. A coordinator that is away, or no longer wants to know, hears it from our silence."""
+        """Tell how it went. A coordinator that stays away, or no longer wants to know, hears it from our silence."""
+        with suppress(RoundClosed, RunNotFound, *PASSING):
+            if report.status == "evaluated":  # training need not wait for a coordinator that is away
+                await self._say(number, report)
+            else:
+                await self._patiently(lambda: self._say(number, report))
+
+    async def _say(self, number: int, report: Report) -> None:
         header = self._means.header("report", self.task.run, number, audience=self._peer)
         envelope = seal_message(self._means.identity, header, report, self._prekey)
-        with suppress(RoundClosed, RunNotFound, Unreachable):
-            await self._means.calls.upload(
-                self._address,
-                REPORT,
-                once(envelope),
-                length=len(envelope),
-                peer=self._peer,
-                run=self.task.run,
-                round=number,
-            )
+        await self._means.calls.upload(
+            self._address,
+            REPORT,
+            once(envelope),
+            length=len(envelope),
+            peer=self._peer,
+            run=self.task.run,
+            round=number,
+        )
 
     async def _update(self, number: int, seat: Seat, report: Report) -> None:
         head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
         data = seat.outbox
         header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
         blocks = sealed(self._means.identity, header, [head, data], self._prekey)
-        await self._means.calls.upload(
-            self._address,
-            UPDATE,
-            streamed(blocks),
-            length=sealed_size(header),
-            peer=self._peer,
-            run=self.task.run,
-            round=number,
-        )
+        try:
+            await self._means.calls.upload(
+                self._address,
+                UPDATE,
+                streamed(blocks),
+                length=sealed_size(header),
+                peer=self._peer,
+                run=self.task.run,
+                round=number,
+            )
+        except UpdateRepeated as repeated:
+            if repeated.retry_after:
+                raise  # its first copy is arriving at this moment
+        log.info("run %s round %d: counted", self.task.run, number)  # perhaps a while ago, and the answer was lost

@@ -1,4 +1,4 @@
-"""What a coordinator writes down: each change together with the event that tells of it, in one transaction.
+"""What is written down of runs: each change together with the event that tells of it, in one transaction.
 
 Two topics of the event log belong to a run: one for its owner, with everything, and one for all who take
 part, with the calls that they answer to.
@@ -6,24 +6,35 @@ part, with the calls that they answer to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
 from grid.protocol.round import Round
-from grid.protocol.run import RUN, Run, Stopped
+from grid.protocol.run import RUN, Run
 from grid.store import events, results, rounds, runs
 from grid.store.database import Database
 from grid.store.events import EventLog
 from grid.store.schema import Snapshot, Transaction
 from grid.wire.documents import Signed
 from grid.wire.message import MSGPACK, encode
-from grid.wire.problems import RunNotFound
-from grid.wire.runs import After, Event, Events, RunInfo, Task
+from grid.wire.problems import NotFound, RunNotFound
+from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
+
+
+class Unfinished(NamedTuple):
+    """What is on disk of a run that had not ended: `updates` are the counted ones of its `round`, as they came."""
+
+    run: Run
+    signed: Signed
+    bundle: str
+    participants: tuple[runs.ParticipantRow, ...]
+    round: Round | None
+    updates: tuple[tuple[Path, str], ...]
 
 
 class RunRecords:
@@ -34,7 +45,7 @@ class RunRecords:
 
     # --- changes ----------------------------------------------------------------------------------
 
-    async def created(self, task: Task, signed: Signed) -> None:
+    async def created(self, task: Task, signed: Signed, peers: Iterable[Peer]) -> None:
         """A run was taken up. Raises RunRefused if one of its id is here."""
         row = runs.RunRow(
             run=Run(id=task.run, rounds=task.rounds),
@@ -44,17 +55,35 @@ class RunRecords:
             bundle=task.plan,
             created=self._now(),
         )
-        await self._db.write(lambda connection: runs.create_run(connection, row))
-
-    async def moved(self, run: Run, kind: str, told: dict[str, Any]) -> None:
-        """The run is in another state; tell its owner, where there is something to tell."""
-        at = self._now()
-        ended = at if RUN.final(run.state) else None
+        asked = [runs.ParticipantRow(peer.public_key, peer.node_id, peer.node_address) for peer in peers]
 
         def work(connection: Transaction) -> None:
-            runs.set_run_state(connection, run, ended=ended)
-            if kind:
-                events.append(connection, _owner(run.id), kind, at, told)
+            runs.create_run(connection, row)
+            runs.add_participants(connection, task.run, asked)
+
+        await self._db.write(work)
+
+    async def moved(self, run: Run, kind: str, told: dict[str, Any]) -> None:
+        """The run is in another state; its owner is told. When that is its last state, all are told."""
+        at, over = self._now(), RUN.final(run.state)
+
+        def work(connection: Transaction) -> None:
+            runs.set_run_state(connection, run, ended=at if over else None)
+            _tell(connection, run.id, kind, at, told, to_all=over)
+
+        await self._db.write(work)
+
+    async def ended(self, run: Run) -> None:
+        """The run is over."""
+        await self.moved(run, "run-ended", {"state": run.state.value, "reason": run.reason})
+
+    async def ready(self, run: str, key: str, told: dict[str, Any]) -> None:
+        """A participant has the plan loaded."""
+        at = self._now()
+
+        def work(connection: Transaction) -> None:
+            runs.set_ready(connection, run, key, told["examples"])
+            _tell(connection, run, "participant", at, told, to_all=False)
 
         await self._db.write(work)
 
@@ -110,20 +139,34 @@ class RunRecords:
 
         await self._db.write(work)
 
-    async def interrupted(self, reason: str) -> int:
-        """Runs that were going on when this node stopped have ended; how many there were."""
-        at = self._now()
+    async def prolonged(self, r: Round, run: str) -> None:
+        """A round that was interrupted ends later."""
+        await self._db.write(lambda connection: rounds.set_round_state(connection, run, r))
 
-        def work(connection: Transaction) -> int:
-            left = runs.list_runs(connection, unfinished=True)
-            for row in left:
-                after, _ = RUN.advance(row.run, Stopped(reason))
-                runs.set_run_state(connection, after, ended=at)
-                told = {"state": after.state.value, "reason": reason}
-                _tell(connection, row.run.id, "run-ended", at, told, to_all=True)
-            return len(left)
+    # --- the other role -----------------------------------------------------------------------------
 
-        return await self._db.write(work)
+    async def joined(self, task: Task, invite: Invite) -> None:
+        """This node takes part in a run."""
+        row = runs.RunRow(
+            run=Run(id=task.run, rounds=task.rounds),
+            role=runs.PARTICIPANT,
+            task=encode(invite.task, MSGPACK),
+            owner=invite.task.signer,
+            bundle=task.plan,
+            created=self._now(),
+            peer=invite.coordinator_address,
+            prekey=invite.prekey,
+        )
+        await self._db.write(lambda connection: runs.create_run(connection, row))
+
+    async def left(self, run: str) -> None:
+        """It does so no longer."""
+        await self._db.write(lambda connection: runs.delete_run(connection, run, runs.PARTICIPANT))
+
+    async def taking_part(self) -> list[tuple[str, Invite]]:
+        """The runs that this node takes part in, and what invited it."""
+        rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))
+        return [(row.run.id, _invite(row)) for row in rows]
 
     # --- questions ----------------------------------------------------------------------------------
 
@@ -143,6 +186,15 @@ class RunRecords:
         """The runs that belong to `owner` (None: all), newest first."""
         rows = await self._db.read(runs.list_runs)
         return [_info(row) for row in rows if owner in {None, row.owner}]
+
+    async def unfinished(self) -> list[Unfinished]:
+        """The runs that had not ended when this node stopped."""
+        return await self._db.read(lambda c: [_unfinished(c, row) for row in runs.list_runs(c, unfinished=True)])
+
+    async def was_counted(self, run: str, number: int, key: str) -> bool:
+        """Whether a node's update of a round was counted."""
+        row = await self._db.read(lambda connection: rounds.get_assignment(connection, run, number, key))
+        return row is not None and row.place > 0
 
     async def newest_checkpoint(self, run: str) -> Path | None:
         """The file of the newest checkpoint that a round made."""
@@ -169,6 +221,22 @@ def _tell(connection: Transaction, run: str, kind: str, at: float, told: dict[st
     events.append(connection, _owner(run), kind, at, told)
     if to_all:
         events.append(connection, _all(run), kind, at, told)
+
+
+def _unfinished(connection: Snapshot, row: runs.RunRow) -> Unfinished:
+    run, number = row.run.id, row.run.current
+    try:
+        left = rounds.get_round(connection, run, number)
+    except NotFound:
+        left = None
+    counted = rounds.accepted_updates(connection, run, number)
+    updates = tuple((Path(each.file), each.assignment.node) for each in counted)
+    signed = msgspec.msgpack.decode(row.task, type=Signed)
+    return Unfinished(row.run, signed, row.bundle, tuple(runs.participants(connection, run)), left, updates)
+
+
+def _invite(row: runs.RunRow) -> Invite:
+    return Invite(msgspec.msgpack.decode(row.task, type=Signed), row.peer, row.prekey or b"")
 
 
 def _info(row: runs.RunRow) -> RunInfo:

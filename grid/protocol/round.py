@@ -240,6 +240,19 @@ def admit_result(r: Round, node: str) -> None:
         raise RoundClosed(f"round {r.number} no longer waits for this upload")
 
 
+def settled(r: Round) -> bool:
+    """Whether there is nothing more to wait for, or nothing that would help."""
+    enough = len(r.accepted) >= r.policy.target
+    return enough or not r.pending or len(r.accepted) + r.pending < r.policy.quorum
+
+
+def needs(r: Round, node: str) -> bool:
+    """Whether the round cannot count any more if it has to do without a node."""
+    awaited = not (node in r.accepted or node in r.rejected or node in r.failed)
+    open_ = r.state in {WAITING, COLLECTING}
+    return open_ and node in r.invited and awaited and len(r.accepted) + r.pending <= r.policy.quorum
+
+
 def _invited(r: Round, node: str) -> None:
     if node not in r.invited:
         raise NotInvited

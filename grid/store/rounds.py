@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
-from grid.protocol.round import Policy, Round, State
+from grid.protocol.round import COLLECTING, WAITING, Policy, Round, State
 from grid.store.runs import COORDINATOR, Role
 from grid.wire.problems import NotFound, NotInvited, UpdateRepeated
 
@@ -85,14 +85,15 @@ def get_round(connection: sqlite3.Connection, run: str, number: int) -> Round:
     rows = assignments(connection, run, number)
     parts = {a.assignment.node: a.assignment for a in rows}
     gone = {assignment.FAILED, assignment.EXPIRED}
+    committed = frozenset(n for n, a in parts.items() if a.state != assignment.INVITED)
     return Round(
         number=number,
         policy=msgspec.json.decode(policy, type=Policy),
         invited=frozenset(parts),
         opened=opened,
         ends=ends,
-        state=State(state),
-        committed=frozenset(n for n, a in parts.items() if a.state != assignment.INVITED),
+        state=COLLECTING if state == WAITING and committed else State(state),
+        committed=committed,
         accepted={a.assignment.node: a.weight for a in _accepted(rows)},
         rejected={n: a.reason for n, a in parts.items() if a.state == assignment.REJECTED},
         failed={n: a.reason for n, a in parts.items() if a.state in gone},

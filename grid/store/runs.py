@@ -7,6 +7,7 @@ join the caller's transaction, so that a change and the event that tells of it a
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -22,8 +23,8 @@ PARTICIPANT: Role = "participant"
 class RunRow(Struct, frozen=True):
     """A run as it was asked for (`task`: the signed document, encoded) and where it stands.
 
-    `owner`: public key of who asked; `bundle`: digest of the plan; `peer`: the coordinator's address,
-    where this node takes part. Times are UTC seconds.
+    `owner`: public key of who asked; `bundle`: digest of the plan; `peer`, `prekey`: the coordinator's address
+    and its signed prekey, where this node takes part. Times are UTC seconds.
     """
 
     run: Run
@@ -34,9 +35,20 @@ class RunRow(Struct, frozen=True):
     created: float
     peer: str = ""
     ended: float | None = None
+    prekey: bytes | None = None
 
 
-_RUN = "id, rounds, round, state, reason, role, task, owner, bundle, created, peer, ended"
+class ParticipantRow(Struct, frozen=True):
+    """A node that was asked into a run: by which key, where it answers, and what it announced when it was ready."""
+
+    public_key: str
+    node_id: str
+    address: str
+    examples: int = 0
+    ready: bool = False
+
+
+_RUN = "id, rounds, round, state, reason, role, task, owner, bundle, created, peer, ended, prekey"
 
 
 def create_run(connection: sqlite3.Connection, row: RunRow) -> None:
@@ -45,8 +57,8 @@ def create_run(connection: sqlite3.Connection, row: RunRow) -> None:
     values = (r.id, r.rounds, r.current, r.state, r.reason, row.role, row.task, row.owner, row.bundle)
     try:
         connection.execute(
-            f"INSERT INTO runs ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
-            (*values, row.created, row.peer, row.ended),
+            f"INSERT INTO runs ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
+            (*values, row.created, row.peer, row.ended, row.prekey),
         )
     except sqlite3.IntegrityError:
         raise RunRefused(f"a run {r.id} is already here") from None
@@ -84,6 +96,37 @@ def set_run_state(
 def delete_run(connection: sqlite3.Connection, run: str, role: Role = COORDINATOR) -> None:
     """Forget a run and all that belongs to it; its files are the caller's to delete."""
     connection.execute("DELETE FROM runs WHERE id = ? AND role = ?", (run, role))
+
+
+def add_participants(connection: sqlite3.Connection, run: str, rows: Iterable[ParticipantRow]) -> None:
+    """Keep who is asked into a run that this node coordinates, in order."""
+    connection.executemany(
+        """
+        INSERT INTO participants (run, role, place, public_key, node_id, address, examples, ready)
+        VALUES (?, 'coordinator', ?, ?, ?, ?, ?, ?)
+        """,
+        [(run, at, p.public_key, p.node_id, p.address, p.examples, int(p.ready)) for at, p in enumerate(rows)],
+    )
+
+
+def set_ready(connection: sqlite3.Connection, run: str, public_key: str, examples: int) -> None:
+    """A participant has the plan loaded, and so many examples of its own."""
+    connection.execute(
+        "UPDATE participants SET ready = 1, examples = ? WHERE run = ? AND role = 'coordinator' AND public_key = ?",
+        (examples, run, public_key),
+    )
+
+
+def participants(connection: sqlite3.Connection, run: str) -> list[ParticipantRow]:
+    """Who was asked into a run that this node coordinates, in the order in which they were named."""
+    rows = connection.execute(
+        """
+        SELECT public_key, node_id, address, examples, ready FROM participants
+        WHERE run = ? AND role = 'coordinator' ORDER BY place
+        """,
+        (run,),
+    )
+    return [ParticipantRow(key, node, address, examples, bool(ready)) for key, node, address, examples, ready in rows]
 
 
 def _run_row(

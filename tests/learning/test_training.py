@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 TRUTH = RNG.standard_normal((5, 3))
 FEATURES = RNG.standard_normal((200, 5))
 DATA: Arrays = {"features": FEATURES, "target": (FEATURES @ TRUTH).argmax(1)}
-PLAN = Plan.mlp([5, 16, 3], metrics=("accuracy",), lr=0.2, epochs=5)
+PLAN = Plan.mlp([5, 16, 3], metrics=("accuracy",), lr=0.2, epochs=5, seed=3)
 
 
 def fresh(plan: Plan) -> tuple[bytearray, State]:
@@ -38,8 +38,8 @@ def test_fitting_writes_a_better_model_into_the_same_buffer() -> None:
     assert (fitted.examples, fitted.steps, after.examples) == (160, 25, 40)
     assert after.loss is not None
     assert before.loss is not None
-    assert after.loss < before.loss * 0.6
-    assert after.metrics["accuracy"] > 0.8
+    assert after.loss < before.loss / 2
+    assert after.metrics["accuracy"] > 0.85
 
 
 def test_the_same_round_gives_the_same_bytes_and_another_round_others() -> None:

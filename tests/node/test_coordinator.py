@@ -34,6 +34,7 @@ from grid.wire.problems import (
     Replayed,
     RunNotFound,
     RunRefused,
+    UpdateRepeated,
 )
 from grid.wire.runs import (
     CHECKPOINT,
@@ -283,12 +284,12 @@ async def test_the_checkpoint_can_be_had_while_the_run_goes_on(
 # --- a restart --------------------------------------------------------------------------------------
 
 
-async def test_after_a_restart_a_run_is_stopped_and_what_it_learned_is_there(
+async def test_after_a_restart_a_round_goes_on_with_what_was_counted(
     scientist: Scientist, tmp_path: Path, start_puppet: StartPuppet
 ) -> None:
     first = await a_node("coordinator", tmp_path / "c", data=False)
     ann, bob = await start_puppet("ann"), await start_puppet("bob")
-    run = await scientist.start(first, [ann, bob], rounds=5)
+    run = await scientist.start(first, [ann, bob], rounds=2)
     await ann.takes_part(run)
     await bob.takes_part(run)
     story = Story(run)
@@ -298,15 +299,117 @@ async def test_after_a_restart_a_run_is_stopped_and_what_it_learned_is_there(
     await story.until("round-opened", round=2)
     await ann.updates(2, [5.0] * 4)
     await first.stop()
+    orphan = tmp_path / "c" / "runs" / run.id / "updates" / "named" / "2-orphan"
+    orphan.write_bytes(b"an update that was not counted")
 
     again = await a_node("coordinator", tmp_path / "c", data=False)
 
     run._address = again.address
-    after = Story(run)
-    assert await after.until("run-ended") == {"state": "stopped", "reason": "the coordinator was restarted"}
-    assert (await run.info()).reason == "the coordinator was restarted"
-    assert (await run.checkpoint()).initial == plan_of().trained(b"\0\0\0\x40" * 4).initial
-    assert again.files() == ["checkpoint-0.safetensors", "checkpoint-1.safetensors"]
+    await Story(run).until("run-resumed", round=2)
+    for puppet in (ann, bob):
+        puppet.joins(run)
+        puppet.listens()
+    with pytest.raises(UpdateRepeated):
+        await ann.updates(2, [6.0] * 4)
+    with pytest.raises(UpdateRepeated):  # also of a round that is over
+        await bob.updates(1, [6.0] * 4)
+    await bob.updates(2, [7.0] * 4)
+    assert await Story(run).until("run-ended") == {"state": "success", "reason": ""}
+    assert (await run.checkpoint()).initial == plan_of().trained(b"\0\0\xc0\x40" * 4).initial
+    await again.quiet()
+    assert again.files() == ["checkpoint-1.safetensors", "checkpoint-2.safetensors"]
+    await again.stop()
+
+
+async def test_nodes_go_on_by_themselves_when_their_coordinator_is_back(
+    scientist: Scientist, tmp_path: Path, start_node: StartNode
+) -> None:
+    first = await a_node("coordinator", tmp_path / "c", data=False)
+    ann, bob = await start_node("ann", Learner(goal=1.0)), await start_node("bob", Learner(goal=3.0))
+    ann.learner.may_go_on.clear()
+    run = await scientist.start(first, [ann, bob], rounds=3, quorum=quorum(2))
+    await ann.learner.began.wait()
+    await Story(run).until("update", node="bob")
+
+    await first.stop()
+    ann.learner.may_go_on.set()
+    again = await a_node("coordinator", tmp_path / "c", data=False)
+
+    run._address = again.address
+    result = await run.result()
+    assert [line.accepted for line in result.history] == [2, 2, 2]
+    assert (ann.learner.opened, bob.learner.opened) == (1, 1)  # neither prepared anew
+    await again.stop()
+
+
+async def test_a_coordinator_that_will_not_be_back_tells_those_who_take_part(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann")
+    ann.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann])
+    await ann.learner.began.wait()
+
+    await coordinator.open.parts.coordinator.stop_all("enough")
+
+    await ann.quiet()
+    info = await run.info()
+    assert (info.state, info.reason) == ("stopped", "enough")
+
+
+async def test_a_run_that_was_interrupted_while_it_was_prepared_is_prepared_again(
+    scientist: Scientist, tmp_path: Path, start_puppet: StartPuppet
+) -> None:
+    first = await a_node("coordinator", tmp_path / "c", data=False)
+    ann, bob = await start_puppet("ann"), await start_puppet("bob")
+    run = await scientist.start(first, [ann, bob], quorum=quorum(2))
+    await ann.takes_part(run)
+    await Story(run).until("participant", node="ann", state="ready")
+    await first.stop()
+
+    again = await a_node("coordinator", tmp_path / "c", data=False)
+
+    run._address = again.address
+    ann.joins(run)
+    ann.listens()
+    await bob.takes_part(run)
+    assert len((await Story(run).until("round-opened", round=1))["invited"]) == 2
+    await again.stop()
+
+
+async def test_a_run_whose_task_expired_meanwhile_fails(
+    scientist: Scientist, tmp_path: Path, start_puppet: StartPuppet
+) -> None:
+    first = await a_node("coordinator", tmp_path / "c", data=False)
+    ann, plan = await start_puppet("ann"), plan_of()
+    await scientist.hand_in(first, plan)
+    task = scientist.task(first, plan, expires=time.time() + 0.2)
+    run = await scientist.start_task(first, [ann], plan, task)
+    await first.stop()
+    while time.time() < task.expires:
+        await asyncio.to_thread(lambda: None)
+
+    again = await a_node("coordinator", tmp_path / "c", data=False)
+
+    run._address = again.address
+    assert (await Story(run).until("run-ended"))["reason"] == "its task expired while the coordinator was away"
+    assert (await run.info()).state == "failed"
+    await again.stop()
+
+
+async def test_a_run_whose_plan_is_gone_ends_with_that_reason(
+    scientist: Scientist, tmp_path: Path, start_puppet: StartPuppet
+) -> None:
+    first = await a_node("coordinator", tmp_path / "c", data=False)
+    run = await scientist.start(first, [await start_puppet("ann")])
+    await first.stop()
+    for bundle in (tmp_path / "c" / "blobs" / "named").iterdir():
+        bundle.unlink()
+
+    again = await a_node("coordinator", tmp_path / "c", data=False)
+
+    run._address = again.address
+    assert (await Story(run).until("run-ended"))["reason"].startswith("the coordinator was restarted: its plan")
     await again.stop()
 
 

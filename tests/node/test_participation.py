@@ -139,7 +139,7 @@ async def test_a_node_that_takes_long_to_prepare_joins_when_it_is_done(
 async def test_a_node_gives_a_coordinator_up_that_stays_away(
     scientist: Scientist, tmp_path: Path, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(participation, "PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(participation, "AWAY", 0.1)
     coordinator, ann = await a_node("coordinator", tmp_path / "c", data=False), await start_node("ann")
     ann.learner.may_go_on.clear()
     await scientist.start(coordinator, [ann])
@@ -150,6 +150,45 @@ async def test_a_node_gives_a_coordinator_up_that_stays_away(
     await ann.quiet()
     assert ann.learner.closed == 1
     assert ann.files() == []
+
+
+async def test_a_node_that_was_restarted_takes_part_again_by_itself_and_is_waited_for(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, tmp_path: Path
+) -> None:
+    ann, bob = await start_node("ann"), await a_node("bob", tmp_path / "bob", Learner(goal=1.0))
+    bob.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann, bob], rounds=2, quorum=quorum(2))
+    await bob.learner.began.wait()
+    await Story(run).until("update", node="ann")
+    await bob.stop()
+    participants = coordinator.open.parts.coordinator._live[run.id].roster
+    async with asyncio.timeout(5):
+        while participants[bob.identity.id].standing != "gone":
+            await asyncio.to_thread(lambda: None)
+
+    again = await start_node("bob", Learner(goal=1.0))
+
+    assert again.identity.id == bob.identity.id
+    assert [line.accepted for line in (await run.result()).history] == [2, 2]
+    await again.quiet()
+    assert await again.open.means.records.taking_part() == []
+
+
+async def test_a_node_whose_owner_trusts_the_scientist_no_longer_does_not_take_part_again(
+    scientist: Scientist, coordinator: ANode, tmp_path: Path
+) -> None:
+    bob = await a_node("bob", tmp_path / "bob")
+    bob.learner.may_go_on.clear()
+    await scientist.start(coordinator, [bob])
+    await bob.learner.began.wait()
+    await bob.open.means.access.distrust(scientist.identity.id)
+    await bob.stop()
+
+    again = await a_node("bob", tmp_path / "bob", trust=())
+
+    assert again.open.parts.participant.running() == {}
+    assert await again.open.means.records.taking_part() == []
+    await again.stop()
 
 
 async def test_a_node_can_coordinate_a_run_in_which_it_takes_part(scientist: Scientist, start_node: StartNode) -> None:

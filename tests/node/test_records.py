@@ -14,8 +14,9 @@ from grid.protocol.documents import sign_document
 from grid.protocol.round import Policy, open_round
 from grid.store.database import Database
 from grid.store.events import EventLog
+from grid.wire.documents import Signed
 from grid.wire.problems import NotInvited, RunRefused, UpdateRepeated
-from grid.wire.runs import TASK, After, Task
+from grid.wire.runs import TASK, After, Invite, Peer, Task
 
 ANN, EVE = Identity.from_seed(b"a" * 32), Identity.from_seed(b"e" * 32)
 RUN = "0" * 32
@@ -29,9 +30,9 @@ async def records(tmp_path: Path) -> AsyncIterator[RunRecords]:
         yield made
 
 
-def a_task() -> tuple[Task, object]:
+def a_task() -> tuple[Task, Signed, tuple[Peer, ...]]:
     task = Task(RUN, "0" * 64, EVE.id, ("#pulse",), 0.0, 1e10, rounds=3)
-    return task, sign_document(ANN, TASK, task)
+    return task, sign_document(ANN, TASK, task), (Peer("ann", "http://ann:5001", ANN.id),)
 
 
 async def kinds(records: RunRecords, *, to_all: bool) -> list[str]:
@@ -87,11 +88,46 @@ async def test_an_update_is_counted_once_and_a_refusal_does_not_undo_it(records:
     assert (await kinds(records, to_all=False)).count("update") == 1
 
 
-async def test_what_a_restart_interrupted_is_stopped_once(records: RunRecords) -> None:
-    assert await records.interrupted("the coordinator was restarted") == 1
-    assert await records.interrupted("again") == 0
+async def test_a_run_is_unfinished_until_all_were_told_of_its_end(records: RunRecords) -> None:
+    (left,) = await records.unfinished()
+    assert (left.run, left.round, left.updates) == (runs.Run(RUN, 3), None, ())
+    over, _ = runs.advance(left.run, runs.Stopped("enough"))
 
+    await records.ended(over)
+
+    assert await records.unfinished() == []
     info = await records.run(RUN, None)
     assert info is not None
-    assert (info.state, info.reason) == ("stopped", "the coordinator was restarted")
+    assert (info.state, info.reason) == ("stopped", "enough")
     assert await kinds(records, to_all=True) == ["run-ended"]
+
+
+async def test_an_unfinished_run_knows_who_was_ready_and_what_was_counted_in_which_order(
+    records: RunRecords, tmp_path: Path
+) -> None:
+    preparing, _ = runs.advance(runs.Run(RUN, 3), runs.Started())
+    running, _ = runs.advance(preparing, runs.Prepared())
+    await records.ready(RUN, ANN.id, {"node": "ann", "examples": 7})
+    await records.moved(running, "prepared", {})
+    await records.round_opened(open_round(1, Policy(1, 2, 60.0), frozenset({ANN.id, EVE.id}), 0.0), RUN, {"round": 1})
+    for key in (EVE.id, ANN.id):
+        await records.update_accepted(RUN, 1, key, 3.0, tmp_path / key, {"round": 1, "metrics": {}})
+
+    (left,) = await records.unfinished()
+
+    assert [(p.node_id, p.examples, p.ready) for p in left.participants] == [("ann", 7, True)]
+    assert left.updates == ((tmp_path / EVE.id, EVE.id), (tmp_path / ANN.id, ANN.id))
+    assert left.round is not None
+    assert list(left.round.accepted) == [EVE.id, ANN.id]
+
+
+async def test_a_node_knows_which_runs_it_takes_part_in(records: RunRecords) -> None:
+    task, signed, _ = a_task()
+    invite = Invite(signed, "http://eve:5001", b"prekey")
+    await records.joined(task, invite)
+
+    assert await records.taking_part() == [(RUN, invite)]
+
+    await records.left(RUN)
+    assert await records.taking_part() == []
+    assert await records.run(RUN, None) is not None  # which it coordinates as well

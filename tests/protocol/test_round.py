@@ -38,7 +38,9 @@ from grid.protocol.round import (
     admit_result,
     admit_update,
     advance,
+    needs,
     open_round,
+    settled,
 )
 from grid.wire.problems import (
     GridError,
@@ -302,6 +304,25 @@ def test_a_coordinator_killed_while_closing_closes_without_the_lost_upload() -> 
 
     assert (r.state, list(r.failed)) == (AGGREGATING, ["carol"])
     assert effects == [Sum((("alice", 10.0), ("bob", 10.0)))]
+
+
+def test_a_node_is_needed_while_the_quorum_cannot_be_reached_without_it() -> None:
+    three = opened(Policy(quorum=2, target=3, deadline=100.0))
+    assert not needs(three, "alice")
+
+    two, _ = play(three, NodeFailed("bob", "gone"))
+    assert [needs(two, node) for node in ("alice", "bob", "carol", "eve")] == [True, False, True, False]
+
+    one, _ = play(two, *handed_in("alice"))
+    assert [needs(one, node) for node in ("alice", "carol")] == [False, True]
+    assert not needs(play(one, *handed_in("carol"))[0], "carol")
+
+
+def test_a_round_is_settled_when_no_update_to_come_would_change_its_end() -> None:
+    three = opened(Policy(quorum=2, target=2, deadline=100.0))
+    assert not settled(three)
+    assert settled(play(three, *handed_in("alice", "bob"))[0])
+    assert settled(play(three, NodeFailed("alice", ""), NodeFailed("bob", ""))[0])
 
 
 def test_a_coordinator_killed_while_aggregating_sums_the_same_updates_again() -> None:

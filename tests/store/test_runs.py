@@ -7,7 +7,7 @@ import pytest
 from grid.protocol.run import Prepared, Run, Started, Stopped, advance
 from grid.store import runs
 from grid.store.database import Database
-from grid.store.runs import PARTICIPANT, RunRow
+from grid.store.runs import PARTICIPANT, ParticipantRow, RunRow
 from grid.wire.problems import RunNotFound, RunRefused
 
 ASKED = RunRow(Run("r1", rounds=3), "coordinator", b"signed task", "ada", "d" * 64, created=1.0)
@@ -61,3 +61,15 @@ async def test_a_run_that_is_not_here_is_not_found(db: Database) -> None:
     await db.write(lambda c: runs.delete_run(c, "r1"))
     with pytest.raises(RunNotFound):
         await db.read(lambda c: runs.get_run(c, "r1"))
+
+
+async def test_who_was_asked_into_a_run_is_kept_in_order_with_what_was_announced(db: Database) -> None:
+    asked = [ParticipantRow("k2", "bob", "http://bob"), ParticipantRow("k1", "ann", "http://ann")]
+    await db.write(lambda c: runs.add_participants(c, "r1", asked))
+    await db.write(lambda c: runs.set_ready(c, "r1", "k1", 7))
+
+    kept = await db.read(lambda c: runs.participants(c, "r1"))
+
+    assert kept == [asked[0], ParticipantRow("k1", "ann", "http://ann", 7, ready=True)]
+    await db.write(lambda c: runs.delete_run(c, "r1"))
+    assert await db.read(lambda c: runs.participants(c, "r1")) == []

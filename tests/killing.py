@@ -1,0 +1,209 @@
+"""A grid of real processes, of which any may be killed at a named point and is then started again.
+
+Nothing is replaced: daemons, sandboxes, sockets and disks are those of a grid in use. `GRID_FAULT` says where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from grid.client.calls import Calls
+from grid.client.egress import Egress, open_http
+from grid.client.grid import Grid
+from grid.client.run import AsyncRun
+from grid.crypto.identity import Identity
+from grid.learning.plan import Plan
+from grid.protocol.documents import sign_document
+from grid.wire.runs import START_RUN, TASK, Peer, Quorum, StartRun, Task
+from grid.wire.session import IDENTITY
+from tests.grid_of_nodes import Numbers, Peer_, Roll, numbers
+
+ROUNDS = 3
+SCIENTIST = Identity.from_seed(b"reliability".ljust(32))
+COUNTED = re.compile(r"round (\d+): counted")
+START = 60.0
+"""Seconds that a daemon has for its start, and twice that a run for its end."""
+
+
+@dataclass
+class Daemon:
+    """A node as a process; `fault` ends the first one of it, and another takes its place."""
+
+    name: str
+    data: Path
+    fault: str = ""
+    port: int = 0
+    deaths: int = 0
+    up: asyncio.Event = field(default_factory=asyncio.Event)
+    _process: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def identity(self) -> Identity:
+        return Identity.load_or_create(self.data / "identity.key")
+
+    @property
+    def peer(self) -> Peer:
+        return Peer(self.name, self.address, self.identity.id)
+
+    @property
+    def log(self) -> Path:
+        return self.data / "log"
+
+    async def keep(self) -> None:
+        """Run it; start it again each time that it was killed."""
+        self.port = free_port()
+        while True:
+            with self.log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "grid.cli.node", "start", "--id", self.name, "--port", str(self.port)),
+                    *("--data", str(self.data), "--trust", SCIENTIST.id, "--isolation", "prefer", "--workers", "1"),
+                    env={**os.environ, "GRID_FAULT": "" if self.deaths else self.fault},
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                )
+            assert self._process.stdout is not None
+            if b"listening on" in await self._process.stdout.readline():
+                self.up.set()
+            if await self._process.wait() != -signal.SIGKILL:
+                raise AssertionError(f"{self.name} ended:\n{self.log.read_text()[-3000:]}")
+            self.deaths += 1
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    def counted(self) -> Counter[tuple[int, str]]:
+        """The rounds for which it was told that its update was counted."""
+        return Counter((int(number), self.name) for number in COUNTED.findall(self.log.read_text()))
+
+
+@dataclass
+class Outcome:
+    """How a run ended: its model, the updates that its coordinator counted, those that participants know to be."""
+
+    state: str
+    model: Numbers
+    counted: Counter[tuple[int, str]]
+    acknowledged: set[tuple[int, str]]
+    deaths: int
+    reason: str = ""
+    accepted: list[int] = field(default_factory=list)
+
+
+async def outcome(folder: Path, who: str = "", fault: str = "") -> Outcome:
+    """A run of `ROUNDS` rounds with two participants, in which `who` is killed at a point."""
+    async with a_grid(folder, who, fault) as (daemons, calls):
+        coordinator, *others = daemons
+        run = await started(calls, coordinator, others)
+        counted: Counter[tuple[int, str]] = Counter()
+        state = reason = ""
+        async with asyncio.timeout(2 * START):
+            async for event in run.watch():
+                if event.kind == "update":
+                    counted[event.data["round"], event.data["node"]] += 1
+                if event.kind == "run-ended":
+                    state, reason = event.data["state"], event.data["reason"]
+            assert state == "success", reason
+            plan = await run.checkpoint()
+            await heard(calls, others, counted)
+        return Outcome(
+            state,
+            numbers(plan.initial),
+            counted,
+            set().union(*(daemon.counted() for daemon in others)),
+            sum(daemon.deaths for daemon in daemons),
+            reason,
+            [line.accepted for line in run.history.lines()],
+        )
+
+
+async def heard(calls: Calls, daemons: list[Daemon], counted: Counter[tuple[int, str]]) -> None:
+    """Until all who were counted know it: the last answer may be on its way when the run has ended."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            for daemon in daemons:
+                while any(each not in daemon.counted() for each in counted if each[1] == daemon.name):
+                    await calls.call(daemon.address, IDENTITY)
+
+
+@asynccontextmanager
+async def a_grid(folder: Path, who: str, fault: str) -> AsyncIterator[tuple[list[Daemon], Calls]]:
+    """A coordinator and two participants that answer, and calls of the scientist."""
+    daemons = [Daemon(name, folder / name, fault if name == who else "") for name in ("carol", "ann", "bob")]
+    for at, daemon in enumerate(daemons):
+        daemon.data.mkdir(parents=True)
+        if at:
+            await add_data(daemon, at)
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
+        for daemon in daemons:
+            stack.push_async_callback(daemon.stop)
+        keeping = [asyncio.create_task(daemon.keep()) for daemon in daemons]
+        for task in keeping:
+            stack.callback(task.cancel)
+        calls = Calls(http, identity=SCIENTIST)
+        async with asyncio.timeout(START):
+            for daemon in daemons:
+                await daemon.up.wait()
+        yield daemons, calls
+
+
+async def add_data(daemon: Daemon, seed: int) -> None:
+    """64 rows of its own: three features, and what a line makes of them."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(64, 3))
+    rows = np.hstack([features, features @ [[1.0], [-2.0], [0.5]] + seed])
+    file = daemon.data / "pulse.csv"
+    np.savetxt(file, rows, delimiter=",", header="a,b,c,target", comments="", fmt="%.6f")
+    adding = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "grid.cli.node", "dataset", "add", str(file), "--tag", "#pulse", "--target", "target"),
+        *("--regression", "--data", str(daemon.data)),
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert await adding.wait() == 0
+
+
+async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> AsyncRun:
+    """A run over both participants, whose quorum is both."""
+    plan, now = Plan.linear(3, 1, loss="mse"), time.time()
+    task = Task(
+        run=Identity.generate().public.hex()[:32],
+        plan=plan.digest,
+        coordinator=coordinator.identity.id,
+        tags=("#pulse",),
+        created=now,
+        expires=now + 3600,
+        rounds=ROUNDS,
+        quorum=Quorum(2),
+        holdout=0.25,
+    )
+    where = Peer_(coordinator.address, coordinator.identity.id)
+    await Grid(Roll(), calls, SCIENTIST, now=time.time)._hand_in(plan, where)
+    message = StartRun(sign_document(SCIENTIST, TASK, task), tuple(other.peer for other in others))
+    await calls.call(coordinator.address, START_RUN, message, peer=coordinator.identity.public)
+    return AsyncRun(calls, SCIENTIST, coordinator.address, task, plan, time.time)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
