@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from grid.client.calls import Calls
+from grid.client.egress import Egress, open_http
+from grid.crypto.identity import Identity
+from grid.transport.serve import running
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, a_node, a_puppet, pool
+from tests.transport.daemon import Daemon
 
 
 @pytest.fixture
@@ -57,3 +62,35 @@ async def start_puppet(connections: ClientSession) -> AsyncIterator[StartPuppet]
 async def coordinator(start_node: StartNode) -> ANode:
     """A node without data, for runs of others."""
     return await start_node("coordinator", data=False)
+
+
+# --- a small daemon, and callers of it -----------------------------------------------------------
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    """A daemon on a free port."""
+    small = Daemon()
+    async with running(small.app, keep_alive=0.5) as address:
+        small.address = address
+        yield small
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[ClientSession]:
+    """Plain HTTP, for what no caller of ours would send."""
+    async with open_http(Egress(allow_private=True)) as session:
+        yield session
+
+
+@pytest.fixture
+async def calls(daemon: Daemon) -> AsyncIterator[Callable[..., Calls]]:
+    """Makes callers: `calls(identity)`, `calls(token=...)`, `calls()` for a stranger."""
+    async with AsyncExitStack() as stack:
+
+        def make(identity: Identity | None = None, token: str | None = None) -> Calls:
+            http = open_http(Egress(allow_private=True))
+            stack.push_async_callback(http.close)
+            return Calls(http, identity=identity, token=token, now=lambda: daemon.clock)
+
+        yield make
