@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +22,7 @@ from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.app import NodeParts, routes
 from grid.node.catalogue import Catalogue
-from grid.node.coordinator import Coordinator
+from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
 from grid.node.means import Means
 from grid.node.participant import Participant
@@ -223,7 +222,7 @@ def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     return LocalEngine(
         preload,
-        max(settings.workers, os.cpu_count() or 1) if preload == "numpy" else settings.workers,
+        MOST if preload == "numpy" else settings.workers,
         scratch,
         policy=IsolationPolicy(settings.isolation),
         idle=settings.worker_idle or None,

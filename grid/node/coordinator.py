@@ -34,10 +34,14 @@ BUNDLE = "bundle-"
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
+MOST = 16
+"""Runs that one node drives at once: each holds a sum in a seat of its own."""
+
+
 class Coordinator:
     """The runs that this node drives. `address` is where participants reach it; `most` runs go on at once."""
 
-    def __init__(self, means: Means, blobs: Blobs, address: Callable[[], str], spawn: Spawn, most: int = 16) -> None:
+    def __init__(self, means: Means, blobs: Blobs, address: Callable[[], str], spawn: Spawn, most: int = MOST) -> None:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
         self._handed_in: set[str] = set()
@@ -139,7 +143,8 @@ class Coordinator:
         row = await self._owned(run, caller)
         if run not in self._live:
             return row
-        self._live[run].stop(f"stopped by {'its owner' if not caller.owner else 'the owner of the coordinator'}")
+        drive = self._live[run]
+        drive.stop(f"stopped by {'its owner' if caller.id == drive.owner else 'the owner of the coordinator'}")
         return self._info(self._live[run])
 
     async def events(self, run: str, caller: Caller, after: After) -> Events:
