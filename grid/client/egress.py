@@ -116,7 +116,7 @@ def _literal(host: str) -> Ip | None:
         pass
     try:
         return IPv4Address(socket.inet_aton(host)) if host.isascii() else None
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null character
         return None
 
 

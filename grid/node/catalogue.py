@@ -26,8 +26,7 @@ MAX_TAGS = 1024
 MAX_DESCRIPTION = 4_000_000
 """Bytes: the most that the description of a dataset may have, columns and all."""
 
-BLOCK = 4 << 20
-"""Bytes read at once, beside the loop: switching threads for each costs as much as a smaller read itself."""
+BLOCK = 1 << 20
 
 _STORED = {
     "BOOL": "bool",

@@ -10,7 +10,7 @@ from contextlib import suppress
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grid.client.calls import Calls
@@ -89,6 +89,7 @@ def test_the_public_is_allowed(address: str) -> None:
     Egress(allow_private=False).check(address)
 
 
+@example("HTTP://\x00")
 @given(st.text(max_size=60) | st.builds("http://{}".format, st.text(max_size=40)))
 def test_no_address_breaks_the_check(address: str) -> None:
     with suppress(AddressRefused):
