@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @click.command()
 @click.option("--rows", type=click.IntRange(1, 1797), help="Take only so many of the 1,797 scans.")
-@click.option("--rounds", type=click.IntRange(1, 1000), default=30, show_default=True, help="Rounds of training.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=50, show_default=True, help="Rounds of training.")
 @click.option("--nodes", type=click.IntRange(1, len(NAMES)), default=3, show_default=True, help="Nodes to start.")
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="For shares and training.")
 @click.option(
