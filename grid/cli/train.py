@@ -90,6 +90,7 @@ def show(file: Path, examples: int | None) -> None:
 @click.option(
     "--strategy", type=click.Choice(sorted(PRESETS)), default="fedavg", help="How updates become the next model."
 )
+@click.option("--stop-on", metavar="METRIC[:PATIENCE[:GAIN]]", help="End once it was no better for so many rounds.")
 @click.option("--target", default="target", help="The tensor to be learned.")
 @click.option("--coordinator", type=word(Address, "url (http://HOST:PORT)"), help="A node to drive the run; else here.")
 @click.option("--host", default="127.0.0.1", help="Where a coordinator in this process listens.")

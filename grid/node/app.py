@@ -119,7 +119,12 @@ def _owner_routes(parts: NodeParts) -> Routes:
         await access.distrust(key)
         return body.reply(wire.DISTRUST, Done(f"{key} may no longer train here"), request=request)
 
+    async def measured(request: web.Request) -> web.StreamResponse:
+        told = await parts.participant.measured(body.query(request, runs.MEASURED_HERE))
+        return body.reply(runs.MEASURED_HERE, told, request=request)
+
     return {
+        runs.MEASURED_HERE: measured,
         wire.ADD_DATASET: add,
         wire.REMOVE_DATASET: remove,
         wire.TRUSTED: trusted,
@@ -158,6 +163,7 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         return await body.send(request, blocks, size)
 
     return {
+        **_history_routes(coordinator),
         runs.PUT_BUNDLE: put_bundle,
         runs.START_RUN: start,
         runs.RUNS: all_runs,
@@ -166,6 +172,23 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         runs.RUN_EVENTS: events,
         runs.CHECKPOINT: checkpoint,
     }
+
+
+def _history_routes(coordinator: Coordinator) -> Routes:
+    async def task(request: web.Request) -> web.StreamResponse:
+        return body.reply(runs.RUN_TASK, await coordinator.task(_run(request), request[CALLER]), request=request)
+
+    async def plan(request: web.Request) -> web.StreamResponse:
+        fetch = await body.read(request, runs.RUN_PLAN)
+        size, blocks = await coordinator.plan(_run(request), request[CALLER], fetch)
+        return await body.send(request, blocks, size)
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        since = body.query(request, runs.RUN_METRICS)
+        told = await coordinator.metrics(_run(request), request[CALLER], since)
+        return body.reply(runs.RUN_METRICS, told, request=request)
+
+    return {runs.RUN_TASK: task, runs.RUN_PLAN: plan, runs.RUN_METRICS: metrics}
 
 
 def _participant_routes(coordinator: Coordinator, participant: Participant) -> Routes:

@@ -16,7 +16,7 @@ from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
 from grid.wire.node import DatasetInfo
 from grid.wire.problems import GridError, InviteRefused
-from grid.wire.runs import TASK, Invite, Invited, Task
+from grid.wire.runs import TASK, After, Events, Invite, Invited, Task
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,10 @@ class Participant:
             self._take_part(task, invite, dataset)
             await self._means.records.joined(task, invite)
         return Invited(node_id=self._means.node_id, dataset=dataset.name, examples=dataset.examples)
+
+    async def measured(self, after: After) -> Events:
+        """What this node measured on its own data, in all runs, also in those that are over."""
+        return await self._means.records.own(after)
 
     async def resume(self) -> None:
         """Take part again in what was going on when this node stopped, as far as its owner's rules still allow it."""

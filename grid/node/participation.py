@@ -83,6 +83,7 @@ class Participation:
         self._own = b""
         self._bundle_path: Path
         self._turn = asyncio.Lock()
+        self._measured: list[tuple[str, dict[str, Any]]] = []
         self._found = asyncio.Event()
         self.state = "preparing"
 
@@ -158,6 +159,7 @@ class Participation:
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
+            await self._keep_measured()
         self.state = "waiting"
 
     async def _finish(self, previous: asyncio.Task[None]) -> None:
@@ -194,9 +196,11 @@ class Participation:
             if self.task.holdout:
                 done = await seat.call("evaluate", split="held-out")
                 measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
+                self._note(number - 1, measured)
                 await self._report(number, measured)
             if train:
                 await self._train(number, seat)
+        await self._keep_measured()
 
     async def _train(self, number: int, seat: Seat) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
@@ -208,12 +212,24 @@ class Participation:
             learned = Report(
                 status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"]
             )
+            self._note(number, learned)
             await self._patiently(lambda: self._update(number, seat, learned))
             point("after-upload")
         except GridError:
             seat.state[:] = self._own or bytes(len(seat.state))
             raise
         self._own = bytes(seat.state)
+
+    def _note(self, number: int, report: Report) -> None:
+        """Remember what was measured here, of the checkpoint of round `number` or in it: our own owner may see it."""
+        told = {"run": self.task.run, "round": number, "examples": report.examples, "metrics": report.metrics}
+        self._measured.append((report.status, told))
+
+    async def _keep_measured(self) -> None:
+        """Write it down, after the work, which need not wait for the disk."""
+        measured, self._measured = self._measured, []
+        if measured:
+            await self._means.records.measured_here(measured)
 
     @asynccontextmanager
     async def _sitting(self) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:

@@ -73,9 +73,21 @@ class RunRecords:
 
         await self._db.write(work)
 
-    async def ended(self, run: Run) -> None:
-        """The run is over."""
-        await self.moved(run, "run-ended", {"state": run.state.value, "reason": run.reason})
+    async def ended(self, run: Run, best: int = 0) -> None:
+        """The run is over; `best` is the round whose checkpoint is the best one by the rule of its task."""
+        told = {"state": run.state.value, "reason": run.reason, **({"best": best} if best else {})}
+        await self.moved(run, "run-ended", told)
+
+    async def evaluated(self, run: str, reports: Iterable[results.ReportRow], told: dict[str, Any]) -> None:
+        """A checkpoint was measured: each node's report is kept, the means are told."""
+        at, rows = self._now(), list(reports)
+
+        def work(connection: Transaction) -> None:
+            for row in rows:
+                results.add_report(connection, row)
+            events.append(connection, _owner(run), "evaluated", at, told)
+
+        await self._db.write(work)
 
     async def ready(self, run: str, key: str, told: dict[str, Any]) -> None:
         """A participant has the plan loaded."""
@@ -159,6 +171,16 @@ class RunRecords:
         )
         await self._db.write(lambda connection: runs.create_run(connection, row))
 
+    async def measured_here(self, measured: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """What this node measured on its own data, kind by kind; for its owner, also when the run is long over."""
+        at, told = self._now(), list(measured)
+
+        def work(connection: Transaction) -> None:
+            for kind, data in told:
+                events.append(connection, HERE, kind, at, data)
+
+        await self._db.write(work)
+
     async def left(self, run: str) -> None:
         """It does so no longer."""
         await self._db.write(lambda connection: runs.delete_run(connection, run, runs.PARTICIPANT))
@@ -196,17 +218,43 @@ class RunRecords:
         row = await self._db.read(lambda connection: rounds.get_assignment(connection, run, number, key))
         return row is not None and row.place > 0
 
-    async def newest_checkpoint(self, run: str) -> Path | None:
-        """The file of the newest checkpoint that a round made."""
-        found = await self._db.read(lambda connection: results.latest_checkpoint(connection, run))
-        return Path(found.file) if found else None
+    async def checkpoint(self, run: str, number: int = 0) -> Path | None:
+        """The file of the checkpoint that a round made (0: of the newest), if it is still kept."""
+        found = await self._db.read(lambda connection: results.checkpoints(connection, run))
+        wanted = [Path(each.file) for each in found if number in {0, each.round}][-1:]
+        return next((path for path in wanted if path.exists()), None)
+
+    async def reports(self, run: str, since: int = 0) -> list[results.ReportRow]:
+        """What each node measured of the checkpoints from round `since` on, by round and key."""
+        rows = await self._db.read(lambda connection: results.reports(connection, run))
+        return [row for row in rows if row.round >= since]
+
+    async def names(self, run: str) -> dict[str, str]:
+        """The node ids of a run's participants, by key."""
+        rows = await self._db.read(lambda connection: runs.participants(connection, run))
+        return {row.public_key: row.node_id for row in rows}
+
+    async def task(self, run: str) -> Signed:
+        """The task of a run, as it was signed. Raises RunNotFound."""
+        row = await self._db.read(lambda connection: runs.get_run(connection, run))
+        return msgspec.msgpack.decode(row.task, type=Signed)
+
+    async def own(self, after: After) -> Events:
+        """What this node measured, after a cursor."""
+        return await self._events(HERE, after)
 
     async def events(self, run: str, after: After, *, to_all: bool) -> Events:
         """What was told after a cursor; waits up to `after.wait` seconds for the first of it."""
-        topic = _all(run) if to_all else _owner(run)
+        return await self._events(_all(run) if to_all else _owner(run), after)
+
+    async def _events(self, topic: str, after: After) -> Events:
         found = await self._log.wait(topic, after.after, after.wait)
         told = tuple(Event(e.cursor, e.kind, e.at, msgspec.json.decode(e.data)) for e in found)
         return Events(told, told[-1].cursor if told else after.after)
+
+
+HERE = "measured"
+"""The topic of what this node measured in all runs: its owner's alone."""
 
 
 def _owner(run: str) -> str:

@@ -317,7 +317,7 @@ async def test_after_a_restart_a_round_goes_on_with_what_was_counted(
     assert await Story(run).until("run-ended") == {"state": "success", "reason": ""}
     assert (await run.checkpoint()).initial == plan_of().trained(b"\0\0\xc0\x40" * 4).initial
     await again.quiet()
-    assert again.files() == ["checkpoint-1.safetensors", "checkpoint-2.safetensors"]
+    assert again.files() == ["checkpoint-1.safetensors", "checkpoint-2.safetensors", "plan.safetensors"]
     await again.stop()
 
 

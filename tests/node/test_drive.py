@@ -81,7 +81,7 @@ async def test_nothing_is_left_of_a_run_but_its_newest_checkpoints(
     for node in (coordinator, ann, bob):
         await node.quiet()
 
-    assert coordinator.files() == ["checkpoint-3.safetensors", "checkpoint-4.safetensors"]
+    assert coordinator.files() == ["checkpoint-3.safetensors", "checkpoint-4.safetensors", "plan.safetensors"]
     assert ann.files() == bob.files() == []
     assert ann.learner.opened == ann.learner.closed == 1
 
