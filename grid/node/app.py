@@ -16,6 +16,7 @@ from grid.node.participant import Participant
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
+from grid.transport.feed import listen
 from grid.transport.hello import health_handler, identity_handler, session_handler
 from grid.wire import node as wire
 from grid.wire import runs
@@ -148,9 +149,10 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         return body.reply(runs.STOP_RUN, await coordinator.stop(_run(request), request[CALLER]), request=request)
 
     async def events(request: web.Request) -> web.StreamResponse:
-        after = body.query(request, runs.RUN_EVENTS)
-        found = await coordinator.events(_run(request), request[CALLER], after)
-        return body.reply(runs.RUN_EVENTS, found, request=request)
+        run, caller = _run(request), request[CALLER]
+        return await listen(
+            request, runs.RUN_EVENTS, lambda after: coordinator.events(run, caller, after), last="run-ended"
+        )
 
     async def checkpoint(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.CHECKPOINT)

@@ -215,7 +215,8 @@ RUN_EVENTS: Endpoint[None, Events] = Endpoint(
     gives=Events,
     query=After,
     who="signed",
-    about="What happened in a run (long-poll)",
+    about="What happened in a run: by long-poll, as server-sent events, or through a websocket",
+    entry=Event,
     deadline=40.0,
     problems=(RunNotFound,),
 )
