@@ -229,6 +229,10 @@ class RoundClosed(GridError):
     status, slug, title = 409, "round-closed", "The round no longer takes updates"
 
 
+class TaskClosed(GridError):
+    status, slug, title = 409, "task-closed", "The task takes no commits"
+
+
 class UpdateRepeated(GridError):
     status, slug, title = 409, "update-repeated", "This node's update for the round was already accepted"
 
