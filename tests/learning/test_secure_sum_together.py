@@ -1,4 +1,4 @@
-"""A secure sum from end to end, in memory: keys, shares, masks, drop-outs at each step, and a coordinator that looks."""
+"""A secure sum from end to end, in memory: keys, shares, masks, drop-outs at each step, a coordinator that looks."""
 
 from __future__ import annotations
 
