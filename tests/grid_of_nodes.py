@@ -522,11 +522,11 @@ class Puppet:
         """Fetch the plan."""
         return await self._fetch(BUNDLE, "bundle", 0)
 
-    async def model(self, number: int) -> bytes:
+    async def model(self, number: int, limit: int = 1 << 20) -> bytes:
         """Commit to a round and fetch its model; the safetensors file."""
-        return await self._fetch(MODEL, "model", number, round=number)
+        return await self._fetch(MODEL, "model", number, limit, round=number)
 
-    async def _fetch(self, endpoint: Any, kind: str, number: int, **path: Any) -> bytes:
+    async def _fetch(self, endpoint: Any, kind: str, number: int, limit: int = 1 << 20, **path: Any) -> bytes:
         now = time.time()
         fetch = Fetch(publish(self.identity, self._prekey, now, now + 60))
         context = Context(run=self._run, round=number, kind=kind, sender=self._coordinator)
@@ -535,7 +535,7 @@ class Puppet:
             _,
             blocks,
         ):
-            return opener.feed(await gather(blocks, 1 << 20)) + opener.finish()
+            return opener.feed(await gather(blocks, limit)) + opener.finish()
 
     async def reports(self, number: int, report: Report, identity: Identity | None = None, **header: Any) -> None:
         """Hand in a report, sealed by itself unless `identity` is given."""

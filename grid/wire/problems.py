@@ -87,6 +87,10 @@ class UnsupportedMediaType(GridError):
     status, slug, title = 415, "unsupported-media-type", "This media type is not taken here"
 
 
+class RangeUnsatisfiable(GridError):
+    status, slug, title = 416, "range-unsatisfiable", "There is nothing in that range"
+
+
 class TooManyRequests(GridError):
     status, slug, title = 429, "too-many-requests", "Slow down"
 
