@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +17,10 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
+from grid.node.records import RunRecords
 from grid.store.blobs import Blobs
 from grid.store.database import Database
+from grid.store.events import EventLog
 from grid.wire.node import (
     ADD_DATASET,
     DATASETS,
@@ -30,6 +32,7 @@ from grid.wire.node import (
     NewDataset,
     Trust,
 )
+from grid.wire.runs import MEASURED_HERE, After, Event, Events
 
 DATA = default_data("node")
 
@@ -46,6 +49,9 @@ data_option = click.option(
 
 class Desk(Protocol):
     """The owner's side of a node."""
+
+    async def measured(self) -> list[Event]:
+        """What was measured here, in the order in which it was."""
 
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
@@ -69,10 +75,14 @@ class Desk(Protocol):
 class Files:
     """The desk of a node whose daemon does not run."""
 
-    def __init__(self, catalogue: Catalogue, access: Access) -> None:
-        self._catalogue, self._access = catalogue, access
+    def __init__(self, catalogue: Catalogue, access: Access, records: RunRecords) -> None:
+        self._catalogue, self._access, self._records = catalogue, access, records
         self.add, self.remove = catalogue.add, catalogue.remove
         self.trust, self.distrust = access.trust, access.distrust
+
+    async def measured(self) -> list[Event]:
+        """What was measured here, in the order in which it was."""
+        return await _all_of(self._records.own)
 
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
@@ -88,6 +98,10 @@ class Daemon:
 
     def __init__(self, calls: Calls, address: str, peer: bytes) -> None:
         self._calls, self._address, self._peer = calls, address, peer
+
+    async def measured(self) -> list[Event]:
+        """What was measured here, in the order in which it was."""
+        return await _all_of(lambda after: self._calls.call(self._address, MEASURED_HERE, query=after, peer=self._peer))
 
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
@@ -120,11 +134,21 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
     with daemon_of(data) as running:
         if running is None:
             async with Database(data / "node.db", "node") as database:
-                yield Files(Catalogue(database, open_blobs(data), time.time), Access(database, time.time))
+                records = RunRecords(database, EventLog(database), time.time)
+                access = Access(database, time.time)
+                yield Files(Catalogue(database, open_blobs(data), time.time), access, records)
         else:
             owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
             async with open_http(Egress(allow_private=True)) as http:
                 yield Daemon(Calls(http, identity=owner), running.address, node.public)
+
+
+async def _all_of(read: Callable[[After], Awaitable[Events]]) -> list[Event]:
+    """The entries of a log, to its end."""
+    found: list[Event] = []
+    while (told := await read(After(found[-1].cursor if found else 0))).events:
+        found += told.events
+    return found
 
 
 def open_blobs(data: Path) -> Blobs:
