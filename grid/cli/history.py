@@ -34,7 +34,7 @@ def page(info: RunInfo, rounds: Rounds, now: float) -> str:
 
 
 def _lead(info: RunInfo, rounds: Rounds) -> str:
-    facts = [(info.state, f"after {len(rounds)} of {info.rounds} rounds")]
+    facts: list[tuple[str, str]] = [(info.state, f"after {len(rounds)} of {info.rounds} rounds")]
     if rounds.best:
         facts.append((str(rounds.best), "is the best round by the task's rule for stopping"))
     facts += [(f"{values[-1]:.4f}", f"{name}, last measured") for name, values in rounds.curves().items()]
