@@ -14,7 +14,7 @@ from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
-from grid.learning.strategy import Synchronous, least_updates, read_strategy
+from grid.learning.strategy import least_updates, read_strategy
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import sweep
 from grid.node.drive import Drive
@@ -23,6 +23,7 @@ from grid.node.resuming import broken_off, peers_of
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
+from grid.transport.parts import Parts
 from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused
 from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList, StartRun, Task
 
@@ -173,13 +174,18 @@ class Coordinator:
 
     # --- what participants ask --------------------------------------------------------------------
 
-    async def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
-        """The plan (round 0) or a round's model, sealed to the caller: its size, and its blocks."""
+    async def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> Parts:
+        """The plan (round 0) or a round's model, sealed to the caller."""
         drive = await self._driven(run)
         key = _key(caller)
         prekey = read_prekey(fetch.prekey, public_from_id(key), self._means.now())
         broadcast: Broadcast = drive.offered(number, key)
-        return broadcast.size, broadcast.envelope(prekey)
+
+        def read(begin: int, end: int) -> AsyncIterator[bytes]:
+            drive.sent += end - begin
+            return broadcast.envelope(prekey, begin, end)
+
+        return Parts(broadcast.tag(prekey), broadcast.size, read)
 
     async def report(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], limit: int) -> None:
         """Hear a participant's report."""
@@ -233,8 +239,6 @@ class Coordinator:
     def _scheme(task: Task, bundle: Path) -> Scheme:
         """The plan under its strategy, if this coordinator can drive it with these quorums."""
         strategy = read_strategy(task.strategy)
-        if strategy.timing != Synchronous():
-            raise RunRefused("this coordinator drives rounds in which all begin with the same model")
         if task.quorum.minimum < (least := least_updates(strategy)):
             raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
         return Scheme(Plan.from_bundle(mapped(bundle)), strategy)

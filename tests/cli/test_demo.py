@@ -72,6 +72,22 @@ def test_a_demo_trains_tells_and_leaves_nothing_but_its_report(temporary: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_with_its_defaults_training_together_beats_each_share_alone_and_comes_close_to_all_data(
+    temporary: Path,
+) -> None:
+    command = [*COMMAND, f"--report={temporary.parent / 'report.html'}", "--json"]
+    done = subprocess.run(
+        command, env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, timeout=220, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert figures["federated"] > max(figures["nodes"])
+    assert figures["federated"] >= 0.98 * figures["pooled"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["gateway", "search"])
 def test_a_signal_stops_all_that_was_started(temporary: Path, number: signal.Signals, moment: str) -> None:
