@@ -21,6 +21,7 @@ from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.faults import point
+from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
@@ -35,9 +36,10 @@ from grid.wire.problems import (
     Unreachable,
     UpdateRepeated,
     WorkerFailed,
+    WorkerLost,
 )
 from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
-from grid.worker.port import Seat, TrainJob
+from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,9 @@ AWAY = 600.0
 PASSING = (Unreachable, Draining)
 """What a coordinator that is being restarted looks like."""
 
+TRIES = 2
+"""Workers in which an assignment is begun, one after the other, before a node says that it failed."""
+
 SETTLE = 2.0
 """Seconds that an upload has to hear its answer once the next round is open."""
 
@@ -66,21 +71,32 @@ CALLS = frozenset({"round-opened", "evaluating"})
 
 
 class Participation:
-    """What this node does for one run. `tensors` is the dataset's file, `dataset` its name.
+    """What this node does for one run. `tensors` is the dataset's file; before a seat is asked for, `make_room`.
 
     `carry_out` listens to the run's events all the while: an open poll tells the coordinator that this node
-    is there, and a round that closes ends the work on it at once.
+    is there, and a round that closes ends the work on it at once; unless rounds are steps, which take it later as well.
     """
 
     def __init__(
-        self, means: Means, task: Task, address: str, prekey: PrekeyPublic, tensors: Path, blobs: Blobs
+        self,
+        means: Means,
+        task: Task,
+        address: str,
+        prekey: PrekeyPublic,
+        tensors: Path,
+        blobs: Blobs,
+        make_room: Callable[[], Awaitable[None]],
     ) -> None:
         self._means, self.task, self._address, self._prekey = means, task, address, prekey
-        self._tensors, self._blobs = tensors, blobs
+        self._tensors, self._blobs, self._make_room = tensors, blobs, make_room
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
         self._own = b""
+        self._goes_on = steps_of(read_strategy(task.strategy)) is not None
+        self._call = (0, False)
+        self._called = False
+        self._counted = 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self._found = asyncio.Event()
@@ -109,8 +125,11 @@ class Participation:
             if any(event.kind == "run-ended" for event in events):
                 return
             for event in self._newest(events):
-                work = self._do(int(event.data["round"]), event.kind == "round-opened", self._work)
-                self._work = group.create_task(work)
+                self._call = int(event.data["round"]), event.kind == "round-opened"
+                if self._called and self._lets_finish():
+                    continue  # whoever waits for the work before it to be finished will do this
+                self._called = True
+                self._work = group.create_task(self._do(self._work))
 
     async def _ask(self, cursor: int) -> list[Event]:
         query = After(cursor, WAIT)
@@ -147,32 +166,45 @@ class Participation:
 
     # --- working ----------------------------------------------------------------------------------
 
-    async def _do(self, number: int, train: bool, previous: asyncio.Task[None]) -> None:
-        """One assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
+    async def _do(self, previous: asyncio.Task[None]) -> None:
+        """The newest assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
         await self._finish(previous)
+        (number, train), self._called = self._call, False
+        if train and number <= self._counted:
+            return  # this step took the update of an earlier model
         try:
             async with self._turn:
-                await self._assignment(number, train)
+                await self._again_if_lost(lambda: self._assignment(number, train))
         except (RoundClosed, RunNotFound, NotInvited) as late:  # it opened while this node was away
             log.info("run %s round %d: %s", self.task.run, number, late.detail)
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
         self.state = "waiting"
+        if self._means.trainer.status()["waiting"]:
+            await self.rest()
 
     async def _finish(self, previous: asyncio.Task[None]) -> None:
-        """Let the plan be loaded, or an upload hear its answer; break off anything else."""
-        if self.state != "preparing":
+        """Let the plan be loaded, or an upload hear its answer; break off anything else, unless it counts later."""
+        if self.state != "preparing" and not self._lets_finish():
             try:
                 await asyncio.wait({previous}, timeout=SETTLE if self.state == "uploading" else 0.0)
             finally:  # also when this one is broken off itself
                 previous.cancel()
-        await asyncio.wait({previous})
+        try:
+            await asyncio.wait({previous})
+        except asyncio.CancelledError:
+            previous.cancel()
+            raise
+
+    def _lets_finish(self) -> bool:
+        """Whether what this node trains goes on although a round opened: the next steps take it as well."""
+        return self._goes_on and self._call[1]
 
     async def _prepare(self) -> None:
         """Fetch the plan, load it with the data into a sandboxed seat, and say whether that went well."""
         try:
-            report = await self._ready()
+            report = await self._again_if_lost(self._ready)
         except GridError as error:
             await self._report(0, Report(status="failed", reason=error.detail))
             raise  # there is nothing for this node to do in the run
@@ -186,9 +218,20 @@ class Participation:
         async with self._sitting() as (_, prepared):
             return Report(status="ready", examples=prepared["examples"])
 
+    async def _again_if_lost(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something with a worker. One that dies in it, or overruns a limit, costs time: another begins anew."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await work()
+            except WorkerLost as lost:
+                if not left:
+                    raise WorkerLost(f"{lost.detail}; so ended {TRIES} workers, one after the other") from None
+                log.warning("run %s: %s; another worker begins anew", self.task.run, lost.detail)
+        raise AssertionError("unreachable")
+
     async def _assignment(self, number: int, train: bool) -> None:
         self.state = "training" if train else "evaluating"
-        async with self._sitting() as (seat, _):
+        async with self._sitting(Priority.TRAINING if train else Priority.EVALUATION) as (seat, _):
             await self._patiently(lambda: self._model(number, seat))
             point("after-model")
             if self.task.holdout:
@@ -216,10 +259,11 @@ class Participation:
         self._own = bytes(seat.state)
 
     @asynccontextmanager
-    async def _sitting(self) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
+    async def _sitting(self, priority: Priority = Priority.TRAINING) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
         """The seat with plan and data in it. One that was broken off in its work is given back: it is out of step."""
         if self._seat is None:
-            seat = await self._means.trainer.open(self._job())
+            await self._make_room()
+            seat = await self._means.trainer.open(self._job(priority))
             try:
                 seat.state[: len(self._own)] = self._own
                 self._seat = seat, await seat.call("prepare")
@@ -232,12 +276,21 @@ class Participation:
             await self._stand_up()
             raise
 
+    @property
+    def resting(self) -> bool:
+        """Whether it holds a seat in which nothing is done at present."""
+        return self._seat is not None and self.state == "waiting" and not self._turn.locked()
+
+    async def rest(self) -> None:
+        """Give the seat back: somebody else can use it. What the strategy keeps goes into the next one."""
+        await self._stand_up()
+
     async def _stand_up(self) -> None:
         taken, self._seat = self._seat, None
         if taken is not None:
             await taken[0].close()
 
-    def _job(self) -> TrainJob:
+    def _job(self, priority: Priority) -> TrainJob:
         return TrainJob(
             bundle=self._bundle_path,
             tensors=self._tensors,
@@ -246,6 +299,8 @@ class Participation:
             holdout=self.task.holdout,
             seed=self.task.seed,
             strategy=self._scheme.strategy,
+            priority=priority,
+            run=self.task.run,
         )
 
     # --- talking to the coordinator -------------------------------------------------------------------
@@ -308,7 +363,7 @@ class Participation:
         header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
         blocks = sealed(self._means.identity, header, [head, data], self._prekey)
         try:
-            await self._means.calls.upload(
+            counted = await self._means.calls.upload(
                 self._address,
                 UPDATE,
                 streamed(blocks),
@@ -317,6 +372,7 @@ class Participation:
                 run=self.task.run,
                 round=number,
             )
+            self._counted = counted.round
         except UpdateRepeated as repeated:
             if repeated.retry_after:
                 raise  # its first copy is arriving at this moment

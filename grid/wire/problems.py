@@ -195,6 +195,10 @@ class WorkerFailed(GridError):
     status, slug, title = 500, "worker-failed", "The job ended without a result"
 
 
+class WorkerLost(WorkerFailed):
+    status, slug, title = 500, "worker-lost", "The process of the job ended before the job did"
+
+
 class WorkerBusy(GridError):
     status, slug, title = 503, "worker-busy", "All workers are taken"
 
@@ -235,6 +239,10 @@ class NotInvited(GridError):
 
 class RoundClosed(GridError):
     status, slug, title = 409, "round-closed", "The round no longer takes updates"
+
+
+class SumRefused(GridError):
+    status, slug, title = 409, "sum-refused", "A node does not take part in this secure sum"
 
 
 class TaskClosed(GridError):
