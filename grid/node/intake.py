@@ -18,7 +18,7 @@ from grid.node.partial import Partials, proved
 from grid.node.roster import Roster
 from grid.protocol import round as rounds
 from grid.store.blobs import Blobs, Draft
-from grid.wire.problems import RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
+from grid.wire.problems import BadRequest, RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
 from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import Counted, Report
 
@@ -64,30 +64,35 @@ class Intake:
             raise RoundClosed(f"round {number} is not open")
         now = self._means.now()
         rounds.admit_update(self._course.round, key, now)
-        draft = self._partials.take(key, piece) or self._updates.create(self._limit)
         self._course.apply(rounds.UploadBegan(key, now))
-        await self._receive(number, key, draft, blocks, piece)
+        draft = None
+        try:
+            draft = await self._arrive(key, blocks, piece)
+            self._course.apply(rounds.UploadArrived(key))
+        except BaseException:
+            self._break_off(number, key, draft)
+            raise
         # From here on the caller may go away: what it sent is judged all the same.
         judging = asyncio.ensure_future(self._judge(number, key, draft))
         self._judging.add(judging)
         judging.add_done_callback(self._judging.discard)
         return await asyncio.shield(judging)
 
-    async def _receive(self, number: int, key: str, draft: Draft, blocks: AsyncIterable[bytes], piece: Piece) -> None:
+    async def _arrive(self, key: str, blocks: AsyncIterable[bytes], piece: Piece) -> Draft:
+        """All of an update, in a draft; what came of one that breaks off is kept. Raises PartMismatch, BadRequest."""
+        draft = self._partials.take(key, piece) or self._updates.create(self._limit)
         try:
             async for block in blocks:
                 draft.write(block)
         except BaseException as error:
             self._partials.keep(key, piece, draft, error)
-            self._break_off(number, key)
             raise
         try:
             proved(piece, draft)
-            self._course.apply(rounds.UploadArrived(key))
-        except BaseException:
+        except BadRequest:
             draft.abort()
-            self._break_off(number, key)
             raise
+        return draft
 
     async def _judge(self, number: int, key: str, draft: Draft) -> Counted:
         try:
@@ -96,8 +101,7 @@ class Intake:
                 rounds.admit_result(self._course.the_round, key)
                 return await self._count(number, key, draft, report)
         except BaseException:
-            draft.abort()
-            self._break_off(number, key)
+            self._break_off(number, key, draft)
             raise
 
     async def _checked(self, number: int, key: str, draft: Draft, base: int = 0) -> Report:
@@ -128,7 +132,9 @@ class Intake:
         point("after-fold")
         return Counted(round=number, at=at)
 
-    def _break_off(self, number: int, key: str) -> None:
+    def _break_off(self, number: int, key: str, draft: Draft | None) -> None:
+        if draft is not None:
+            draft.abort()
         if self._course.the_round.number == number and key in self._course.the_round.uploading:
             self._course.apply(rounds.UploadBroken(key))
 
