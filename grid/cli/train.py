@@ -100,7 +100,7 @@ def show(file: Path, examples: int | None) -> None:
 def train(
     file: Path, tags: tuple[str, ...], host: str, address: str | None, out: Path, gateway: str, **how: Any
 ) -> None:
-    """Train a PLAN on every node whose data has the tags, and fetch what was learned."""
+    """Train a PLAN on every node whose data has the tags, and fetch what was learned: the best of it with --stop-on."""
 
     async def trained() -> Result:
         async with aconnect(gateway, host=host, address=address) as grid:
@@ -110,5 +110,6 @@ def train(
             return await run.result(Progress(how["rounds"], sys.stderr))
 
     result = asyncio.run(trained())
-    result.plan.save(out)
-    click.echo(f"{result!r} -> {out}")
+    (result.best or result.plan).save(out)
+    which = f"round {result.best_round} was the best " if result.best else ""
+    click.echo(f"{result!r} {which}-> {out}")

@@ -73,10 +73,13 @@ class Rounds(tuple[RoundLine, ...]):
 
     best: int
 
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        """Means and what each node measured, metric by metric."""
+    WIDE = 8
+    """Nodes that have columns of their own in a terminal; a page has all."""
+
+    def _table(self, most: int | None = None) -> tuple[list[str], list[list[str]]]:
+        """Means and what each of the first `most` nodes measured, metric by metric."""
         names = sorted({name for line in self for name in line.metrics})
-        nodes = sorted({node for line in self for node in line.by_node})
+        nodes = sorted({node for line in self for node in line.by_node})[:most]
         head = ["round", *names, *(f"{node} {name}" for name in names for node in nodes)]
         return [*head, "nodes", "examples", "moved", "seconds", "without"], [
             [
@@ -97,7 +100,7 @@ class Rounds(tuple[RoundLine, ...]):
     def __repr__(self) -> str:
         if not self:
             return "no rounds"
-        told = [table(*self._table())]
+        told = [table(*self._table(self.WIDE))]
         for name, values in self.curves().items():
             told.append(f"{plain(name)}  {sparkline(values)}  {values[0]:.4f} to {values[-1]:.4f}")
         return "\n".join(told)
