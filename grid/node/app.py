@@ -16,7 +16,9 @@ from grid.node.participant import Participant
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
+from grid.transport.feed import listen
 from grid.transport.hello import health_handler, identity_handler, session_handler
+from grid.transport.parts import send_parts
 from grid.wire import node as wire
 from grid.wire import runs
 from grid.wire.directory import Done
@@ -148,9 +150,10 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         return body.reply(runs.STOP_RUN, await coordinator.stop(_run(request), request[CALLER]), request=request)
 
     async def events(request: web.Request) -> web.StreamResponse:
-        after = body.query(request, runs.RUN_EVENTS)
-        found = await coordinator.events(_run(request), request[CALLER], after)
-        return body.reply(runs.RUN_EVENTS, found, request=request)
+        run, caller = _run(request), request[CALLER]
+        return await listen(
+            request, runs.RUN_EVENTS, lambda after: coordinator.events(run, caller, after), last="run-ended"
+        )
 
     async def checkpoint(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.CHECKPOINT)
@@ -175,13 +178,12 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
 
     async def bundle(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.BUNDLE)
-        size, blocks = await coordinator.offered(_run(request), 0, request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        return await send_parts(request, await coordinator.offered(_run(request), 0, request[CALLER], fetch))
 
     async def model(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.MODEL)
-        size, blocks = await coordinator.offered(_run(request), _round(request), request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        offered = await coordinator.offered(_run(request), _round(request), request[CALLER], fetch)
+        return await send_parts(request, offered)
 
     async def report(request: web.Request) -> web.StreamResponse:
         blocks, limit = body.blocks(request, runs.REPORT), runs.REPORT.limit

@@ -83,9 +83,18 @@ class Participant:
 
     def _take_part(self, task: Task, address: str, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
         tensors = self._means.catalogue.path_of(dataset.name)
-        part = Participation(self._means, task, address, prekey, tensors, self._blobs)
+        part = Participation(self._means, task, address, prekey, tensors, self._blobs, self._make_room)
         self._live[task.run] = part
         self._spawn(self._carry_out(part))
+
+    async def _make_room(self) -> None:
+        """Have one seat given back in which nothing is done at present, if every worker has one."""
+        workers = self._means.trainer.status()
+        if workers["taken"] < workers["seats"]:
+            return
+        resting = [part for part in self._live.values() if part.resting]
+        if resting:
+            await resting[0].rest()
 
     def running(self) -> dict[str, int]:
         """How many participations are in which state."""

@@ -44,6 +44,7 @@ PROBLEM: Json = {
         "retry-after": {"type": "number", "description": "Seconds"},
     },
 }
+TAG = "The `ETag` of the stream that the part belongs to; another stream comes whole"
 SCHEMES: Json = {
     "session": {
         "type": "apiKey",
@@ -85,6 +86,8 @@ def _kinds(endpoint: AnyEndpoint) -> Iterable[Any]:
         yield endpoint.gives
     if endpoint.query is not None:
         yield endpoint.query
+    if endpoint.entry is not None:
+        yield endpoint.entry
 
 
 def _operation(endpoint: AnyEndpoint, by_kind: dict[Any, Json], components: Json) -> Json:
@@ -97,10 +100,31 @@ def _operation(endpoint: AnyEndpoint, by_kind: dict[Any, Json], components: Json
     if endpoint.takes is not type(None):
         content = _content(endpoint.streams_in, by_kind.get(endpoint.takes))
         operation["requestBody"] = {"required": True, "content": content}
+    if endpoint.entry is not None:
+        _listened_to(operation, by_kind[endpoint.entry])
+    if endpoint.parts:
+        operation["parameters"] += [_header("Range", "`bytes=N-`: the rest from byte N on"), _header("If-Range", TAG)]
+        operation["responses"]["206"] = {"description": "A part, by `Content-Range`", "content": {OCTETS: {}}}
     if endpoint.who != "anyone":
         names = ("token", "session", "signature") if endpoint.who == "owner" else ("session", "signature", "token")
         operation["security"] = [{name: []} for name in names]
     return operation
+
+
+def _listened_to(operation: Json, entry: Json) -> None:
+    """A log that can also be heard as a stream."""
+    said = "`id` is an entry's cursor, `event` its kind, `data` the entry as JSON. Lines of comment are signs of life"
+    operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string", "description": said}}
+    operation["responses"]["101"] = {
+        "description": "A websocket, asked for by `Upgrade: websocket`: each text message is one entry",
+        "content": {JSON: {"schema": entry}},
+    }
+    heard = "The cursor of the last entry that was heard, before `after`; for server-sent events"
+    operation["parameters"].append(_header("Last-Event-ID", heard))
+
+
+def _header(name: str, about: str) -> Json:
+    return {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": about}
 
 
 def _operation_id(endpoint: AnyEndpoint) -> str:

@@ -18,6 +18,7 @@ from grid.wire.problems import (
     NotInvited,
     PlanRefused,
     PrekeyUnknown,
+    RangeUnsatisfiable,
     RoundClosed,
     RunNotFound,
     RunRefused,
@@ -215,7 +216,8 @@ RUN_EVENTS: Endpoint[None, Events] = Endpoint(
     gives=Events,
     query=After,
     who="signed",
-    about="What happened in a run (long-poll)",
+    about="What happened in a run: by long-poll, as server-sent events, or through a websocket",
+    entry=Event,
     deadline=40.0,
     problems=(RunNotFound,),
 )
@@ -235,7 +237,8 @@ BUNDLE = Endpoint(
     Stream,
     who="signed",
     about="The plan, sealed to an invited participant",
-    problems=(NotInvited, RunNotFound),
+    parts=True,
+    problems=(NotInvited, RunNotFound, RangeUnsatisfiable),
 )
 MODEL = Endpoint(
     "POST",
@@ -244,7 +247,8 @@ MODEL = Endpoint(
     Stream,
     who="signed",
     about="Commit to a round and get its model, sealed",
-    problems=(NotInvited, RoundClosed, RunNotFound),
+    parts=True,
+    problems=(NotInvited, RoundClosed, RunNotFound, RangeUnsatisfiable),
 )
 REPORT = Endpoint(
     "POST",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import ClientSession
 from msgspec.structs import replace
@@ -19,6 +22,7 @@ from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.sealing import seal_bytes
+from grid.crypto.session import EMPTY_BODY, sign_request
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
 from grid.protocol.documents import sign_document
 from grid.wire.node import PREKEY
@@ -46,9 +50,12 @@ from grid.wire.runs import (
     STOP_RUN,
     TASK,
     After,
+    Event,
     Fetch,
+    Report,
     StartRun,
 )
+from tests.cutting import a_line
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -253,6 +260,62 @@ async def test_a_checkpoint_is_sealed_to_the_prekey_of_its_owner_and_to_no_other
     with pytest.raises(BadSignature):
         async with scientist.calls.download(coordinator.address, CHECKPOINT, anothers, run=run.id):
             pass
+
+
+def heard_by(identity: Identity, node: ANode, run: str) -> dict[str, Any]:
+    """How somebody asks for the events of a run as a stream."""
+    path = RUN_EVENTS.target(run=run)
+    nonce = secrets.token_bytes(16)
+    proof = sign_request(identity, node.identity.public, "GET", path, EMPTY_BODY, time.time(), nonce)
+    return {"url": node.address + path, "headers": {"Authorization": proof, "Accept": "text/event-stream"}}
+
+
+async def test_the_events_of_a_run_are_heard_as_a_stream_by_whoever_may(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, connections: ClientSession
+) -> None:
+    run = await scientist.start(coordinator, [await start_node("ann")])
+    async with connections.get(**heard_by(scientist.identity, coordinator, run.id)) as response:
+        heard = await response.text()
+    async with connections.ws_connect(**heard_by(scientist.identity, coordinator, run.id)) as socket:
+        told = [msgspec.json.decode(message.data, type=Event) async for message in socket]
+    async with connections.get(**heard_by(STRANGER, coordinator, run.id)) as refused:
+        assert refused.status == 404
+
+    assert [event async for event in run.watch()] == told
+    assert [event.kind for event in told] == re.findall("^event: (.*)$", heard, re.MULTILINE)
+    assert told[-1].kind == "run-ended"
+
+
+async def test_an_open_stream_is_the_pulse_of_a_participant(
+    scientist: Scientist, coordinator: ANode, start_puppet: StartPuppet, connections: ClientSession
+) -> None:
+    ann = await start_puppet("ann")
+    run = await scientist.start(coordinator, [ann])
+    ann.joins(run)
+    await ann.invite
+    async with connections.get(**heard_by(ann.identity, coordinator, run.id)) as stream:
+        await ann.reports(0, Report("ready", 10))
+        while b"event: round-opened" not in await stream.content.readline():
+            pass
+        assert coordinator.open.parts.coordinator._live[run.id].attendance._polls[ann.identity.id] == 1
+        await ann.updates(1, [1.0] * 4)
+        assert b"event: run-ended" in await stream.content.read()
+
+
+async def test_a_model_whose_connection_breaks_goes_on_where_it_was(
+    scientist: Scientist, coordinator: ANode, start_puppet: StartPuppet
+) -> None:
+    ann, plan = await start_puppet("ann"), plan_of(1_000_000)
+    run = await scientist.start(coordinator, [ann], plan)
+    await ann.takes_part(run)
+    await Story(run).until("round-opened", round=1)
+    async with a_line(coordinator.address) as line:
+        ann._at = line.address
+        line.cut("down", 1_000_000, 2_000_000)
+        model = await ann.model(1, limit=5_000_000)
+
+    assert len(model) > plan.layout.size == 4_000_004
+    assert line.moved["down"] < 1.3 * len(model)  # from the start each time, it would be 7 million
 
 
 async def test_a_run_that_never_was_is_not_found(scientist: Scientist, coordinator: ANode) -> None:
