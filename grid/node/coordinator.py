@@ -224,6 +224,9 @@ class Coordinator:
             raise RunRefused("a peer is named twice")
         if len(message.peers) < task.quorum.minimum:
             raise RunRefused(f"{len(message.peers)} peers cannot make a quorum of {task.quorum.minimum}")
+        wanted = max(task.quorum.minimum, task.quorum.target)
+        if 0 < task.quorum.drawn < wanted:
+            raise RunRefused(f"{task.quorum.drawn} nodes drawn cannot hand in {wanted} updates")
         if len(self._live) >= self._most:
             raise Full(f"{self._most} runs go on here already", retry_after=60.0)
         if not self._blobs.named(BUNDLE + task.plan).exists():

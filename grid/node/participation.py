@@ -61,7 +61,7 @@ SETTLE = 2.0
 BUNDLES = "plan-"
 """The plan of a run lies in a file of this name and the run's id for as long as the run goes on here."""
 
-CALLS = frozenset({"round-opened", "evaluating"})
+CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 """The events that ask this node to do something."""
 
 
@@ -109,7 +109,8 @@ class Participation:
             if any(event.kind == "run-ended" for event in events):
                 return
             for event in self._newest(events):
-                work = self._do(int(event.data["round"]), event.kind == "round-opened", self._work)
+                asked = self._asked(event)
+                work = self._do(int(event.data["round"]), event.kind != "evaluating", self._work, asked)
                 self._work = group.create_task(work)
 
     async def _ask(self, cursor: int) -> list[Event]:
@@ -140,16 +141,28 @@ class Participation:
                     await self._found.wait()
         raise AssertionError("unreachable")
 
-    @staticmethod
-    def _newest(events: list[Event]) -> list[Event]:
+    def _newest(self, events: list[Event]) -> list[Event]:
         """Only the last word counts: rounds that opened while this node was away are over."""
-        return [event for event in events if event.kind in CALLS][-1:]
+        calls = [e for e in events if e.kind in CALLS and (e.kind != "spare-drawn" or self._asked(e))]
+        return calls[-1:]
+
+    def _asked(self, event: Event) -> bool:
+        """Whether a call is for this node: a round names those who were drawn, the others are its spares."""
+        if event.kind == "spare-drawn":
+            return bool(event.data.get("node") == self._means.node_id)
+        return "invited" not in event.data or self._means.node_id in event.data["invited"]
 
     # --- working ----------------------------------------------------------------------------------
 
-    async def _do(self, number: int, train: bool, previous: asyncio.Task[None]) -> None:
-        """One assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
+    async def _do(self, number: int, train: bool, previous: asyncio.Task[None], asked: bool) -> None:
+        """One assignment; whatever goes wrong in it is told to the coordinator, who does not wait then.
+
+        A round that does not ask for this node ends its work on the one before, too.
+        """
         await self._finish(previous)
+        if not asked:
+            self.state = "waiting"
+            return
         try:
             async with self._turn:
                 await self._assignment(number, train)
