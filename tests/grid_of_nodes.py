@@ -41,7 +41,7 @@ from grid.transport.metrics import Metrics
 from grid.transport.serve import running
 from grid.wire.directory import NODE_RECORD, Found, Join, Joined, Leave, Member, NodeRecord, Renew, Renewed, Search
 from grid.wire.node import DatasetInfo, TensorInfo
-from grid.wire.problems import GridError, NotAMember, WorkerFailed
+from grid.wire.problems import GridError, NotAMember, WorkerLost
 from grid.wire.runs import (
     BUNDLE,
     INVITE,
@@ -91,6 +91,7 @@ class Learner:
     """What the workers of one node do: go half of the way to `goal`, from `examples` examples.
 
     A fit says `began` and waits for `may_go_on`; `refuses` is raised where a plan is loaded, `stumbles` in a fit.
+    `deaths`: so many workers are killed in a fit, one after the other.
     """
 
     goal: float = 0.0
@@ -98,6 +99,7 @@ class Learner:
     held_out: int = 5
     refuses: GridError | None = None
     stumbles: GridError | None = None
+    deaths: int = 0
     began: asyncio.Event = field(default_factory=asyncio.Event)
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
     opened: int = 0
@@ -116,6 +118,9 @@ class Learner:
         """Train."""
         self.began.set()
         await self.may_go_on.wait()
+        if self.deaths:
+            self.deaths -= 1
+            raise WorkerLost("the worker was killed")
         if self.stumbles:
             raise self.stumbles
         outbox[:] = ((numbers(inbox) + np.float32(self.goal)) / 2).tobytes()
@@ -139,7 +144,7 @@ class FakeSeat:
 
     async def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         if self.broken or self.closed:
-            raise WorkerFailed("ended by signal 9")
+            raise WorkerLost("ended by signal 9")
         await asyncio.sleep(0)
         try:
             return await self.answer(verb, arguments)
@@ -182,8 +187,8 @@ class FoldSeat(FakeSeat):
 class FakeEngine:
     """Opens seats in this process; keeps those it opened for tests to break."""
 
-    def __init__(self, learner: Learner) -> None:
-        self.learner, self.taken = learner, 0
+    def __init__(self, learner: Learner, workers: int = 2) -> None:
+        self.learner, self.workers, self.taken = learner, workers, 0
         self.seats: list[FakeSeat] = []
 
     async def open(self, job: Job) -> FakeSeat:
@@ -199,7 +204,7 @@ class FakeEngine:
         return seat
 
     def status(self) -> dict[str, Any]:
-        return {"taken": self.taken}
+        return {"taken": self.taken, "seats": self.workers, "waiting": 0}
 
     async def close(self) -> None:
         for seat in self.seats:
@@ -247,6 +252,12 @@ class ANode:
             while parts.coordinator.running() or parts.participant.running():
                 await asyncio.to_thread(lambda: None)  # a turn of the loop, and of the disk's threads
 
+    async def rests(self) -> None:
+        """Wait until its part in the only run that it takes part in is done for this round."""
+        async with asyncio.timeout(10):
+            while self.open.parts.participant.running() != {"waiting": 1}:
+                await asyncio.to_thread(lambda: None)
+
     async def stop(self) -> None:
         """It is gone, its connections with it."""
         await self.stack.aclose()
@@ -272,7 +283,7 @@ async def a_node(
     identity = Identity.load_or_create(folder / "identity.key")
     chosen = NodeSettings(node_id, folder, port=0, trust=tuple(trust), **settings)
     stack = AsyncExitStack()
-    engines = None if real else lambda _, preload: engine or FakeEngine(learner)
+    engines = None if real else lambda _, preload: engine or FakeEngine(learner, chosen.workers)
     node = await stack.enter_async_context(open_node(chosen, identity, owners=(), engines=engines))
     node.answers(await stack.enter_async_context(running(node.app, port=port)))
     stack.callback(node.events.close)
@@ -511,11 +522,11 @@ class Puppet:
         """Fetch the plan."""
         return await self._fetch(BUNDLE, "bundle", 0)
 
-    async def model(self, number: int) -> bytes:
+    async def model(self, number: int, limit: int = 1 << 20) -> bytes:
         """Commit to a round and fetch its model; the safetensors file."""
-        return await self._fetch(MODEL, "model", number, round=number)
+        return await self._fetch(MODEL, "model", number, limit, round=number)
 
-    async def _fetch(self, endpoint: Any, kind: str, number: int, **path: Any) -> bytes:
+    async def _fetch(self, endpoint: Any, kind: str, number: int, limit: int = 1 << 20, **path: Any) -> bytes:
         now = time.time()
         fetch = Fetch(publish(self.identity, self._prekey, now, now + 60))
         context = Context(run=self._run, round=number, kind=kind, sender=self._coordinator)
@@ -524,7 +535,7 @@ class Puppet:
             _,
             blocks,
         ):
-            return opener.feed(await gather(blocks, 1 << 20)) + opener.finish()
+            return opener.feed(await gather(blocks, limit)) + opener.finish()
 
     async def reports(self, number: int, report: Report, identity: Identity | None = None, **header: Any) -> None:
         """Hand in a report, sealed by itself unless `identity` is given."""

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 VERSION = version("grid-daemon")
 
+PATIENCE = 600.0
+"""Seconds that a job of a run waits for a worker at most; it goes sooner if its round is closed."""
+
 
 @dataclass(frozen=True)
 class NodeSettings:
@@ -226,6 +229,7 @@ def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
         scratch,
         policy=IsolationPolicy(settings.isolation),
         idle=settings.worker_idle or None,
+        patience=PATIENCE,
     )
 
 

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from grid.client.continuing import continued
 from grid.client.core import Request, answer, refusal, request
 from grid.client.egress import Blocked
 from grid.client.sessions import Sessions
@@ -98,15 +99,23 @@ class Calls:
     ) -> AsyncIterator[tuple[int | None, AsyncIterator[bytes]]]:
         """Get a stream: its length where it is known, and its blocks.
 
-        `deadline` seconds for the head of the answer; then the stream may stand still for `idle` seconds.
+        `deadline` seconds for the head of the answer; then the stream may stand still for `idle` seconds. Where
+        the connection breaks and the other side gives parts, the rest of the stream comes over another.
         """
         sent = request(endpoint, message, None, path)
         async with AsyncExitStack() as stack:
-            with _reaching(address):
-                async with asyncio.timeout(endpoint.deadline if deadline is None else deadline):
-                    answered = self._answered(address, endpoint, sent, peer, peer is not None)
-                    response = await stack.enter_async_context(answered)
-            yield response.content_length, _blocks(address, response, idle, limit)
+
+            async def ask(more: dict[str, str]) -> aiohttp.ClientResponse:
+                again = sent._replace(headers=sent.headers | more)
+                with _reaching(address):
+                    await stack.aclose()  # the connection that broke
+                    async with asyncio.timeout(endpoint.deadline if deadline is None else deadline):
+                        answered = self._answered(address, endpoint, again, peer, peer is not None)
+                        return await stack.enter_async_context(answered)
+
+            first = await ask({})
+            blocks = continued(first, ask, lambda response, at: _bounded(response, limit - at, idle))
+            yield first.content_length, _reached(address, blocks)
 
     async def upload(
         self,
@@ -255,9 +264,9 @@ async def _bounded(response: aiohttp.ClientResponse, limit: int, idle: float | N
         yield block
 
 
-async def _blocks(address: str, response: aiohttp.ClientResponse, idle: float, limit: int) -> AsyncIterator[bytes]:
+async def _reached(address: str, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     with _reaching(address):
-        async for block in _bounded(response, limit, idle):
+        async for block in blocks:
             yield block
 
 

@@ -18,6 +18,7 @@ from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
 from grid.transport.feed import listen
 from grid.transport.hello import health_handler, identity_handler, session_handler
+from grid.transport.parts import send_parts
 from grid.wire import node as wire
 from grid.wire import runs
 from grid.wire.directory import Done
@@ -177,13 +178,12 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
 
     async def bundle(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.BUNDLE)
-        size, blocks = await coordinator.offered(_run(request), 0, request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        return await send_parts(request, await coordinator.offered(_run(request), 0, request[CALLER], fetch))
 
     async def model(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.MODEL)
-        size, blocks = await coordinator.offered(_run(request), _round(request), request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        offered = await coordinator.offered(_run(request), _round(request), request[CALLER], fetch)
+        return await send_parts(request, offered)
 
     async def report(request: web.Request) -> web.StreamResponse:
         blocks, limit = body.blocks(request, runs.REPORT), runs.REPORT.limit

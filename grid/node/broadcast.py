@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class Broadcast:
 
     def __init__(self, key: RoundKey, path: Path) -> None:
         self._key, self._path = key, path
+        self._preambles: dict[bytes, tuple[bytes, bytes]] = {}  # of each recipient: its prekey's id, and the bytes
         self.size = sealed_size(key.header, key)
 
     @classmethod
@@ -25,12 +27,33 @@ class Broadcast:
         """Encrypt the file `source` into `target`, beside the loop; the header's length is filled in."""
         return cls(await asyncio.to_thread(seal_file, identity, header, source, target), target)
 
-    async def envelope(self, recipient: PrekeyPublic) -> AsyncIterator[bytes]:
-        """The whole envelope for one recipient, `size` bytes, in blocks."""
+    def tag(self, recipient: PrekeyPublic) -> str:
+        """What names the bytes of this recipient's envelope, and no others.
+
+        Its preamble holds the key, drawn for this body alone, wrapped with randomness of its own.
+        """
+        return hashlib.sha256(self._preamble(recipient)).hexdigest()[:32]
+
+    async def envelope(self, recipient: PrekeyPublic, begin: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The envelope for one recipient, `size` bytes, in blocks; or what lies from `begin` to `end` of it."""
         with self._path.open("rb", buffering=0) as file:  # before the first byte leaves: `discard` may come meanwhile
-            yield self._key.preamble([recipient])
-            while block := file.read(BLOCK):
+            head = self._preamble(recipient)
+            end = self.size if end is None else end
+            if begin < len(head):
+                yield head[begin:end]
+            at = max(begin, len(head))
+            file.seek(at - len(head))
+            while at < end and (block := file.read(min(BLOCK, end - at))):
+                at += len(block)
                 yield block
+
+    def _preamble(self, recipient: PrekeyPublic) -> bytes:
+        """The same for as long as the recipient keeps its prekey, so that an envelope can be had in parts."""
+        prekey, made = self._preambles.get(recipient.owner, (b"", b""))
+        if prekey != recipient.id:
+            made = self._key.preamble([recipient])
+            self._preambles[recipient.owner] = recipient.id, made
+        return made
 
     def discard(self) -> None:
         """Nobody will ask any more. Whoever is still reading reads on."""

@@ -23,6 +23,7 @@ from grid.node.resuming import broken_off, peers_of
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
+from grid.transport.parts import Parts
 from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused
 from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList, StartRun, Task
 
@@ -173,13 +174,18 @@ class Coordinator:
 
     # --- what participants ask --------------------------------------------------------------------
 
-    async def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
-        """The plan (round 0) or a round's model, sealed to the caller: its size, and its blocks."""
+    async def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> Parts:
+        """The plan (round 0) or a round's model, sealed to the caller."""
         drive = await self._driven(run)
         key = _key(caller)
         prekey = read_prekey(fetch.prekey, public_from_id(key), self._means.now())
         broadcast: Broadcast = drive.offered(number, key)
-        return broadcast.size, broadcast.envelope(prekey)
+
+        def read(begin: int, end: int) -> AsyncIterator[bytes]:
+            drive.sent += end - begin
+            return broadcast.envelope(prekey, begin, end)
+
+        return Parts(broadcast.tag(prekey), broadcast.size, read)
 
     async def report(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], limit: int) -> None:
         """Hear a participant's report."""

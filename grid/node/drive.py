@@ -76,7 +76,7 @@ class Drive:
         self._offered: dict[int, Broadcast] = {}
         self._tally: tuple[int, Tally] = (0, Tally())
         self._asking: asyncio.Task[None] | None = None
-        self._sent = self._intake.received = 0
+        self.sent = self._intake.received = 0
 
     @property
     def run(self) -> runs.Run:
@@ -180,7 +180,7 @@ class Drive:
     async def _hold_round(self, number: int) -> None:
         """One round, from opening to checkpoint; after the last, its checkpoint is evaluated as well."""
         began = self._means.now()
-        self._sent = self._intake.received = 0
+        self.sent = self._intake.received = 0
         if self._course.round is None or self._course.round.number != number:
             await self._open_round(number)
         await self._collected(number)
@@ -203,7 +203,7 @@ class Drive:
             "rejected": self.roster.named(closed.rejected),
             "failed": self.roster.named(closed.failed),
             "seconds": self._means.now() - began,
-            "bytes": {"up": self._intake.received, "down": self._sent},
+            "bytes": {"up": self._intake.received, "down": self.sent},
         }
         if number < self.task.rounds:  # the last is complete once its checkpoint was evaluated
             self._course.advance(runs.RoundCompleted(number))
@@ -303,7 +303,6 @@ class Drive:
             with self._course.explaining(number):
                 rounds.admit_commit(self._course.round, key)
             self._course.apply(rounds.NodeCommitted(key))
-        self._sent += self._offered[number].size
         return self._offered[number]
 
     async def report(self, number: int, key: str, blocks: AsyncIterable[bytes], limit: int) -> None:

@@ -72,9 +72,19 @@ class Participant:
     def _take_part(self, task: Task, invite: Invite, dataset: DatasetInfo) -> None:
         prekey = read_prekey(invite.prekey, public_from_id(task.coordinator), self._means.now())
         tensors = self._means.catalogue.path_of(dataset.name)
-        part = Participation(self._means, task, invite.coordinator_address, prekey, tensors, self._blobs)
+        where = invite.coordinator_address
+        part = Participation(self._means, task, where, prekey, tensors, self._blobs, self._make_room)
         self._live[task.run] = part
         self._spawn(self._carry_out(part))
+
+    async def _make_room(self) -> None:
+        """Have one seat given back in which nothing is done at present, if every worker has one."""
+        workers = self._means.trainer.status()
+        if workers["taken"] < workers["seats"]:
+            return
+        resting = [part for part in self._live.values() if part.resting]
+        if resting:
+            await resting[0].rest()
 
     def running(self) -> dict[str, int]:
         """How many participations are in which state."""

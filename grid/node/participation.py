@@ -35,9 +35,10 @@ from grid.wire.problems import (
     Unreachable,
     UpdateRepeated,
     WorkerFailed,
+    WorkerLost,
 )
 from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
-from grid.worker.port import Seat, TrainJob
+from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ AWAY = 600.0
 PASSING = (Unreachable, Draining)
 """What a coordinator that is being restarted looks like."""
 
+TRIES = 2
+"""Workers in which an assignment is begun, one after the other, before a node says that it failed."""
+
 SETTLE = 2.0
 """Seconds that an upload has to hear its answer once the next round is open."""
 
@@ -66,17 +70,24 @@ CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 
 
 class Participation:
-    """What this node does for one run. `tensors` is the dataset's file, `dataset` its name.
+    """What this node does for one run. `tensors` is the dataset's file; before a seat is asked for, `make_room`.
 
     `carry_out` listens to the run's events all the while: an open poll tells the coordinator that this node
     is there, and a round that closes ends the work on it at once.
     """
 
     def __init__(
-        self, means: Means, task: Task, address: str, prekey: PrekeyPublic, tensors: Path, blobs: Blobs
+        self,
+        means: Means,
+        task: Task,
+        address: str,
+        prekey: PrekeyPublic,
+        tensors: Path,
+        blobs: Blobs,
+        make_room: Callable[[], Awaitable[None]],
     ) -> None:
         self._means, self.task, self._address, self._prekey = means, task, address, prekey
-        self._tensors, self._blobs = tensors, blobs
+        self._tensors, self._blobs, self._make_room = tensors, blobs, make_room
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
@@ -165,13 +176,15 @@ class Participation:
             return
         try:
             async with self._turn:
-                await self._assignment(number, train)
+                await self._again_if_lost(lambda: self._assignment(number, train))
         except (RoundClosed, RunNotFound, NotInvited) as late:  # it opened while this node was away
             log.info("run %s round %d: %s", self.task.run, number, late.detail)
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
         self.state = "waiting"
+        if self._means.trainer.status()["waiting"]:
+            await self.rest()
 
     async def _finish(self, previous: asyncio.Task[None]) -> None:
         """Let the plan be loaded, or an upload hear its answer; break off anything else."""
@@ -185,7 +198,7 @@ class Participation:
     async def _prepare(self) -> None:
         """Fetch the plan, load it with the data into a sandboxed seat, and say whether that went well."""
         try:
-            report = await self._ready()
+            report = await self._again_if_lost(self._ready)
         except GridError as error:
             await self._report(0, Report(status="failed", reason=error.detail))
             raise  # there is nothing for this node to do in the run
@@ -199,9 +212,20 @@ class Participation:
         async with self._sitting() as (_, prepared):
             return Report(status="ready", examples=prepared["examples"])
 
+    async def _again_if_lost(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something with a worker. One that dies in it, or overruns a limit, costs time: another begins anew."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await work()
+            except WorkerLost as lost:
+                if not left:
+                    raise WorkerLost(f"{lost.detail}; so ended {TRIES} workers, one after the other") from None
+                log.warning("run %s: %s; another worker begins anew", self.task.run, lost.detail)
+        raise AssertionError("unreachable")
+
     async def _assignment(self, number: int, train: bool) -> None:
         self.state = "training" if train else "evaluating"
-        async with self._sitting() as (seat, _):
+        async with self._sitting(Priority.TRAINING if train else Priority.EVALUATION) as (seat, _):
             await self._patiently(lambda: self._model(number, seat))
             point("after-model")
             if self.task.holdout:
@@ -229,10 +253,11 @@ class Participation:
         self._own = bytes(seat.state)
 
     @asynccontextmanager
-    async def _sitting(self) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
+    async def _sitting(self, priority: Priority = Priority.TRAINING) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
         """The seat with plan and data in it. One that was broken off in its work is given back: it is out of step."""
         if self._seat is None:
-            seat = await self._means.trainer.open(self._job())
+            await self._make_room()
+            seat = await self._means.trainer.open(self._job(priority))
             try:
                 seat.state[: len(self._own)] = self._own
                 self._seat = seat, await seat.call("prepare")
@@ -245,12 +270,21 @@ class Participation:
             await self._stand_up()
             raise
 
+    @property
+    def resting(self) -> bool:
+        """Whether it holds a seat in which nothing is done at present."""
+        return self._seat is not None and self.state == "waiting" and not self._turn.locked()
+
+    async def rest(self) -> None:
+        """Give the seat back: somebody else can use it. What the strategy keeps goes into the next one."""
+        await self._stand_up()
+
     async def _stand_up(self) -> None:
         taken, self._seat = self._seat, None
         if taken is not None:
             await taken[0].close()
 
-    def _job(self) -> TrainJob:
+    def _job(self, priority: Priority) -> TrainJob:
         return TrainJob(
             bundle=self._bundle_path,
             tensors=self._tensors,
@@ -259,6 +293,8 @@ class Participation:
             holdout=self.task.holdout,
             seed=self.task.seed,
             strategy=self._scheme.strategy,
+            priority=priority,
+            run=self.task.run,
         )
 
     # --- talking to the coordinator -------------------------------------------------------------------

@@ -190,6 +190,7 @@ async def send(
     length: int | None,
     headers: Mapping[str, str] | None = None,
     *,
+    status: int = 200,
     minimum_rate: float = MINIMUM_RATE,
     grace: float = GRACE,
     idle: float = IDLE,
@@ -200,7 +201,7 @@ async def send(
     `minimum_rate` is cut off, and a source that fails ends the connection, so that a short answer never
     looks whole.
     """
-    response = web.StreamResponse(headers=_HEADERS[OCTETS])
+    response = web.StreamResponse(status=status, headers=_HEADERS[OCTETS])
     response.headers.update(headers or {})
     response.content_length = length
     transport = request.transport

@@ -31,6 +31,7 @@ class Endpoint(Generic[Takes, Gives]):
     `limit` is the most bytes a request body may have, `deadline` the seconds in which the client
     expects the head of the answer. `query` names a message whose fields are query parameters.
     `entry` is what a log consists of that can also be listened to, as server-sent events or through a websocket.
+    `parts` says that a stream can be had in parts (`Range`, see `wire.ranges`).
     `problems` are those a caller should be ready for beyond the ones every endpoint shares.
     """
 
@@ -45,6 +46,7 @@ class Endpoint(Generic[Takes, Gives]):
     deadline: float = 10.0
     media: str = JSON
     entry: type | None = None
+    parts: bool = False
     problems: tuple[type[GridError], ...] = ()
     decode_request: Decoder = field(init=False, repr=False, compare=False)
     decode_reply: Decoder = field(init=False, repr=False, compare=False)

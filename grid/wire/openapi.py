@@ -44,6 +44,7 @@ PROBLEM: Json = {
         "retry-after": {"type": "number", "description": "Seconds"},
     },
 }
+TAG = "The `ETag` of the stream that the part belongs to; another stream comes whole"
 SCHEMES: Json = {
     "session": {
         "type": "apiKey",
@@ -101,6 +102,9 @@ def _operation(endpoint: AnyEndpoint, by_kind: dict[Any, Json], components: Json
         operation["requestBody"] = {"required": True, "content": content}
     if endpoint.entry is not None:
         _listened_to(operation, by_kind[endpoint.entry])
+    if endpoint.parts:
+        operation["parameters"] += [_header("Range", "`bytes=N-`: the rest from byte N on"), _header("If-Range", TAG)]
+        operation["responses"]["206"] = {"description": "A part, by `Content-Range`", "content": {OCTETS: {}}}
     if endpoint.who != "anyone":
         names = ("token", "session", "signature") if endpoint.who == "owner" else ("session", "signature", "token")
         operation["security"] = [{name: []} for name in names]
@@ -116,10 +120,11 @@ def _listened_to(operation: Json, entry: Json) -> None:
         "content": {JSON: {"schema": entry}},
     }
     heard = "The cursor of the last entry that was heard, before `after`; for server-sent events"
-    operation["parameters"].append(
-        {"name": "Last-Event-ID", "in": "header", "required": False, "schema": {"type": "integer"}}
-        | {"description": heard}
-    )
+    operation["parameters"].append(_header("Last-Event-ID", heard))
+
+
+def _header(name: str, about: str) -> Json:
+    return {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": about}
 
 
 def _operation_id(endpoint: AnyEndpoint) -> str:

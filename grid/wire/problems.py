@@ -87,6 +87,10 @@ class UnsupportedMediaType(GridError):
     status, slug, title = 415, "unsupported-media-type", "This media type is not taken here"
 
 
+class RangeUnsatisfiable(GridError):
+    status, slug, title = 416, "range-unsatisfiable", "There is nothing in that range"
+
+
 class TooManyRequests(GridError):
     status, slug, title = 429, "too-many-requests", "Slow down"
 
@@ -187,6 +191,10 @@ class WorkerFailed(GridError):
     status, slug, title = 500, "worker-failed", "The job ended without a result"
 
 
+class WorkerLost(WorkerFailed):
+    status, slug, title = 500, "worker-lost", "The process of the job ended before the job did"
+
+
 class WorkerBusy(GridError):
     status, slug, title = 503, "worker-busy", "All workers are taken"
 
@@ -227,6 +235,10 @@ class NotInvited(GridError):
 
 class RoundClosed(GridError):
     status, slug, title = 409, "round-closed", "The round no longer takes updates"
+
+
+class SumRefused(GridError):
+    status, slug, title = 409, "sum-refused", "A node does not take part in this secure sum"
 
 
 class TaskClosed(GridError):

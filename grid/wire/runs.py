@@ -18,6 +18,7 @@ from grid.wire.problems import (
     NotInvited,
     PlanRefused,
     PrekeyUnknown,
+    RangeUnsatisfiable,
     RoundClosed,
     RunNotFound,
     RunRefused,
@@ -243,7 +244,8 @@ BUNDLE = Endpoint(
     Stream,
     who="signed",
     about="The plan, sealed to an invited participant",
-    problems=(NotInvited, RunNotFound),
+    parts=True,
+    problems=(NotInvited, RunNotFound, RangeUnsatisfiable),
 )
 MODEL = Endpoint(
     "POST",
@@ -252,7 +254,8 @@ MODEL = Endpoint(
     Stream,
     who="signed",
     about="Commit to a round and get its model, sealed",
-    problems=(NotInvited, RoundClosed, RunNotFound),
+    parts=True,
+    problems=(NotInvited, RoundClosed, RunNotFound, RangeUnsatisfiable),
 )
 REPORT = Endpoint(
     "POST",

@@ -20,20 +20,25 @@ from grid.worker.channel import Opening
 from grid.worker.launch import ZygoteProcess
 from grid.worker.local_seat import LocalSeat
 from grid.worker.memory import SharedMemory
-from grid.worker.port import Engine, FoldJob, Job, Limits, Seat, TrainJob, Work
+from grid.worker.port import Engine, FoldJob, Job, Limits, Priority, Seat, TrainJob, Work
+from grid.worker.queue import Full, Queue
 from grid.worker.sandbox import Isolation, IsolationPolicy, capabilities
 
 __all__ = [
     "Engine", "FoldJob", "Isolation", "IsolationPolicy", "Job", "Limits",
-    "LocalEngine", "LocalSeat", "Seat", "TrainJob", "capabilities",
+    "LocalEngine", "LocalSeat", "Priority", "Seat", "TrainJob", "capabilities",
 ]  # fmt: skip
+
+QUEUE = 64
+"""Jobs that wait for a seat at most."""
 
 
 class LocalEngine:
     """Opens up to `seats` at once, forked from one zygote that is started when first needed.
 
-    `idle`: seconds without a seat after which the zygote is stopped; None keeps it. `patience`: seconds
-    that `open` waits for a free seat. `scratch`: an empty folder, the zygote's working and temporary one.
+    `idle`: seconds without a seat after which the zygote is stopped; None keeps it. Where no seat is free, `open`
+    waits in a queue of at most `queue` jobs, for at most `patience` seconds.
+    `scratch`: an empty folder, the zygote's working and temporary one.
     `jobs` names the module with the job table; `isolation` the layers to put
     around jobs, all that the kernel offers if not given.
     """
@@ -48,11 +53,12 @@ class LocalEngine:
         patience: float = 30.0,
         jobs: str = "grid.worker.jobs",
         isolation: Isolation | None = None,
+        queue: int = QUEUE,
     ) -> None:
         self._preload, self._jobs, self._scratch = preload, jobs, scratch
         self._policy, self._idle, self._patience = policy, idle, patience
-        self._seats, self._free = seats, asyncio.Semaphore(seats)
-        self._taken = 0
+        self._seats, self._most, self._queue = seats, queue, Queue(seats, queue)
+        self._calls: dict[int, asyncio.Future[None]] = {}  # of those who wait, by their numbers
         self._open: set[LocalSeat] = set()
         self._numbers = itertools.count(1)
         self._starting = asyncio.Lock()
@@ -75,14 +81,14 @@ class LocalEngine:
         """A seat for `job`: see `Engine.open`."""
         sandbox.demand(self._policy, self._isolation)
         work = job.work()
-        await self._take_place()
+        place = await self._take_place(work)
         try:
             seat = await self._seated(work, job.limits)
         except BaseException:
-            self._give_place_back()
+            self._give_place_back(place)
             raise
         self._open.add(seat)
-        seat.when_closed(lambda: self._seat_closed(seat))
+        seat.when_closed(lambda: self._seat_closed(seat, place))
         return seat
 
     @property
@@ -95,7 +101,8 @@ class LocalEngine:
         return {
             "preload": self._preload,
             "seats": self._seats,
-            "taken": self._taken,
+            "taken": self._queue.taken,
+            "waiting": self._queue.waiting,
             "warm": self.zygote_pid is not None,
             "isolation": str(self._isolation),
             "policy": self._policy.value,
@@ -109,14 +116,32 @@ class LocalEngine:
         if self._zygote is not None:
             await self._zygote.stopped()
 
-    async def _take_place(self) -> None:
+    async def _take_place(self, work: Work) -> int:
+        """Wait for one's turn; the number under which the place is held."""
+        try:
+            place = self._queue.join(work.priority, work.run)
+        except Full:
+            why = f"all {self._seats} seats are taken, and {self._most} jobs wait already"
+            raise WorkerBusy(why, retry_after=self._patience) from None
+        self._keep()
+        called = self._calls[place] = asyncio.get_running_loop().create_future()
+        self._call_next()
         try:
             async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError:
-            raise WorkerBusy(f"all {self._seats} seats are taken", retry_after=self._patience) from None
-        self._taken += 1
-        self._keep()
+                await called
+        except BaseException as error:
+            self._give_place_back(place)
+            if isinstance(error, TimeoutError):
+                raise WorkerBusy(f"all {self._seats} seats are taken", retry_after=self._patience) from None
+            raise
+        finally:
+            self._calls.pop(place, None)
+        return place
+
+    def _call_next(self) -> None:
+        for number in self._queue.call():
+            if not self._calls[number].done():  # else it is just leaving, and gives its place back
+                self._calls[number].set_result(None)
 
     async def _seated(self, work: Work, limits: Limits) -> LocalSeat:
         zygote = await self._started()
@@ -140,19 +165,19 @@ class LocalEngine:
                 self._zygote = await ZygoteProcess.start(self._preload, self._jobs, self._scratch)
             return self._zygote
 
-    def _seat_closed(self, seat: LocalSeat) -> None:
+    def _seat_closed(self, seat: LocalSeat, place: int) -> None:
         self._open.discard(seat)
-        self._give_place_back()
+        self._give_place_back(place)
 
-    def _give_place_back(self) -> None:
-        self._taken -= 1
-        self._free.release()
+    def _give_place_back(self, place: int) -> None:
+        self._queue.leave(place)
+        self._call_next()
         self._retire_later()
 
     def _retire_later(self) -> None:
         """Let the zygote go after `idle` seconds in which nobody opens a seat."""
         self._keep()
-        if self._idle is not None and not self._taken:
+        if self._idle is not None and not self._queue.taken:
             self._retirement = asyncio.get_running_loop().call_later(self._idle, self._retire)
 
     def _keep(self) -> None:

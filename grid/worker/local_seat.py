@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from grid.wire.problems import GridError, WorkerFailed, from_problem
+from grid.wire.problems import GridError, WorkerLost, from_problem
 from grid.worker.channel import BadFrame, Call, Fork, Opening, Said, frame, hear
 from grid.worker.launch import ZygoteProcess
 from grid.worker.memory import SharedMemory
@@ -98,7 +98,7 @@ class LocalSeat:
     async def _exchange(self, question: bytes, deadline: float, on_progress: Progress | None = None) -> Said:
         """Ask and wait for the answer. Leaving in any other way ends the seat: it would be out of step."""
         if self._failure:
-            raise WorkerFailed(self._failure)
+            raise WorkerLost(self._failure)
         try:
             async with asyncio.timeout(deadline):
                 self._writer.write(question)
@@ -130,11 +130,11 @@ class LocalSeat:
         except TimeoutError:
             return "the job's process closed its channel"
 
-    def _give_up(self, reason: str) -> WorkerFailed:
+    def _give_up(self, reason: str) -> WorkerLost:
         if self._failure is None:
             self._failure = reason
             self._zygote.kill(self._number)
-        return WorkerFailed(self._failure)
+        return WorkerLost(self._failure)
 
 
 def _body(said: Said) -> dict[str, Any]:

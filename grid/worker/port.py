@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,15 @@ from grid.wire.problems import PlanRefused
 MIB = 1 << 20
 CIPHER_BLOCK = 16
 USUAL_GRANT = Grant()
+
+
+class Priority(IntEnum):
+    """What goes first where jobs wait for a seat: the lower number, because others wait for what comes of it."""
+
+    FOLD = 0
+    EVALUATION = 1
+    TRAINING = 2
+
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -49,7 +59,7 @@ class Work:
     """A job as a seat gets it: the entry of the job table, its arguments, its files, one model's size in bytes.
 
     `state_bytes`: what the seat keeps between calls and its caller keeps between seats; `spill_bytes`: how much the
-    job may put aside on disk.
+    job may put aside on disk. `priority` and `run` decide its place where jobs wait: see `queue`.
     """
 
     job: str
@@ -58,6 +68,8 @@ class Work:
     model_bytes: int
     state_bytes: int = 0
     spill_bytes: int = 0
+    priority: Priority = Priority.TRAINING
+    run: str = ""
 
 
 class Job(Protocol):
@@ -85,6 +97,7 @@ class TrainJob:
 
     Inbox and outbox are what the `strategy` lets travel down and up; `state` is this node's own part in it, to be
     saved when an update was accepted. `fit` gives the `numbers` that belong into the update's report.
+    `priority` and `run` (whose jobs share the seats fairly) decide its place where jobs wait.
     """
 
     bundle: Path
@@ -96,6 +109,8 @@ class TrainJob:
     limits: Limits = Limits()
     grant: Grant = USUAL_GRANT
     strategy: Strategy = FEDAVG
+    priority: Priority = Priority.TRAINING
+    run: str = ""
 
     def work(self) -> Work:
         """Two files and what to do with them; of the bundle's header, the size of a model."""
@@ -110,7 +125,8 @@ class TrainJob:
         files = {"bundle": self.bundle, "tensors": self.tensors}
         layout, statistics = trained_layout(self.bundle)
         model = update_layout(layout, self.strategy, statistics).size
-        return Work("train", arguments, files, model, own_layout(layout, self.strategy, statistics).size)
+        state = own_layout(layout, self.strategy, statistics).size
+        return Work("train", arguments, files, model, state, priority=self.priority, run=self.run)
 
 
 @dataclass(frozen=True)
@@ -146,7 +162,7 @@ class FoldJob:
         }
         state = state_layout(plan, self.strategy, self.statistics).size
         spill = self.updates * spilled_size(size) if self.strategy.holds_updates else 0
-        return Work("fold", arguments, {}, size, state, spill)
+        return Work("fold", arguments, {}, size, state, spill, Priority.FOLD)
 
 
 def spilled_size(size: int) -> int:
@@ -195,7 +211,8 @@ class Seat(Protocol):
 
         Raises:
             GridError: the job refused; the seat serves on.
-            WorkerFailed: the job broke or was ended; says which limit or signal.
+            WorkerFailed: the job broke.
+            WorkerLost: the seat was ended, and another may have better luck; says which limit or signal.
         """
 
     async def close(self) -> None:
@@ -210,12 +227,12 @@ class Engine(Protocol):
 
         Raises:
             SandboxMissing: policy asks for an isolation that is not there.
-            WorkerBusy: every seat stayed taken.
+            WorkerBusy: every seat stayed taken, or too many wait for one; says when to ask again.
             WorkerFailed: no seat could be started.
         """
 
     def status(self) -> dict[str, Any]:
-        """Seats taken and free, isolation and policy, for `/status`."""
+        """For `/status`: `seats`, how many are `taken`, how many jobs are `waiting`, and what else there is to say."""
 
     async def close(self) -> None:
         """End every seat and every process behind them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,28 @@ async def test_whoever_has_begun_to_read_reads_to_the_end_though_it_is_discarded
 
     assert await ann.opens([first, *[block async for block in envelope]]) == PAYLOAD
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+
+
+async def test_an_envelope_can_be_had_in_parts(tmp_path: Path) -> None:
+    broadcast, ann = await a_broadcast(tmp_path), Reader(1)
+    prekey = ann.public()
+    cuts = [0, 1, 700, BLOCK, BLOCK + 5, broadcast.size]
+
+    parts = [
+        b"".join([block async for block in broadcast.envelope(prekey, begin, end)]) for begin, end in pairwise(cuts)
+    ]
+
+    assert [len(part) for part in parts] == [end - begin for begin, end in pairwise(cuts)]
+    assert await ann.opens(parts) == PAYLOAD
+
+
+async def test_the_bytes_of_an_envelope_have_a_name_of_their_own(tmp_path: Path) -> None:
+    broadcast, ann, bob = await a_broadcast(tmp_path), Reader(1), Reader(2)
+    first = ann.public()
+    name = broadcast.tag(first)
+
+    assert broadcast.tag(first) == name
+    assert broadcast.tag(bob.public()) != name
+    ann.prekey = Prekey.generate()
+    assert broadcast.tag(ann.public()) != name
+    assert (await a_broadcast(tmp_path)).tag(first) != name

@@ -55,6 +55,7 @@ from grid.wire.runs import (
     Report,
     StartRun,
 )
+from tests.cutting import a_line
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -299,6 +300,22 @@ async def test_an_open_stream_is_the_pulse_of_a_participant(
         assert coordinator.open.parts.coordinator._live[run.id].attendance._polls[ann.identity.id] == 1
         await ann.updates(1, [1.0] * 4)
         assert b"event: run-ended" in await stream.content.read()
+
+
+async def test_a_model_whose_connection_breaks_goes_on_where_it_was(
+    scientist: Scientist, coordinator: ANode, start_puppet: StartPuppet
+) -> None:
+    ann, plan = await start_puppet("ann"), plan_of(1_000_000)
+    run = await scientist.start(coordinator, [ann], plan)
+    await ann.takes_part(run)
+    await Story(run).until("round-opened", round=1)
+    async with a_line(coordinator.address) as line:
+        ann._at = line.address
+        line.cut("down", 1_000_000, 2_000_000)
+        model = await ann.model(1, limit=5_000_000)
+
+    assert len(model) > plan.layout.size == 4_000_004
+    assert line.moved["down"] < 1.3 * len(model)  # from the start each time, it would be 7 million
 
 
 async def test_a_run_that_never_was_is_not_found(scientist: Scientist, coordinator: ANode) -> None:

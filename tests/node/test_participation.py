@@ -66,6 +66,52 @@ async def test_a_training_that_fails_is_told_and_the_node_takes_part_in_the_next
     assert bob.learner.opened == bob.learner.closed > 1  # the seat that failed was not trusted again
 
 
+async def test_a_worker_that_is_killed_costs_time_only(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann", Learner(goal=1.0, deaths=1))
+    plan = plan_of()
+    run = await scientist.start(coordinator, [ann])
+
+    result = await run.result()
+
+    np.testing.assert_allclose(numbers(result.plan.initial), (numbers(plan.initial) + 1) / 2, rtol=1e-6)
+    await ann.quiet()
+    assert (ann.learner.opened, ann.learner.closed) == (2, 2)
+
+
+async def test_a_plan_that_kills_every_worker_is_given_up_with_the_reason(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, bob = await start_node("ann", Learner(deaths=99)), await start_node("bob")
+    run = await scientist.start(coordinator, [ann, bob], quorum=quorum(1))
+
+    closed = await Story(run).until("round-closed", round=1)
+
+    assert closed["failed"] == {"ann": "the worker was killed; so ended 2 workers, one after the other"}
+    await run.result()
+    await ann.quiet()
+    assert ann.learner.opened == ann.learner.closed == 2
+
+
+async def test_a_seat_in_which_nothing_is_done_is_given_to_a_run_that_needs_one(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, bob = await start_node("ann", workers=1), await start_node("bob")
+    bob.learner.may_go_on.clear()
+    first = await scientist.start(coordinator, [ann, bob], rounds=2)
+    await Story(first).until("update", node="ann")
+    await ann.rests()  # it has done its part of the round, and waits for bob
+
+    second = await scientist.start(coordinator, [ann])
+    await second.result()
+
+    bob.learner.may_go_on.set()
+    await first.result()
+    await ann.quiet()
+    assert ann.learner.opened == ann.learner.closed == 3
+
+
 async def test_a_straggler_gives_its_seat_back_and_takes_part_in_the_next_round(
     scientist: Scientist, coordinator: ANode, start_node: StartNode
 ) -> None:

@@ -16,6 +16,7 @@ from grid.transport.app import CALLER, Handler, create_app
 from grid.transport.auth import Authenticator, token_check
 from grid.transport.hello import health_handler, identity_handler, session_handler
 from grid.transport.metrics import Metrics
+from grid.transport.parts import Parts, send_parts
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import Message
 from grid.wire.problems import Full
@@ -25,6 +26,10 @@ NOW = 1_800_000_000.0
 
 CUT = web.AppKey("cut", asyncio.Event)
 """Set when a reader was cut off."""
+
+
+RANGES = web.AppKey("ranges", list[str])
+"""What was asked for of what comes in parts."""
 
 
 class Words(Message, frozen=True):
@@ -57,6 +62,7 @@ OWNED: Endpoint[None, Heard] = Endpoint("GET", "/v1/owned", gives=Heard, who="ow
 PICK: Endpoint[None, Heard] = Endpoint("GET", "/pick", gives=Heard, query=Pick)
 PUT: Endpoint[Stream, Heard] = Endpoint("PUT", "/v1/blobs/{name}", Stream, Heard, who="signed", limit=3_000_000)
 GET: Endpoint[None, Stream] = Endpoint("GET", "/v1/blobs/{name}", gives=Stream)
+PARTS: Endpoint[None, Stream] = Endpoint("GET", "/v1/parts/{size}", gives=Stream)
 FULL: Endpoint[None, Heard] = Endpoint("GET", "/v1/full", gives=Heard)
 BROKEN: Endpoint[None, Heard] = Endpoint("GET", "/v1/broken", gives=Heard)
 
@@ -106,6 +112,25 @@ async def _get(request: web.Request) -> web.StreamResponse:
         raise
 
 
+def content(size: int) -> bytes:
+    """What the daemon gives in parts: no two places of it alike."""
+    return b"".join(number.to_bytes(4, "big") for number in range(size // 4 + 1))[:size]
+
+
+async def _parts(request: web.Request) -> web.StreamResponse:
+    """`size` bytes, under one tag; a size that ends with 7 gets another tag each time."""
+    whole = content(int(request.match_info["size"]))
+
+    async def read(begin: int, end: int) -> AsyncIterator[bytes]:
+        for start in range(begin, end, 50_000):
+            yield whole[start : min(end, start + 50_000)]
+
+    ranges = request.app[RANGES]
+    ranges.append(request.headers.get("Range", "all"))
+    tag = f"tag-{len(ranges)}" if request.match_info["size"].endswith("7") else "tag"
+    return await send_parts(request, Parts(tag, len(whole), read))
+
+
 async def _full(_: web.Request) -> web.StreamResponse:
     raise Full("no room", retry_after=2.5)
 
@@ -131,6 +156,7 @@ class Daemon:
         self.address = ""
         self.app = create_app(self.routes(), auth=self.auth, metrics=self.metrics, about="A small daemon")
         self.app[CUT] = asyncio.Event()
+        self.app[RANGES] = []
 
     def routes(self) -> dict[Endpoint[Any, Any], Handler]:
         return {
@@ -143,6 +169,7 @@ class Daemon:
             PICK: _pick,
             PUT: _put,
             GET: _get,
+            PARTS: _parts,
             FULL: _full,
             BROKEN: _broken,
         }

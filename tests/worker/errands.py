@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grid.worker.engine import Limits, LocalEngine
-from grid.worker.port import Work
+from grid.worker.port import Priority, Work
 
 MIB = 1 << 20
 ENOUGH = Limits(memory=512 * MIB, cpu=30, wall=30)
@@ -26,10 +26,13 @@ class Errands:
     greeting: str = "hello"
     state_bytes: int = 0
     spill_bytes: int = 0
+    priority: Priority = Priority.TRAINING
+    run: str = ""
 
     def work(self) -> Work:
         arguments = {"greeting": self.greeting}
-        return Work("errands", arguments, self.files, self.model_bytes, self.state_bytes, self.spill_bytes)
+        sizes = (self.model_bytes, self.state_bytes, self.spill_bytes)
+        return Work("errands", arguments, self.files, *sizes, self.priority, self.run)
 
 
 def errand_engine(scratch: Path, **settings: Any) -> LocalEngine:

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from grid.wire.problems import PlanRefused, WorkerBusy, WorkerFailed
-from grid.worker.engine import Limits, LocalEngine, LocalSeat
+from grid.worker.engine import Limits, LocalEngine, LocalSeat, Priority
 from tests.worker.errands import MIB, Errands, errand_engine, has_ended
 
 
@@ -178,6 +178,40 @@ async def test_whoever_waits_gets_the_seat_that_is_given_back(tmp_path: Path) ->
     await engine.close()
 
 
+async def test_an_evaluation_gets_the_next_seat_before_a_training_that_waits_longer(tmp_path: Path) -> None:
+    engine = errand_engine(tmp_path, seats=1)
+    first = await engine.open(Errands())
+    training = asyncio.create_task(engine.open(Errands(greeting="train")))
+    await asyncio.sleep(0)
+    evaluating = asyncio.create_task(engine.open(Errands(greeting="measure", priority=Priority.EVALUATION)))
+    await asyncio.sleep(0)
+    assert engine.status()["waiting"] == 2
+    await first.close()
+
+    seat = await evaluating
+    assert not training.done()
+    await seat.close()
+    assert (await (await training).call("hello"))["greeting"] == "train"
+    await engine.close()
+
+
+async def test_a_full_queue_says_at_once_when_to_come_again(tmp_path: Path) -> None:
+    engine = errand_engine(tmp_path, seats=1, queue=1, patience=20.0)
+    seat = await engine.open(Errands())
+    waiting = asyncio.create_task(engine.open(Errands()))
+    await asyncio.sleep(0)
+
+    with pytest.raises(WorkerBusy, match="1 jobs wait already") as refused:
+        await engine.open(Errands())
+    assert refused.value.retry_after == 20.0
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert engine.status()["waiting"] == 0
+    await seat.close()
+    assert engine.status()["taken"] == 0
+    await engine.close()
+
+
 async def test_a_killed_zygote_takes_its_seats_and_the_next_open_starts_another(engine: LocalEngine) -> None:
     seat = await engine.open(Errands())
     first, child = engine.zygote_pid, seat.pid
@@ -211,7 +245,7 @@ async def test_opens_at_the_same_time_share_one_zygote(engine: LocalEngine) -> N
 
     assert len({seat.pid for seat in seats}) == 2
     assert engine.status() | {"isolation": ""} == {
-        "preload": "numpy", "seats": 2, "taken": 2, "warm": True, "isolation": "", "policy": "require",
+        "preload": "numpy", "seats": 2, "taken": 2, "waiting": 0, "warm": True, "isolation": "", "policy": "require",
     }  # fmt: skip
 
 
