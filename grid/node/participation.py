@@ -119,8 +119,8 @@ class Participation:
             cursor = events[-1].cursor if events else cursor
             if any(event.kind == "run-ended" for event in events):
                 return
-            for event in self._newest(events):
-                asked = self._asked(event)
+            for event in self._newest(events, self._means.node_id):
+                asked = self._asked(event, self._means.node_id)
                 work = self._do(int(event.data["round"]), event.kind != "evaluating", self._work, asked)
                 self._work = group.create_task(work)
 
@@ -152,16 +152,18 @@ class Participation:
                     await self._found.wait()
         raise AssertionError("unreachable")
 
-    def _newest(self, events: list[Event]) -> list[Event]:
+    @staticmethod
+    def _newest(events: list[Event], node: str) -> list[Event]:
         """Only the last word counts: rounds that opened while this node was away are over."""
-        calls = [e for e in events if e.kind in CALLS and (e.kind != "spare-drawn" or self._asked(e))]
+        calls = [e for e in events if e.kind in CALLS and (e.kind != "spare-drawn" or Participation._asked(e, node))]
         return calls[-1:]
 
-    def _asked(self, event: Event) -> bool:
-        """Whether a call is for this node: a round names those who were drawn, the others are its spares."""
+    @staticmethod
+    def _asked(event: Event, node: str) -> bool:
+        """Whether a call is for a node: a round names those who were drawn, the others are its spares."""
         if event.kind == "spare-drawn":
-            return bool(event.data.get("node") == self._means.node_id)
-        return "invited" not in event.data or self._means.node_id in event.data["invited"]
+            return bool(event.data.get("node") == node)
+        return "invited" not in event.data or node in event.data["invited"]
 
     # --- working ----------------------------------------------------------------------------------
 
