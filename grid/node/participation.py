@@ -21,6 +21,7 @@ from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.faults import point
+from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
@@ -73,7 +74,7 @@ class Participation:
     """What this node does for one run. `tensors` is the dataset's file; before a seat is asked for, `make_room`.
 
     `carry_out` listens to the run's events all the while: an open poll tells the coordinator that this node
-    is there, and a round that closes ends the work on it at once.
+    is there, and a round that closes ends the work on it at once; unless rounds are steps, which take it later as well.
     """
 
     def __init__(
@@ -92,6 +93,10 @@ class Participation:
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
         self._own = b""
+        self._goes_on = steps_of(read_strategy(task.strategy)) is not None
+        self._call = (0, False)
+        self._called = False
+        self._counted = 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self._found = asyncio.Event()
@@ -120,9 +125,12 @@ class Participation:
             if any(event.kind == "run-ended" for event in events):
                 return
             for event in self._newest(events, self._means.node_id):
-                asked = self._asked(event, self._means.node_id)
-                work = self._do(int(event.data["round"]), event.kind != "evaluating", self._work, asked)
-                self._work = group.create_task(work)
+                number = int(event.data["round"]) if self._asked(event, self._means.node_id) else 0
+                self._call = number, event.kind != "evaluating"
+                if self._called and self._lets_finish():
+                    continue  # whoever waits for the work before it to be finished will do this
+                self._called = True
+                self._work = group.create_task(self._do(self._work))
 
     async def _ask(self, cursor: int) -> list[Event]:
         query = After(cursor, WAIT)
@@ -167,13 +175,14 @@ class Participation:
 
     # --- working ----------------------------------------------------------------------------------
 
-    async def _do(self, number: int, train: bool, previous: asyncio.Task[None], asked: bool) -> None:
-        """One assignment; whatever goes wrong in it is told to the coordinator, who does not wait then.
+    async def _do(self, previous: asyncio.Task[None]) -> None:
+        """The newest assignment; whatever goes wrong in it is told to the coordinator, who does not wait then.
 
-        A round that does not ask for this node ends its work on the one before, too.
+        A round that was opened for others ends the work on the one before it, too.
         """
         await self._finish(previous)
-        if not asked:
+        (number, train), self._called = self._call, False
+        if train and number <= self._counted:  # 0: not drawn; else this step took the update of an earlier model
             self.state = "waiting"
             return
         try:
@@ -189,13 +198,21 @@ class Participation:
             await self.rest()
 
     async def _finish(self, previous: asyncio.Task[None]) -> None:
-        """Let the plan be loaded, or an upload hear its answer; break off anything else."""
-        if self.state != "preparing":
+        """Let the plan be loaded, or an upload hear its answer; break off anything else, unless it counts later."""
+        if self.state != "preparing" and not self._lets_finish():
             try:
                 await asyncio.wait({previous}, timeout=SETTLE if self.state == "uploading" else 0.0)
             finally:  # also when this one is broken off itself
                 previous.cancel()
-        await asyncio.wait({previous})
+        try:
+            await asyncio.wait({previous})
+        except asyncio.CancelledError:
+            previous.cancel()
+            raise
+
+    def _lets_finish(self) -> bool:
+        """Whether what this node trains goes on although a round opened: the next steps take it as well."""
+        return self._goes_on and self._call[1]
 
     async def _prepare(self) -> None:
         """Fetch the plan, load it with the data into a sandboxed seat, and say whether that went well."""
@@ -359,7 +376,7 @@ class Participation:
         header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
         blocks = sealed(self._means.identity, header, [head, data], self._prekey)
         try:
-            await self._means.calls.upload(
+            counted = await self._means.calls.upload(
                 self._address,
                 UPDATE,
                 streamed(blocks),
@@ -368,6 +385,7 @@ class Participation:
                 run=self.task.run,
                 round=number,
             )
+            self._counted = counted.round
         except UpdateRepeated as repeated:
             if repeated.retry_after:
                 raise  # its first copy is arriving at this moment

@@ -28,14 +28,17 @@ from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
 
 
 class Unfinished(NamedTuple):
-    """What is on disk of a run that had not ended: `updates` are the counted ones of its `round`, as they came."""
+    """What is on disk of a run that had not ended: `updates` are the counted ones of its `round`, as they came.
+
+    Of each: its file, its node, and the round with whose model it began (0: the same).
+    """
 
     run: Run
     signed: Signed
     bundle: str
     participants: tuple[runs.ParticipantRow, ...]
     round: Round | None
-    updates: tuple[tuple[Path, str], ...]
+    updates: tuple[tuple[Path, str, int], ...]
 
 
 class RunRecords:
@@ -113,14 +116,25 @@ class RunRecords:
         await self._db.write(work)
 
     async def update_accepted(
-        self, run: str, number: int, key: str, weight: float, file: Path, told: dict[str, Any], at: float = 0.0
+        self,
+        run: str,
+        number: int,
+        key: str,
+        weight: float,
+        file: Path,
+        told: dict[str, Any],
+        base: int = 0,
+        at: float = 0.0,
     ) -> None:
-        """An update, whose file is on disk, will be counted. Raises UpdateRepeated if it is already."""
-        at = at or self._now()
+        """An update, whose file is on disk, will be counted. Raises UpdateRepeated if it is already.
+
+        `base`: the round with whose model it began, if that is another one; `at`: when it came, if not now.
+        """
+        at, metrics = at or self._now(), told["metrics"]
 
         def work(connection: Transaction) -> None:
             rounds.accept_update(
-                connection, run, number, key, weight=weight, file=str(file), metrics=told["metrics"], at=at
+                connection, run, number, key, weight=weight, file=str(file), metrics=metrics, base=base, at=at
             )
             events.append(connection, _owner(run), "update", at, told)
 
@@ -205,9 +219,8 @@ class RunRecords:
         return await self._db.read(lambda c: [_unfinished(c, row) for row in runs.list_runs(c, unfinished=True)])
 
     async def was_counted(self, run: str, number: int, key: str) -> bool:
-        """Whether a node's update of a round was counted."""
-        row = await self._db.read(lambda connection: rounds.get_assignment(connection, run, number, key))
-        return row is not None and row.place > 0
+        """Whether the update that a node made of a round's model was counted, in that round or a later one."""
+        return await self._db.read(lambda connection: rounds.counted_in(connection, run, number, key)) > 0
 
     async def arrivals(self, run: str, number: int) -> list[Arrivals]:
         """When the updates of the rounds before one came, as far back as it matters."""
@@ -247,7 +260,7 @@ def _unfinished(connection: Snapshot, row: runs.RunRow) -> Unfinished:
     except NotFound:
         left = None
     counted = rounds.accepted_updates(connection, run, number)
-    updates = tuple((Path(each.file), each.assignment.node) for each in counted)
+    updates = tuple((Path(each.file), each.assignment.node, each.base) for each in counted)
     signed = msgspec.msgpack.decode(row.task, type=Signed)
     return Unfinished(row.run, signed, row.bundle, tuple(runs.participants(connection, run)), left, updates)
 
