@@ -21,6 +21,7 @@ from grid.learning.strategy import least_updates, read_strategy
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import PLAN, sweep
 from grid.node.drive import Drive
+from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.node.partial import Opening, Partials, proved
 from grid.node.resuming import broken_off, peers_of
@@ -306,6 +307,9 @@ class Coordinator:
             raise RunRefused("a rule for stopping needs examples that are held out")
         if len(message.peers) < task.quorum.minimum:
             raise RunRefused(f"{len(message.peers)} peers cannot make a quorum of {task.quorum.minimum}")
+        wanted = max(task.quorum.minimum, task.quorum.target)
+        if 0 < task.quorum.drawn < wanted:
+            raise RunRefused(f"{task.quorum.drawn} nodes drawn cannot hand in {wanted} updates")
         if len(self._live) >= self._most:
             raise Full(f"{self._most} runs go on here already", retry_after=60.0)
         if not self._blobs.named(BUNDLE + task.plan).exists():
@@ -317,6 +321,8 @@ class Coordinator:
         strategy = read_strategy(task.strategy)
         if task.quorum.minimum < (least := least_updates(strategy)):
             raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
+        if task.quorum.drawn and steps_of(strategy):
+            raise RunRefused("the strategy's steps wait for nobody: they draw nobody, all who are there take part")
         plan = Plan.from_bundle(mapped(bundle))
         if task.stop is not None and task.stop.metric not in (known := ("loss", *plan.recipe.metrics)):
             raise RunRefused(f"nobody measures {task.stop.metric}; the plan has {', '.join(known)}")
