@@ -369,7 +369,6 @@ class Drive:
         self._course.pulse.beat()
         await self._means.records.ready(self.task.run, key, told)
 
-
     # --- ending ---------------------------------------------------------------------------------------
 
     async def _fail(self, reason: str) -> None:
