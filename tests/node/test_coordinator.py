@@ -318,6 +318,23 @@ async def test_a_model_whose_connection_breaks_goes_on_where_it_was(
     assert line.moved["down"] < 1.3 * len(model)  # from the start each time, it would be 7 million
 
 
+async def test_a_checkpoint_whose_connection_breaks_goes_on_where_it_was(
+    scientist: Scientist, coordinator: ANode, start_puppet: StartPuppet
+) -> None:
+    ann, plan = await start_puppet("ann"), plan_of(1_000_000)
+    run = await scientist.start(coordinator, [ann], plan)
+    await ann.takes_part(run)
+    await Story(run).until("round-opened", round=1)
+    async with a_line(coordinator.address) as line:
+        run._address = line.address
+        line.cut("down", 1_000_000, 2_000_000)
+        learned = await run.checkpoint()
+
+    assert learned.initial == plan.initial  # nothing was learned yet
+    assert line.connections == 3
+    assert line.moved["down"] < 1.3 * plan.layout.size
+
+
 async def test_a_run_that_never_was_is_not_found(scientist: Scientist, coordinator: ANode) -> None:
     with pytest.raises(RunNotFound):
         await scientist.calls.call(coordinator.address, RUN, run="0" * 32)
