@@ -10,7 +10,8 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.payload import mapped, once, open_tensors, opened, read_blocks, read_prekey, seal_message, sealed
+from grid.client.handing_in import hand_in
+from grid.client.payload import mapped, once, open_tensors, opened, read_prekey, seal_message, sealed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
@@ -41,7 +42,7 @@ from grid.wire.problems import (
     WorkerFailed,
     WorkerLost,
 )
-from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
+from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, UPDATE_HELD, After, Event, Fetch, Report, Task
 from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
@@ -422,11 +423,12 @@ class Participation:
     async def _update(self, number: int) -> None:
         path = self._finished.update(number)
         try:
-            counted = await self._means.calls.upload(
+            counted = await hand_in(
+                self._means.calls,
                 self._address,
                 UPDATE,
-                read_blocks(path),
-                length=path.stat().st_size,
+                UPDATE_HELD,
+                path,
                 peer=self._peer,
                 run=self.task.run,
                 round=number,
