@@ -21,6 +21,7 @@ from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.faults import point
+from grid.node.journal import Journal
 from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
@@ -84,10 +85,11 @@ class Participation:
         prekey: PrekeyPublic,
         tensors: Path,
         blobs: Blobs,
+        journal: Journal,
         make_room: Callable[[], Awaitable[None]],
     ) -> None:
         self._means, self.task, self._address, self._prekey = means, task, address, prekey
-        self._tensors, self._blobs, self._make_room = tensors, blobs, make_room
+        self._tensors, self._blobs, self._journal, self._make_room = tensors, blobs, journal, make_room
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
@@ -106,9 +108,11 @@ class Participation:
                 self._work.cancel()
         except* GridError as failures:
             log.warning("run %s: %s", self.task.run, failures.exceptions[0])
+            self._journal.note("failed", reason=str(failures.exceptions[0]))
         finally:
             await self._stand_up()
             self._blobs.named(BUNDLES + self.task.run).unlink(missing_ok=True)
+        await self._journal.written()
 
     # --- listening --------------------------------------------------------------------------------
 
@@ -168,6 +172,7 @@ class Participation:
             log.info("run %s round %d: %s", self.task.run, number, late.detail)
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
+            self._journal.note("failed", round=number, reason=error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
         self.state = "waiting"
         if self._means.trainer.status()["waiting"]:
@@ -208,6 +213,7 @@ class Participation:
                 if not left:
                     raise WorkerLost(f"{lost.detail}; so ended {TRIES} workers, one after the other") from None
                 log.warning("run %s: %s; another worker begins anew", self.task.run, lost.detail)
+                self._journal.note("worker-lost", reason=lost.detail)
         raise AssertionError("unreachable")
 
     async def _assignment(self, number: int, train: bool) -> None:
@@ -226,8 +232,10 @@ class Participation:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
         try:
             point("before-fit")
-            done = await seat.call("fit", round=number, seed=self.task.seed + number)
+            hears = self._journal.progress_of(number)
+            done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
             point("after-fit")
+            self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"])
             self.state = "uploading"
             learned = Report(
                 status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"]
