@@ -80,9 +80,8 @@ async def small_grid(
             return await start(name, "grid.cli.node", "--port=0", f"--id={name}", *told)
 
         # Nobody waits for the gateway to load its modules: its port is fixed before, and nodes try again.
-        port = free_port()
-        told = (f"--gateway=http://127.0.0.1:{port}", f"--trust={trusted}", "--isolation=prefer", "--warm")
-        told += (f"--workers={workers}",)
+        port, jobs = free_port(), f"--workers={workers}"
+        told = (f"--gateway=http://127.0.0.1:{port}", f"--trust={trusted}", "--isolation=prefer", "--warm", jobs)
         gateway = start("gateway", "grid.cli.gateway", f"--port={port}")
         first, *nodes = await together(gateway, *(node(name, share) for name, share in shares.items()))
         yield SmallGrid(first, tuple(nodes), daemons.leave, daemons.check)
