@@ -20,6 +20,7 @@ Liars = Annotated[int, Meta(ge=0, le=10_000, description="How many updates may b
 Rate = Annotated[float, Meta(gt=0, le=100)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Exponent = Annotated[float, Meta(ge=0, le=10)]
+Oldest = Annotated[int, Meta(ge=0, le=100_000, description="Steps; an update that is older is refused")]
 
 # --- what clients do differently -----------------------------------------------------------------
 
@@ -166,21 +167,25 @@ class Synchronous(Part, frozen=True, tag="synchronous", tag_field="name"):
 class Buffered(Part, frozen=True, tag="buffered", tag_field="name"):
     """A step for each `size` updates, whatever they began with. Nguyen et al. 2022, arXiv:2106.06639, Algorithm 1.
 
-    An update that is s steps old counts (1 + s)^-staleness; the paper takes 1/2, and buffers of 10.
+    An update that is s steps old counts (1 + s)^-staleness; the paper takes 1/2, and buffers of 10. One that is more
+    than `oldest` steps old is refused; 100 is our choice.
     """
 
     size: Annotated[int, Meta(ge=1, le=100_000)] = 10
     staleness: Exponent = 0.5
+    oldest: Oldest = 100
 
 
 class Asynchronous(Part, frozen=True, tag="asynchronous", tag_field="name"):
     """Each update moves the model a share `alpha` of the way at once. Xie et al. 2019, arXiv:1903.03934, Algorithm 1.
 
-    One that is s steps old, the share alpha (1 + s)^-staleness (their polynomial staleness).
+    One that is s steps old, the share alpha (1 + s)^-staleness (their polynomial staleness); one that is more than
+    `oldest` steps old, none: it is refused.
     """
 
     alpha: Annotated[float, Meta(gt=0, le=1)] = 0.6
     staleness: Exponent = 0.5
+    oldest: Oldest = 100
 
 
 ClientRule = Plain | Prox | Scaffold | Nova

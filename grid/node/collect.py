@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from grid.client.payload import open_tensors, read_blocks
+from grid.crypto.encoding import b64
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
@@ -37,11 +38,12 @@ NUMBERS = ("loss", "normaliser")
 
 
 class Counted(NamedTuple):
-    """An update that is on disk and in the sum."""
+    """An update that is on disk and in the sum; `base` is the round with whose model it began (0: this one)."""
 
     update: Path
     sender: bytes
     report: Report
+    base: int = 0
 
 
 class Collect:
@@ -59,30 +61,34 @@ class Collect:
         self._number = 0
         self.turn = asyncio.Lock()
 
-    async def begin(self, number: int, counted: Iterable[tuple[Path, str]] = ()) -> None:
-        """Start round `number`; the sum holds the updates that were `counted` before a restart: file, sender's id."""
+    async def begin(self, number: int, counted: Iterable[tuple[Path, str, int]] = ()) -> None:
+        """Start round `number`; the sum holds the updates that were `counted` before a restart.
+
+        Of each: its file, its sender's id, and the round with whose model it began (0: this one).
+        """
         self._number = number
         self._in.clear()
         await self._with_seat(self._begin)
-        for path, key in counted:
+        for path, key, base in counted:
             sender = public_from_id(key)
-            await self.fold(path, sender, await self.check(path, sender))
+            await self.fold(path, sender, await self.check(path, sender, base), base)
 
-    async def check(self, update: Path, sender: bytes) -> Report:
+    async def check(self, update: Path, sender: bytes, base: int = 0) -> Report:
         """Open the sealed update in a file into the seat and look at it: proved, of the model's shape, finite.
 
         Raises:
             EnvelopeRefused, PrekeyUnknown: it does not open; the sender may try again.
             TensorsRefused, UpdateRefused: it is the sender's own, and it cannot be counted.
         """
-        return await self._with_seat(lambda seat: self._look(seat, update, sender))
+        return await self._with_seat(lambda seat: self._look(seat, update, sender, base))
 
-    async def fold(self, update: Path, sender: bytes, report: Report) -> None:
+    async def fold(self, update: Path, sender: bytes, report: Report, base: int = 0) -> None:
         """Add the update that was just checked. If the seat is lost, all of the round is summed anew later."""
-        self._in.append(Counted(update, sender, report))
+        counted = Counted(update, sender, report, base)
+        self._in.append(counted)
         if self._seat is not None:
             try:
-                await self._seat.call("fold", **_told(report))
+                await self._seat.call("fold", **self._told(counted))
             except WorkerFailed:
                 await self.close()
 
@@ -90,6 +96,10 @@ class Collect:
         """The next model's data section, and the server's state that belongs to it; valid until the next `begin`."""
         async with self.turn:
             return await self._with_seat(_result)
+
+    def staleness(self) -> dict[str, int]:
+        """By key, how many steps old the counted updates were that began with an earlier model."""
+        return {b64(each.sender): self._number - each.base for each in self._in if each.base}
 
     def discard(self) -> None:
         """The round's checkpoint is on disk and told of: its updates are needed no more."""
@@ -119,8 +129,8 @@ class Collect:
                 await self._restore(seat)
                 await self._begin(seat)
                 for counted in self._in:
-                    await self._look(seat, counted.update, counted.sender)
-                    await seat.call("fold", **_told(counted.report))
+                    await self._look(seat, counted.update, counted.sender, counted.base)
+                    await seat.call("fold", **self._told(counted))
             except BaseException:
                 await seat.close()
                 raise
@@ -150,14 +160,21 @@ class Collect:
         await asyncio.to_thread(_load, self._checkpoints.path(self._number - 1), into)
         await seat.call("begin", current="inbox", population=self._population)
 
-    async def _look(self, seat: Seat, update: Path, sender: bytes) -> Report:
-        context = Context(run=self._run, round=self._number, kind="update", sender=sender, direct=True)
+    async def _look(self, seat: Seat, update: Path, sender: bytes, base: int) -> Report:
+        context = Context(run=self._run, round=base or self._number, kind="update", sender=sender, direct=True)
         opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
         async with aclosing(read_blocks(update)) as blocks:
             metadata = await open_tensors(opener, blocks, self._scheme.update, seat.inbox)
         report = _read_report(metadata.get(REPORT, ""))
-        await seat.call("check", **_told(report))
+        await seat.call("check", **self._told(Counted(update, sender, report, base)))
         return report
+
+    def _told(self, counted: Counted) -> dict[str, Any]:
+        """What the sum has to know of an update: its weight, the numbers that its strategy asks for, its staleness."""
+        report = counted.report
+        numbers = {name: report.numbers[name] for name in NUMBERS if name in report.numbers}
+        older = {"staleness": self._number - counted.base} if counted.base else {}
+        return {"weight": float(report.examples), **numbers, **older}
 
 
 async def _result(seat: Seat) -> tuple[memoryview, memoryview]:
@@ -173,12 +190,6 @@ def _read_report(text: str) -> Report:
     if report.status != "trained" or report.examples < 1:
         raise UpdateRefused("its report does not say how many examples it learned from")
     return report
-
-
-def _told(report: Report) -> dict[str, Any]:
-    """What the sum has to know of an update: its weight, and the numbers that its strategy asks for."""
-    numbers = {name: report.numbers[name] for name in NUMBERS if name in report.numbers}
-    return {"weight": float(report.examples), **numbers}
 
 
 def _load(path: Path, into: memoryview) -> None:

@@ -14,7 +14,7 @@ from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
-from grid.learning.strategy import Synchronous, least_updates, read_strategy
+from grid.learning.strategy import least_updates, read_strategy
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import sweep
 from grid.node.drive import Drive
@@ -239,8 +239,6 @@ class Coordinator:
     def _scheme(task: Task, bundle: Path) -> Scheme:
         """The plan under its strategy, if this coordinator can drive it with these quorums."""
         strategy = read_strategy(task.strategy)
-        if strategy.timing != Synchronous():
-            raise RunRefused("this coordinator drives rounds in which all begin with the same model")
         if task.quorum.minimum < (least := least_updates(strategy)):
             raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
         return Scheme(Plan.from_bundle(mapped(bundle)), strategy)

@@ -20,8 +20,8 @@ from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.collect import Collect
 from grid.node.course import Course
 from grid.node.faults import point
-from grid.node.intake import Intake
 from grid.node.inviting import Heard, invite_all
+from grid.node.late_intake import intake_of, steps_of
 from grid.node.means import Means
 from grid.node.pulse import Over
 from grid.node.records import Unfinished
@@ -30,6 +30,7 @@ from grid.node.roster import Roster, Standing
 from grid.node.tally import Tally
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
+from grid.protocol.staleness import step_policy
 from grid.wire.documents import Signed
 from grid.wire.problems import (
     GridError,
@@ -75,7 +76,9 @@ class Drive:
         self._scheme = scheme
         self.checkpoints = Checkpoints(self.folder, scheme.model)
         self._collect = Collect(means, task.run, scheme, self.checkpoints, len(peers))
-        self._intake = Intake(means, task.run, self._course, self.roster, self._collect, self.folder / UPDATES, scheme)
+        self._intake = intake_of(
+            means, task.run, self._course, self.roster, self._collect, self.folder / UPDATES, scheme
+        )
         self._offered: dict[int, Broadcast] = {}
         self._tally: tuple[int, Tally] = (0, Tally())
         self._waits: dict[str, asyncio.TimerHandle] = {}
@@ -149,7 +152,7 @@ class Drive:
         """Go on with the round that was interrupted: what was counted is in its sum again, its model sealed anew."""
         number = self._course.run.current
         self._course.round = interrupted_round(left, self._means.now())
-        tidy(self.folder, [path for path, _ in left.updates if self._course.round] + [self.folder / "bundle.sealed"])
+        tidy(self.folder, [path for path, *_ in left.updates if self._course.round] + [self.folder / "bundle.sealed"])
         if self._course.round is not None:
             await self._collect.begin(number, left.updates)
             await self._offer(number)
@@ -207,6 +210,7 @@ class Drive:
             "failed": self.roster.named(closed.failed),
             "seconds": self._means.now() - began,
             "bytes": {"up": self._intake.received, "down": self.sent},
+            "staleness": {self.roster.name(key): old for key, old in self._collect.staleness().items()},
         }
         if number < self.task.rounds:  # the last is complete once its checkpoint was evaluated
             self._course.advance(runs.RoundCompleted(number))
@@ -228,6 +232,8 @@ class Drive:
             )
         target = min(quorum.target or len(present), len(present))
         policy = rounds.Policy(quorum.minimum, max(target, quorum.minimum), self.task.deadline)
+        if steps := steps_of(self._scheme.strategy):
+            policy = step_policy(policy, steps)
         self._course.round = rounds.open_round(number, policy, present, self._means.now())
         self._course.wake_at(self._course.round.ends)
         told = {
@@ -238,6 +244,7 @@ class Drive:
         point("before-round-opened")
         await self._means.records.round_opened(self._course.round, self.task.run, told)
         point("after-round-opened")
+        self._course.pulse.beat()  # updates of earlier models may wait for it
 
     async def _evaluate(self, number: int) -> None:
         """Let everybody measure the newest checkpoint on its held-out examples."""

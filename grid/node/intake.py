@@ -79,9 +79,10 @@ class Intake:
             self._break_off(number, key, draft)
             raise
 
-    async def _checked(self, number: int, key: str, draft: Draft) -> Report:
+    async def _checked(self, number: int, key: str, draft: Draft, base: int = 0) -> Report:
+        """Its report, if round `number` can count it; `base`: the round with whose model it began, if another."""
         try:
-            report = await self._collect.check(draft.path, public_from_id(key))
+            report = await self._collect.check(draft.path, public_from_id(key), base)
             announced = self._roster[key].examples
             if report.examples > announced:
                 raise UpdateRefused(f"it claims {report.examples} examples, where {announced} were announced")
@@ -90,17 +91,19 @@ class Intake:
             raise UpdateRefused(error.detail) from None
         return report
 
-    async def _count(self, number: int, key: str, draft: Draft, report: Report) -> Counted:
+    async def _count(self, number: int, key: str, draft: Draft, report: Report, base: int = 0) -> Counted:
         at, weight = self._means.now(), float(report.examples)
         point("before-update-file")
         path = await draft.commit(f"{number}-{key}")
         point("after-update-file")
         told = {"round": number, "node": self._roster.name(key), "examples": report.examples, "metrics": report.metrics}
-        await self._means.records.update_accepted(self._run, number, key, weight, path, told)
+        if base:
+            told["staleness"] = number - base
+        await self._means.records.update_accepted(self._run, number, key, weight, path, told, base)
         point("after-update-row")
         self.received += draft.size
         self._course.apply(rounds.UpdateAccepted(key, weight, at))
-        await self._collect.fold(path, public_from_id(key), report)
+        await self._collect.fold(path, public_from_id(key), report, base)
         point("after-fold")
         return Counted(round=number, at=at)
 

@@ -22,6 +22,7 @@ from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.faults import point
 from grid.node.journal import Journal
+from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
@@ -74,7 +75,7 @@ class Participation:
     """What this node does for one run. `tensors` is the dataset's file; before a seat is asked for, `make_room`.
 
     `carry_out` listens to the run's events all the while: an open poll tells the coordinator that this node
-    is there, and a round that closes ends the work on it at once.
+    is there, and a round that closes ends the work on it at once; unless rounds are steps, which take it later as well.
     """
 
     def __init__(
@@ -94,6 +95,10 @@ class Participation:
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
         self._own = b""
+        self._goes_on = steps_of(read_strategy(task.strategy)) is not None
+        self._call = (0, False)
+        self._called = False
+        self._counted = 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self._found = asyncio.Event()
@@ -124,8 +129,11 @@ class Participation:
             if any(event.kind == "run-ended" for event in events):
                 return
             for event in self._newest(events):
-                work = self._do(int(event.data["round"]), event.kind == "round-opened", self._work)
-                self._work = group.create_task(work)
+                self._call = int(event.data["round"]), event.kind == "round-opened"
+                if self._called and self._lets_finish():
+                    continue  # whoever waits for the work before it to be finished will do this
+                self._called = True
+                self._work = group.create_task(self._do(self._work))
 
     async def _ask(self, cursor: int) -> list[Event]:
         query = After(cursor, WAIT)
@@ -162,9 +170,12 @@ class Participation:
 
     # --- working ----------------------------------------------------------------------------------
 
-    async def _do(self, number: int, train: bool, previous: asyncio.Task[None]) -> None:
-        """One assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
+    async def _do(self, previous: asyncio.Task[None]) -> None:
+        """The newest assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
         await self._finish(previous)
+        (number, train), self._called = self._call, False
+        if train and number <= self._counted:
+            return  # this step took the update of an earlier model
         try:
             async with self._turn:
                 await self._again_if_lost(lambda: self._assignment(number, train))
@@ -179,13 +190,21 @@ class Participation:
             await self.rest()
 
     async def _finish(self, previous: asyncio.Task[None]) -> None:
-        """Let the plan be loaded, or an upload hear its answer; break off anything else."""
-        if self.state != "preparing":
+        """Let the plan be loaded, or an upload hear its answer; break off anything else, unless it counts later."""
+        if self.state != "preparing" and not self._lets_finish():
             try:
                 await asyncio.wait({previous}, timeout=SETTLE if self.state == "uploading" else 0.0)
             finally:  # also when this one is broken off itself
                 previous.cancel()
-        await asyncio.wait({previous})
+        try:
+            await asyncio.wait({previous})
+        except asyncio.CancelledError:
+            previous.cancel()
+            raise
+
+    def _lets_finish(self) -> bool:
+        """Whether what this node trains goes on although a round opened: the next steps take it as well."""
+        return self._goes_on and self._call[1]
 
     async def _prepare(self) -> None:
         """Fetch the plan, load it with the data into a sandboxed seat, and say whether that went well."""
@@ -352,7 +371,7 @@ class Participation:
         header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
         blocks = sealed(self._means.identity, header, [head, data], self._prekey)
         try:
-            await self._means.calls.upload(
+            counted = await self._means.calls.upload(
                 self._address,
                 UPDATE,
                 streamed(blocks),
@@ -361,6 +380,7 @@ class Participation:
                 run=self.task.run,
                 round=number,
             )
+            self._counted = counted.round
         except UpdateRepeated as repeated:
             if repeated.retry_after:
                 raise  # its first copy is arriving at this moment

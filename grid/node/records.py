@@ -31,14 +31,17 @@ STOPPED = "stopped"
 
 
 class Unfinished(NamedTuple):
-    """What is on disk of a run that had not ended: `updates` are the counted ones of its `round`, as they came."""
+    """What is on disk of a run that had not ended: `updates` are the counted ones of its `round`, as they came.
+
+    Of each: its file, its node, and the round with whose model it began (0: the same).
+    """
 
     run: Run
     signed: Signed
     bundle: str
     participants: tuple[runs.ParticipantRow, ...]
     round: Round | None
-    updates: tuple[tuple[Path, str], ...]
+    updates: tuple[tuple[Path, str, int], ...]
 
 
 class RunRecords:
@@ -106,13 +109,18 @@ class RunRecords:
         await self._db.write(work)
 
     async def update_accepted(
-        self, run: str, number: int, key: str, weight: float, file: Path, told: dict[str, Any]
+        self, run: str, number: int, key: str, weight: float, file: Path, told: dict[str, Any], base: int = 0
     ) -> None:
-        """An update, whose file is on disk, will be counted. Raises UpdateRepeated if it is already."""
+        """An update, whose file is on disk, will be counted. Raises UpdateRepeated if it is already.
+
+        `base`: the round with whose model it began, if that is another one.
+        """
         at = self._now()
 
         def work(connection: Transaction) -> None:
-            rounds.accept_update(connection, run, number, key, weight=weight, file=str(file), metrics=told["metrics"])
+            rounds.accept_update(
+                connection, run, number, key, weight=weight, file=str(file), metrics=told["metrics"], base=base
+            )
             events.append(connection, _owner(run), "update", at, told)
 
         await self._db.write(work)
@@ -233,9 +241,8 @@ class RunRecords:
         return await self._db.read(lambda c: [_unfinished(c, row) for row in runs.list_runs(c, unfinished=True)])
 
     async def was_counted(self, run: str, number: int, key: str) -> bool:
-        """Whether a node's update of a round was counted."""
-        row = await self._db.read(lambda connection: rounds.get_assignment(connection, run, number, key))
-        return row is not None and row.place > 0
+        """Whether the update that a node made of a round's model was counted, in that round or a later one."""
+        return await self._db.read(lambda connection: rounds.counted_in(connection, run, number, key)) > 0
 
     async def newest_checkpoint(self, run: str) -> Path | None:
         """The file of the newest checkpoint that a round made."""
@@ -279,7 +286,7 @@ def _unfinished(connection: Snapshot, row: runs.RunRow) -> Unfinished:
     except NotFound:
         left = None
     counted = rounds.accepted_updates(connection, run, number)
-    updates = tuple((Path(each.file), each.assignment.node) for each in counted)
+    updates = tuple((Path(each.file), each.assignment.node, each.base) for each in counted)
     signed = msgspec.msgpack.decode(row.task, type=Signed)
     return Unfinished(row.run, signed, row.bundle, tuple(runs.participants(connection, run)), left, updates)
 

@@ -19,7 +19,10 @@ from grid.wire.problems import NotFound, NotInvited, UpdateRepeated
 
 
 class AssignmentRow(Struct, frozen=True):
-    """An assignment, and the update that came of it: its weight, its file, its metrics, its place in the order."""
+    """An assignment, and the update that came of it: its weight, its file, its metrics, its place in the order.
+
+    `base` is the round with whose model it began, where that is an earlier one; 0: the round that counted it.
+    """
 
     assignment: Assignment
     role: Role = COORDINATOR
@@ -27,6 +30,7 @@ class AssignmentRow(Struct, frozen=True):
     file: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     place: int = 0
+    base: int = 0
 
 
 # --- rounds -------------------------------------------------------------------------------------
@@ -112,7 +116,7 @@ def round_summaries(connection: sqlite3.Connection, run: str) -> dict[int, dict[
 # --- assignments --------------------------------------------------------------------------------
 
 _KEY = "run = ? AND round = ? AND node = ? AND role = ?"
-_COLUMNS = "node, state, reason, weight, file, metrics, place"
+_COLUMNS = "node, state, reason, weight, file, metrics, place, base"
 
 
 def put_assignment(connection: sqlite3.Connection, row: AssignmentRow) -> None:
@@ -120,13 +124,16 @@ def put_assignment(connection: sqlite3.Connection, row: AssignmentRow) -> None:
     a = row.assignment
     connection.execute(
         """
-        INSERT INTO assignments (run, round, node, role, state, reason, weight, file, metrics, place)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO assignments (run, round, node, role, state, reason, weight, file, metrics, place, base)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (run, role, round, node) DO UPDATE SET
             state = excluded.state, reason = excluded.reason, weight = excluded.weight, file = excluded.file,
-            metrics = excluded.metrics, place = excluded.place
+            metrics = excluded.metrics, place = excluded.place, base = excluded.base
         """,
-        (a.run, a.round, a.node, row.role, a.state, a.reason, row.weight, row.file, _json(row.metrics), row.place),
+        (
+            *(a.run, a.round, a.node, row.role, a.state, a.reason),
+            *(row.weight, row.file, _json(row.metrics), row.place, row.base),
+        ),
     )
 
 
@@ -149,6 +156,7 @@ def accept_update(
     weight: float,
     file: str,
     metrics: dict[str, float],
+    base: int = 0,
 ) -> None:
     """Count an update, whose file is on disk. Whatever happened before: once.
 
@@ -162,10 +170,10 @@ def accept_update(
     ).fetchone()
     changed = connection.execute(
         f"""
-        UPDATE assignments SET state = 'accepted', reason = '', weight = ?, file = ?, metrics = ?, place = ?
+        UPDATE assignments SET state = 'accepted', reason = '', weight = ?, file = ?, metrics = ?, place = ?, base = ?
         WHERE {_KEY} AND place = 0
         """,  # noqa: S608 - our own names
-        (weight, file, _json(metrics), place, run, number, node, COORDINATOR),
+        (weight, file, _json(metrics), place, base, run, number, node, COORDINATOR),
     )
     if not changed.rowcount:
         raise UpdateRepeated if get_assignment(connection, run, number, node) else NotInvited
@@ -180,6 +188,18 @@ def get_assignment(
         (run, number, node, role),
     ).fetchone()
     return _assignment_row(run, number, role, *row) if row else None
+
+
+def counted_in(connection: sqlite3.Connection, run: str, base: int, node: str) -> int:
+    """The round that counted what a node made of the model of round `base`; 0: none did."""
+    found = connection.execute(
+        """
+        SELECT round FROM assignments WHERE run = ? AND node = ? AND role = 'coordinator' AND place > 0
+            AND CASE base WHEN 0 THEN round ELSE base END = ?
+        """,
+        (run, node, base),
+    ).fetchone()
+    return int(found[0]) if found else 0
 
 
 def assignments(connection: sqlite3.Connection, run: str, number: int, role: Role = COORDINATOR) -> list[AssignmentRow]:
@@ -211,9 +231,10 @@ def _assignment_row(
     file: str,
     metrics: bytes,
     place: int,
+    base: int,
 ) -> AssignmentRow:
     a = Assignment(run, number, node, assignment.State(state), reason)
-    return AssignmentRow(a, role, weight, file, msgspec.json.decode(metrics, type=dict[str, float]), place)
+    return AssignmentRow(a, role, weight, file, msgspec.json.decode(metrics, type=dict[str, float]), place, base)
 
 
 def _json(metrics: dict[str, float]) -> bytes:

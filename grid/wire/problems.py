@@ -237,6 +237,10 @@ class RoundClosed(GridError):
     status, slug, title = 409, "round-closed", "The round no longer takes updates"
 
 
+class SumRefused(GridError):
+    status, slug, title = 409, "sum-refused", "A node does not take part in this secure sum"
+
+
 class TaskClosed(GridError):
     status, slug, title = 409, "task-closed", "The task takes no commits"
 

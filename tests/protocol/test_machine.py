@@ -10,17 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from grid.protocol import assignment, membership, run, task
+from grid.protocol import assignment, membership, run, secure_sum, task
 from grid.protocol import round as round_
 from grid.protocol.assignment import ASSIGNMENT
 from grid.protocol.machine import BrokenRule, Machine, diagram
 from grid.protocol.membership import MEMBERSHIP
 from grid.protocol.round import ROUND
 from grid.protocol.run import RUN
+from grid.protocol.secure_sum import PART
 from grid.protocol.task import TASK
 from grid.wire.problems import GridError, OutOfTurn
 
-MACHINES: list[Machine[Any, Any]] = [TASK, RUN, ROUND, ASSIGNMENT, MEMBERSHIP]
+MACHINES: list[Machine[Any, Any]] = [TASK, RUN, ROUND, ASSIGNMENT, PART, MEMBERSHIP]
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
 
 
@@ -159,11 +160,18 @@ def task_events(_: task.Task) -> list[object]:
     ]
 
 
+def part_events(_: secure_sum.Part) -> list[object]:
+    all_, two = frozenset({"ann", "bob", "eve"}), frozenset({"ann", "bob"})
+    named = [secure_sum.SurvivorsNamed(nodes, nodes) for nodes in (all_, two)]
+    return [secure_sum.SharesCame(all_), secure_sum.VectorSent(), secure_sum.Broken(""), *named]
+
+
 WALKS: list[tuple[Machine[Any, Any], list[Any], Callable[[Any], list[object]]]] = [
     (TASK, [task.Task("t")], task_events),
     (RUN, [run.Run("r", rounds=2)], run_events),
     (ROUND, [a_round(target=2), a_round(target=3)], round_events),
     (ASSIGNMENT, [assignment.Assignment("r", 1, "alice")], assignment_events),
+    (PART, [secure_sum.took_part("ann", ("ann", "bob", "eve"), 2, secure_sum.Terms(2))], part_events),
     (MEMBERSHIP, [membership.joined("n", 0.0, 90.0, verified=v) for v in (True, False)], member_events),
 ]
 

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from msgspec.structs import replace
+
+from grid.crypto.errors import EnvelopeRefused, Malformed
+from grid.crypto.masks import Keystream, RoundKeys, Transcript, open_shares, pair_seed, seal_shares, self_seed
+
+ANN, BOB, EVE = (X25519PrivateKey.from_private_bytes(name * 32) for name in (b"a", b"b", b"e"))
+T = bytes(range(32))
+
+
+def public(key: X25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+def keys(name: bytes) -> RoundKeys:
+    return RoundKeys(node=name * 32, masks=b"m" * 32, shares=b"s" * 32)
+
+
+TRANSCRIPT = Transcript(
+    run="r1",
+    round=3,
+    plan=b"p" * 32,
+    model=b"m" * 32,
+    roster=(keys(b"a"), keys(b"b")),
+    threshold=2,
+    range_=4.0,
+    numbers=9,
+)
+
+
+def test_two_nodes_come_to_the_same_seed_and_a_third_to_another() -> None:
+    seed = pair_seed(ANN, public(BOB), T)
+
+    assert seed == pair_seed(BOB, public(ANN), T)
+    assert seed != pair_seed(EVE, public(ANN), T)
+
+
+def test_nodes_that_were_told_different_things_have_masks_that_do_not_cancel() -> None:
+    assert pair_seed(ANN, public(BOB), T) != pair_seed(BOB, public(ANN), bytes(32))
+
+
+def test_the_seeds_and_streams_of_known_keys_are_known() -> None:
+    """Vectors for whoever writes this in another language."""
+    stream = bytearray(16)
+    Keystream(bytes(16)).fill(memoryview(stream))
+
+    # AES-128 of the zero block under the zero key: NIST AESAVS, appendix.
+    assert stream.hex() == "66e94bd4ef8a2c3b884cfa59ca342b2e"
+    assert pair_seed(ANN, public(BOB), T).hex() == "d71397982cc52a2e7d225dce35f91c56"
+    assert self_seed(bytes(32), T).hex() == "84d69cec79eba548f52cdecb98393dfe"
+    assert TRANSCRIPT.digest().hex() == "a2e79dcd9d039764f79ec7d83f5355b502a2c482edcd14a50c6258aa3329276c"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TRANSCRIPT, run="r2"),
+        replace(TRANSCRIPT, round=4),
+        replace(TRANSCRIPT, plan=b"q" * 32),
+        replace(TRANSCRIPT, model=b"n" * 32),
+        replace(TRANSCRIPT, roster=(keys(b"b"), keys(b"a"))),
+        replace(TRANSCRIPT, threshold=1),
+        replace(TRANSCRIPT, range_=5.0),
+        replace(TRANSCRIPT, numbers=10),
+    ],
+)
+def test_a_transcript_stands_for_everything_in_it(other: Transcript) -> None:
+    assert other.digest() != TRANSCRIPT.digest()
+
+
+def test_shares_are_opened_by_whom_they_are_for() -> None:
+    sealed = seal_shares(ANN, public(BOB), T, b"two shares")
+
+    assert open_shares(BOB, public(ANN), T, sealed) == b"two shares"
+
+
+def test_shares_for_another_node_another_sum_or_sent_back_are_refused() -> None:
+    sealed = seal_shares(ANN, public(BOB), T, b"two shares")
+
+    for opener, sender, transcript in ((EVE, ANN, T), (BOB, EVE, T), (BOB, ANN, bytes(32)), (ANN, BOB, T)):
+        with pytest.raises(EnvelopeRefused):
+            open_shares(opener, public(sender), transcript, sealed)
+
+
+@pytest.mark.parametrize("key", [b"short", bytes(32)], ids=["short", "of small order"])
+def test_what_is_no_key_is_refused(key: bytes) -> None:
+    with pytest.raises(Malformed):
+        pair_seed(ANN, key, T)
+
+
+def test_a_stream_goes_on_where_it_was() -> None:
+    whole, parts, stream = bytearray(64), bytearray(64), Keystream(b"k" * 16)
+    Keystream(b"k" * 16).fill(memoryview(whole))
+    for begin in (0, 16, 48):
+        stream.fill(memoryview(parts)[begin : {0: 16, 16: 48, 48: 64}[begin]])
+
+    assert parts == whole
+
+
+def test_a_stream_gives_no_more_than_a_chunk_at_a_time() -> None:
+    with pytest.raises(ValueError, match="at a time"):
+        Keystream(bytes(16)).fill(memoryview(bytearray((128 << 10) + 1)))
