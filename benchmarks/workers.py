@@ -29,6 +29,7 @@ from grid.learning.training import Trainer, warm_up
 from grid.wire.node import PART_EVENTS
 from grid.wire.runs import After
 from grid.worker.engine import IsolationPolicy, LocalEngine, TrainJob
+from grid.worker.port import Progress
 
 BOUND = 300.0
 REPEATS = 15
@@ -58,6 +59,11 @@ def written(folder: Path, chosen: Plan) -> TrainJob:
     return TrainJob(folder / "bundle", folder / "tensors", ("features",), "target")
 
 
+def moments(heard: list[float]) -> Progress:
+    """Notes when progress is told of."""
+    return lambda _: heard.append(time.perf_counter())
+
+
 async def first_steps(folder: Path) -> tuple[list[float], list[float]]:
     """Milliseconds to the first step: from asking a warm engine for a seat, and in a seat that holds the job."""
     chosen = plan()
@@ -71,11 +77,11 @@ async def first_steps(folder: Path) -> tuple[list[float], list[float]]:
         seat = await engine.open(job)
         await seat.call("prepare")
         seat.inbox[:] = chosen.initial
-        await seat.call("fit", lambda _, heard=heard: heard.append(time.perf_counter()), round=1)
+        await seat.call("fit", moments(heard), round=1)
         fresh.append(1000 * (heard[0] - began))
         again: list[float] = []
         began = time.perf_counter()
-        await seat.call("fit", lambda _, again=again: again.append(time.perf_counter()), round=2)
+        await seat.call("fit", moments(again), round=2)
         held.append(1000 * (again[0] - began))
         await seat.close()
     await engine.close()
