@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -25,14 +25,17 @@ from grid.wire.node import (
     ADD_DATASET,
     DATASETS,
     DISTRUST,
+    PART_EVENTS,
+    PARTS,
     REMOVE_DATASET,
     TRUST,
     TRUSTED,
     DatasetInfo,
     NewDataset,
+    Part,
     Trust,
 )
-from grid.wire.runs import MEASURED_HERE, After, Event, Events
+from grid.wire.runs import After, Event
 
 DATA = default_data("node")
 
@@ -49,9 +52,6 @@ data_option = click.option(
 
 class Desk(Protocol):
     """The owner's side of a node."""
-
-    async def measured(self) -> list[Event]:
-        """What was measured here, in the order in which it was."""
 
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
@@ -71,6 +71,12 @@ class Desk(Protocol):
     async def distrust(self, public_key: str) -> None:
         """No longer let the holder of a key train."""
 
+    async def parts(self) -> tuple[Part, ...]:
+        """The runs that the node takes part in."""
+
+    async def part_events(self, run: str, after: After) -> tuple[Event, ...]:
+        """What it noted of its part in a run. Raises RunNotFound."""
+
 
 class Files:
     """The desk of a node whose daemon does not run."""
@@ -80,10 +86,6 @@ class Files:
         self.add, self.remove = catalogue.add, catalogue.remove
         self.trust, self.distrust = access.trust, access.distrust
 
-    async def measured(self) -> list[Event]:
-        """What was measured here, in the order in which it was."""
-        return await _all_of(self._records.own)
-
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
         return self._catalogue.list()
@@ -92,16 +94,20 @@ class Files:
         """Whose keys may train."""
         return self._access.trusted()
 
+    async def parts(self) -> tuple[Part, ...]:
+        """The runs that the node takes part in."""
+        return tuple(await self._records.parts({}))
+
+    async def part_events(self, run: str, after: After) -> tuple[Event, ...]:
+        """What it noted of its part in a run; while it does not run, nothing comes to that."""
+        return (await self._records.part_events(run, After(after.after))).events
+
 
 class Daemon:
     """The desk of a node whose daemon runs: it is asked with the owner's key, and must prove its own."""
 
     def __init__(self, calls: Calls, address: str, peer: bytes) -> None:
         self._calls, self._address, self._peer = calls, address, peer
-
-    async def measured(self) -> list[Event]:
-        """What was measured here, in the order in which it was."""
-        return await _all_of(lambda after: self._calls.call(self._address, MEASURED_HERE, query=after, peer=self._peer))
 
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
@@ -127,6 +133,14 @@ class Daemon:
         """No longer let the holder of a key train."""
         await self._calls.call(self._address, DISTRUST, peer=self._peer, public_key=public_key)
 
+    async def parts(self) -> tuple[Part, ...]:
+        """The runs that the node takes part in."""
+        return (await self._calls.call(self._address, PARTS, peer=self._peer)).parts
+
+    async def part_events(self, run: str, after: After) -> tuple[Event, ...]:
+        """What it noted of its part in a run."""
+        return (await self._calls.call(self._address, PART_EVENTS, query=after, peer=self._peer, run=run)).events
+
 
 @asynccontextmanager
 async def open_desk(data: Path) -> AsyncIterator[Desk]:
@@ -135,20 +149,11 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
         if running is None:
             async with Database(data / "node.db", "node") as database:
                 records = RunRecords(database, EventLog(database), time.time)
-                access = Access(database, time.time)
-                yield Files(Catalogue(database, open_blobs(data), time.time), access, records)
+                yield Files(Catalogue(database, open_blobs(data), time.time), Access(database, time.time), records)
         else:
             owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
             async with open_http(Egress(allow_private=True)) as http:
                 yield Daemon(Calls(http, identity=owner), running.address, node.public)
-
-
-async def _all_of(read: Callable[[After], Awaitable[Events]]) -> list[Event]:
-    """The entries of a log, to its end."""
-    found: list[Event] = []
-    while (told := await read(After(found[-1].cursor if found else 0))).events:
-        found += told.events
-    return found
 
 
 def open_blobs(data: Path) -> Blobs:

@@ -10,8 +10,8 @@ import click
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect, my_identity
 from grid.cli.describe import describe, plain
+from grid.cli.my_runs import runs
 from grid.cli.plainly import Plainly
-from grid.cli.runs import runs
 from grid.cli.simulate import simulate
 from grid.cli.train import gateway_option, plan, train
 from grid.client.grid import Node

@@ -15,8 +15,8 @@ from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
-from grid.cli.measured import measured
 from grid.cli.plainly import Plainly, word
+from grid.cli.runs import runs
 from grid.crypto.identity import Identity, fingerprint
 from grid.node.access import Access
 from grid.store.database import Database
@@ -111,7 +111,7 @@ def node_id(identity: Identity) -> str:
 
 main.add_command(dataset)
 main.add_command(demo)
-main.add_command(measured)
+main.add_command(runs)
 
 
 @main.command()

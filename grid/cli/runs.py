@@ -1,125 +1,79 @@
-"""`grid runs`: what became of your runs, their curves, and what they learned."""
+"""`grid-node runs`: what this node takes part in, and what it tells its owner of it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from grid.cli.config import SETTINGS
-from grid.cli.connect import aconnect
-from grid.cli.history import page
+from grid.cli.desk import Desk, data_option, open_desk
 from grid.cli.plainly import Plainly, word
-from grid.cli.tensorboard import export
-from grid.client.display import Rounds, Runs
-from grid.client.grid import Grid
-from grid.client.run import AsyncRun
-from grid.client.tables import plain
-from grid.learning.plan import Plan
-from grid.wire.names import Address
-from grid.wire.runs import RunId, RunInfo
+from grid.node.records import STOPPED
+from grid.wire.runs import After, Event, RunId
 
-T = TypeVar("T")
+WAIT = 25.0
+"""Seconds for which one question for what comes next stays open."""
 
-_file = click.Path(dir_okay=False, path_type=Path)
-_run = click.argument("run", type=word(RunId, "id of a run"))
-coordinator_option = click.option(
-    "--coordinator",
-    type=word(Address, "url (http://HOST:PORT)"),
-    default="http://127.0.0.1:5001",
-    help="The node that drives the runs.",
-)
+RUN = word(RunId, "id of a run, as `grid-node runs list` shows it")
 
 
 @click.group(cls=Plainly)
 def runs() -> None:
-    """Your runs at a coordinator: list them, look at one, stop it, fetch what it learned."""
+    """The runs that this node takes part in, and what it does in them."""
 
 
-@runs.command(name="list", context_settings=SETTINGS)
-@coordinator_option
-def list_runs(coordinator: str) -> None:
-    """List your runs, newest first."""
-    found = Runs(_ask(coordinator, lambda grid: grid.runs(coordinator)))
-    click.echo(repr(found), err=not found)
+@runs.command(name="list")
+@data_option
+def list_runs(data: Path) -> None:
+    """List the runs that this node takes part in, newest first."""
+    asyncio.run(_list(data))
 
 
-@runs.command(context_settings=SETTINGS)
-@_run
-@coordinator_option
-@click.option("--report", type=_file, help="Write a page with curves and tables to this file.")
-@click.option(
-    "--tensorboard",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Write the curves as event files, for `tensorboard --logdir DIR`.",
-)
-def show(run: str, coordinator: str, report: Path | None, tensorboard: Path | None) -> None:
-    """Show the rounds of a RUN: the metrics, as means and node by node, and their curves."""
-
-    async def told(found: AsyncRun) -> tuple[RunInfo, Rounds]:
-        history = await found.catch_up()
-        return await found.info(), Rounds(history.lines(), history.best(found.task.stop))
-
-    info, rounds = _with_run(coordinator, run, told)
-    state = f"{info.state}, round {info.round} of {info.rounds}"
-    click.echo(f"{info.run}  {state}" + (f": {plain(info.reason)}" if info.reason else ""))
-    for node in info.participants:
-        click.echo(f"{plain(node.node_id)}  {node.state}  {node.examples} examples  {plain(node.reason)}".rstrip())
-    click.echo(repr(rounds))
-    if report is not None:
-        report.write_text(page(info, rounds, time.time()), encoding="utf-8")
-        click.echo(f"report -> {report}")
-    if tensorboard is not None:
-        for file in export(tensorboard / info.run, rounds, info.created):
-            click.echo(f"events -> {file}")
+async def _list(data: Path) -> None:
+    async with open_desk(data) as desk:
+        for part in await desk.parts():
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(part.since))
+            click.echo(f"{part.run}  {part.state}  since {since}  for {part.scientist}  at {part.coordinator}")
 
 
-@runs.command(context_settings=SETTINGS)
-@_run
-@coordinator_option
-def stop(run: str, coordinator: str) -> None:
-    """End a RUN; what it learned so far stays."""
-    info = _with_run(coordinator, run, lambda found: found.stop())
-    click.echo(f"{info.run}  asked to stop in round {info.round}" if not info.reason else f"{info.run}  {info.state}")
+@runs.command()
+@click.argument("run", type=RUN)
+@click.option("--follow", is_flag=True, help="Go on until this node's part in the run is over.")
+@data_option
+def log(run: str, follow: bool, data: Path) -> None:
+    """Print what this node did in RUN, and how its training goes. Of the data there is nothing in it."""
+    asyncio.run(_log(run, follow, data))
 
 
-@runs.command(context_settings=SETTINGS)
-@_run
-@coordinator_option
-@click.option("--round", "number", type=click.IntRange(min=1), help="The round whose checkpoint is meant; the newest.")
-@click.option("--best", is_flag=True, help="The best one by the run's rule for stopping.")
-@click.option("-o", "--out", type=_file, default=Path("trained.safetensors"), help="Where the trained plan goes.")
-def get(run: str, coordinator: str, number: int | None, best: bool, out: Path) -> None:
-    """Fetch what a RUN learned, as a plan: of its newest checkpoint, or of a round whose checkpoint is kept."""
-
-    async def fetched(found: AsyncRun) -> Plan:
-        wanted = number or 0
-        if best:
-            wanted = (await found.catch_up()).best(found.task.stop)
-            if not wanted:
-                raise click.UsageError("this run has no best round: its task has no rule for stopping")
-        return await found.checkpoint(wanted)
-
-    click.echo(f"{_with_run(coordinator, run, fetched).save(out)}")
+async def _log(run: str, follow: bool, data: Path) -> None:
+    cursor, wait = 0, 0.0
+    async with open_desk(data) as desk:
+        while True:
+            events = await desk.part_events(run, After(cursor, wait))
+            for event in events:
+                click.echo(line(event))
+            cursor = events[-1].cursor if events else cursor
+            if any(event.kind == "left" for event in events[-1:]):
+                return
+            if not events and not (follow and await _goes_on(desk, run)):
+                return
+            wait = 0.0 if events else WAIT
 
 
-def _ask(coordinator: str, work: Callable[[Grid], Awaitable[T]]) -> T:
-    """Something of a coordinator; no gateway is asked."""
-
-    async def asked() -> T:
-        async with aconnect(coordinator) as grid:
-            return await work(grid)
-
-    return asyncio.run(asked())
+async def _goes_on(desk: Desk, run: str) -> bool:
+    """Whether more may come: not where the daemon does not run."""
+    return any(part.run == run and part.state != STOPPED for part in await desk.parts())
 
 
-def _with_run(coordinator: str, run: str, work: Callable[[AsyncRun], Awaitable[Any]]) -> Any:
-    async def asked(grid: Grid) -> Any:
-        return await work(await grid.run(run, coordinator))
+def line(event: Event) -> str:
+    """One entry as people read it."""
+    at = time.strftime("%H:%M:%S", time.localtime(event.at))
+    told = "  ".join(f"{name} {_short(value)}" for name, value in event.data.items() if value not in {None, ""})
+    return f"{at}  {event.kind:<10} {told}".rstrip()
 
-    return _ask(coordinator, asked)
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

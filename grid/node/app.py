@@ -52,6 +52,7 @@ def routes(parts: NodeParts) -> Routes:
         HEALTH: health_handler(parts.identity, "node", parts.node_id, now=parts.now, busy=parts.busy),
         **_data_routes(parts),
         **_owner_routes(parts),
+        **_journal_routes(parts.participant),
         **_scientist_routes(parts.coordinator),
         **_participant_routes(parts.coordinator, parts.participant),
     }
@@ -121,18 +122,24 @@ def _owner_routes(parts: NodeParts) -> Routes:
         await access.distrust(key)
         return body.reply(wire.DISTRUST, Done(f"{key} may no longer train here"), request=request)
 
-    async def measured(request: web.Request) -> web.StreamResponse:
-        told = await parts.participant.measured(body.query(request, runs.MEASURED_HERE))
-        return body.reply(runs.MEASURED_HERE, told, request=request)
-
     return {
-        runs.MEASURED_HERE: measured,
         wire.ADD_DATASET: add,
         wire.REMOVE_DATASET: remove,
         wire.TRUSTED: trusted,
         wire.TRUST: trust,
         wire.DISTRUST: distrust,
     }
+
+
+def _journal_routes(participant: Participant) -> Routes:
+    async def all_parts(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.PARTS, wire.Parts(tuple(await participant.parts())), request=request)
+
+    async def part_events(request: web.Request) -> web.StreamResponse:
+        run = _run(request)
+        return await listen(request, wire.PART_EVENTS, lambda after: participant.events(run, after), last="left")
+
+    return {wire.PARTS: all_parts, wire.PART_EVENTS: part_events}
 
 
 def _scientist_routes(coordinator: Coordinator) -> Routes:
@@ -168,8 +175,7 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
 
     async def checkpoint(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.CHECKPOINT)
-        size, blocks = await coordinator.checkpoint(_run(request), request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        return await send_parts(request, await coordinator.checkpoint(_run(request), request[CALLER], fetch))
 
     return {
         **_history_routes(coordinator),
@@ -190,8 +196,7 @@ def _history_routes(coordinator: Coordinator) -> Routes:
 
     async def plan(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.RUN_PLAN)
-        size, blocks = await coordinator.plan(_run(request), request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        return await send_parts(request, await coordinator.plan(_run(request), request[CALLER], fetch))
 
     async def metrics(request: web.Request) -> web.StreamResponse:
         since = body.query(request, runs.RUN_METRICS)

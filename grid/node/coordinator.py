@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from grid.client.payload import mapped, read_prekey, sealed, sealed_size, streamed
+from grid.client.payload import mapped, read_prekey, sealed, sealed_size
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
@@ -25,6 +25,7 @@ from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.node.partial import Opening, Partials, proved
 from grid.node.resuming import broken_off, peers_of
+from grid.node.sealed_once import SealedOnce
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
@@ -68,6 +69,7 @@ class Coordinator:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
         self._partials: Partials[Opening] = Partials()
+        self._sealed = SealedOnce(blobs)
         self._handed_in: set[str] = set()
         self._driving: set[asyncio.Task[None]] = set()
         self._resumed: list[tuple[Drive, Path]] = []
@@ -106,6 +108,7 @@ class Coordinator:
     async def stop_all(self, reason: str, within: float = 5.0) -> None:
         """Stop every run, so that its participants do not wait: this node will not be back."""
         self._partials.close()
+        self._sealed.close()
         for drive in self._live.values():
             drive.stop(reason)
         if self._driving:
@@ -197,8 +200,8 @@ class Coordinator:
             await self._owned(run, caller)
         return await self._means.records.events(run, after, to_all=False)
 
-    async def checkpoint(self, run: str, caller: Caller, fetch: FetchCheckpoint) -> tuple[int, AsyncIterator[bytes]]:
-        """The newest checkpoint or that of a round, sealed to the caller: its size, and its blocks.
+    async def checkpoint(self, run: str, caller: Caller, fetch: FetchCheckpoint) -> Parts:
+        """The newest checkpoint or that of a round, sealed to the caller.
 
         Raises:
             RunNotFound: no such run, not the caller's, or without such a checkpoint.
@@ -208,20 +211,20 @@ class Coordinator:
         if path is None:
             which = f"the checkpoint of round {fetch.round} is not kept here" if fetch.round else ""
             raise RunNotFound(which or "this run has no checkpoint yet")
-        return self._sealed("checkpoint", run, fetch.round, path, caller, fetch.prekey)
+        return await self._own("checkpoint", run, fetch.round, path, caller, fetch.prekey)
 
     async def task(self, run: str, caller: Caller) -> Signed:
         """The task of a run, as its owner signed it. Raises RunNotFound."""
         await self._owned(run, caller)
         return await self._means.records.task(run)
 
-    async def plan(self, run: str, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
-        """The plan that a run began with, sealed to the caller: its size, and its blocks. Raises RunNotFound."""
+    async def plan(self, run: str, caller: Caller, fetch: Fetch) -> Parts:
+        """The plan that a run began with, sealed to the caller. Raises RunNotFound."""
         await self._owned(run, caller)
         path = self._means.runs / run / PLAN
         if not path.exists():
             raise RunNotFound("the plan of this run is not kept here")
-        return self._sealed("bundle", run, 0, path, caller, fetch.prekey)
+        return await self._own("bundle", run, 0, path, caller, fetch.prekey)
 
     async def metrics(self, run: str, caller: Caller, since: Since) -> Measured:
         """What each node measured, for the owners of the run and of this node. Raises RunNotFound."""
@@ -268,15 +271,14 @@ class Coordinator:
         states = [drive.run.state.value for drive in self._live.values()]
         return {state: states.count(state) for state in states}
 
-    def _sealed(
-        self, kind: str, run: str, number: int, path: Path, caller: Caller, prekey: Prekey
-    ) -> tuple[int, AsyncIterator[bytes]]:
-        """A file, sealed to a caller: its size, and its blocks."""
+    async def _own(self, kind: str, run: str, number: int, path: Path, caller: Caller, prekey: Prekey) -> Parts:
+        """A file of a run, sealed to a caller whose run it is."""
         if caller.public is None:
             raise NotAllowed("what is sealed is sealed to a key: sign in with one")
         to = read_prekey(prekey, caller.public, self._means.now())
         header = self._means.header(kind, run, number, path.stat().st_size, caller.public)
-        return sealed_size(header), streamed(sealed(self._means.identity, header, [mapped(path)], to))
+        envelope = sealed(self._means.identity, header, [mapped(path)], to)
+        return await self._sealed.parts(path, to, envelope, sealed_size(header))
 
     def _begin(self, drive: Drive, bundle: Path) -> None:
         driving = self._spawn(self._carry_out(drive, bundle))

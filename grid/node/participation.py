@@ -10,7 +10,8 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.payload import mapped, once, open_tensors, opened, read_blocks, read_prekey, seal_message, sealed
+from grid.client.handing_in import hand_in
+from grid.client.payload import mapped, once, open_tensors, opened, read_prekey, seal_message, sealed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
@@ -22,6 +23,7 @@ from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.faults import point
 from grid.node.finished import Finished
+from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.store.blobs import Blobs
@@ -41,7 +43,7 @@ from grid.wire.problems import (
     WorkerFailed,
     WorkerLost,
 )
-from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
+from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, UPDATE_HELD, After, Event, Fetch, Report, Task
 from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
@@ -88,10 +90,11 @@ class Participation:
         prekey: PrekeyPublic | None,
         tensors: Path,
         blobs: Blobs,
+        journal: Journal,
         make_room: Callable[[], Awaitable[None]],
     ) -> None:
         self._means, self.task, self._address, self._prekey = means, task, address, prekey
-        self._tensors, self._blobs, self._make_room = tensors, blobs, make_room
+        self._tensors, self._blobs, self._journal, self._make_room = tensors, blobs, journal, make_room
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
@@ -102,7 +105,6 @@ class Participation:
         self._counted = 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
-        self._measured: list[tuple[str, dict[str, Any]]] = []
         self._found = asyncio.Event()
         self.state = "preparing"
 
@@ -115,9 +117,11 @@ class Participation:
                 self._work.cancel()
         except* GridError as failures:
             log.warning("run %s: %s", self.task.run, failures.exceptions[0])
+            self._journal.note("failed", reason=str(failures.exceptions[0]))
         finally:
             await self._stand_up()
             self._blobs.named(BUNDLES + self.task.run).unlink(missing_ok=True)
+        await self._journal.written()
 
     # --- listening --------------------------------------------------------------------------------
 
@@ -196,8 +200,8 @@ class Participation:
             log.info("run %s round %d: %s", self.task.run, number, late.detail)
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
+            self._journal.note("failed", round=number, reason=error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
-            await self._keep_measured()
         self.state = "waiting"
         if self._means.trainer.status()["waiting"]:
             await self.rest()
@@ -246,6 +250,7 @@ class Participation:
                 if not left:
                     raise WorkerLost(f"{lost.detail}; so ended {TRIES} workers, one after the other") from None
                 log.warning("run %s: %s; another worker begins anew", self.task.run, lost.detail)
+                self._journal.note("worker-lost", reason=lost.detail)
         raise AssertionError("unreachable")
 
     async def _assignment(self, number: int, train: bool) -> None:
@@ -258,11 +263,11 @@ class Participation:
             if self.task.holdout:
                 done = await seat.call("evaluate", split="held-out")
                 measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
-                self._note(number - 1, measured)
+                told = {"examples": measured.examples, **measured.metrics}
+                self._journal.note("evaluated", round=number - 1, **told)
                 await self._report(number, measured)
             if train:
                 await self._train(number, seat)
-        await self._keep_measured()
 
     async def _is_finished(self, number: int) -> bool:
         """Whether the work of round `number` was done before this node stopped or was broken off, and is counted now.
@@ -284,11 +289,12 @@ class Participation:
     async def _train(self, number: int, seat: Seat) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
         point("before-fit")
-        done = await seat.call("fit", round=number, seed=self.task.seed + number)
+        hears = self._journal.progress_of(number)
+        done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
         point("after-fit")
+        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"])
         self.state = "uploading"
         learned = Report(status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"])
-        self._note(number, learned)
         await self._seal(number, seat, learned)
         try:
             await self._hand_in()
@@ -317,17 +323,6 @@ class Participation:
             raise
         point("after-upload")
         await self._finished.counted()
-
-    def _note(self, number: int, report: Report) -> None:
-        """Remember what was measured here, of the checkpoint of round `number` or in it: our own owner may see it."""
-        told = {"run": self.task.run, "round": number, "examples": report.examples, "metrics": report.metrics}
-        self._measured.append((report.status, told))
-
-    async def _keep_measured(self) -> None:
-        """Write it down, after the work, which need not wait for the disk."""
-        measured, self._measured = self._measured, []
-        if measured:
-            await self._means.records.measured_here(measured)
 
     @asynccontextmanager
     async def _sitting(self, priority: Priority = Priority.TRAINING) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
@@ -451,11 +446,12 @@ class Participation:
     async def _update(self, number: int) -> None:
         path = self._finished.update(number)
         try:
-            counted = await self._means.calls.upload(
+            counted = await hand_in(
+                self._means.calls,
                 self._address,
                 UPDATE,
-                read_blocks(path),
-                length=path.stat().st_size,
+                UPDATE_HELD,
+                path,
                 peer=self._peer,
                 run=self.task.run,
                 round=number,

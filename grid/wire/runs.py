@@ -288,7 +288,8 @@ CHECKPOINT = Endpoint(
     Stream,
     who="signed",
     about="The newest checkpoint, or that of a round, sealed to the run's owner",
-    problems=(RunNotFound,),
+    parts=True,
+    problems=(RunNotFound, RangeUnsatisfiable),
 )
 RUN_TASK: Endpoint[None, Signed] = Endpoint(
     "GET", "/v1/runs/{run}/task", gives=Signed, who="signed", about="The signed task", problems=(RunNotFound,)
@@ -300,7 +301,8 @@ RUN_PLAN = Endpoint(
     Stream,
     who="signed",
     about="The plan that a run began with, sealed to its owner",
-    problems=(RunNotFound,),
+    parts=True,
+    problems=(RunNotFound, RangeUnsatisfiable),
 )
 RUN_METRICS: Endpoint[None, Measured] = Endpoint(
     "GET",
@@ -310,9 +312,6 @@ RUN_METRICS: Endpoint[None, Measured] = Endpoint(
     who="signed",
     about="What each node measured, for the owners of run and coordinator",
     problems=(RunNotFound,),
-)
-MEASURED_HERE: Endpoint[None, Events] = Endpoint(
-    "GET", "/v1/measured", gives=Events, query=After, who="owner", about="What this node measured in runs of others"
 )
 BUNDLE = Endpoint(
     "POST",

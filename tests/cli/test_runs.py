@@ -1,135 +1,68 @@
-"""`grid runs`, against a real coordinator."""
+"""What a node's owner reads of the runs that the node takes part in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from grid.cli.grid import main
-from grid.cli.node import main as node_main
-from grid.client.run import AsyncRun
+from grid.cli.node import main
+from grid.cli.runs import line
 from grid.crypto.identity import Identity
-from grid.learning.plan import Plan
-from grid.wire.runs import Stopping
-from tests.grid_of_nodes import SCIENTIST, ANode, Learner, Scientist, numbers, plan_of
+from grid.node.records import RunRecords
+from grid.protocol.documents import sign_document
+from grid.store.database import Database
+from grid.store.events import EventLog
+from grid.wire.runs import TASK, Event, Invite, Task
 
-StartNode = Callable[..., Awaitable[ANode]]
-Command = Callable[..., Awaitable[Result]]
-
-
-def save(identity: Identity, path: Path) -> None:
-    """Put a key where the command finds it."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(identity.pem())
+ANN = Identity.from_seed(b"a" * 32)
+RUN = "0" * 32
+AT = time.mktime((2026, 5, 4, 10, 0, 0, 0, 0, -1))
 
 
-@pytest.fixture
-def grid(tmp_path: Path, coordinator: ANode) -> Command:
-    """Runs `grid runs ...` as the scientist."""
-    home = tmp_path / "home"
-    save(SCIENTIST, home / "identity.key")
-    env = {"GRID_HOME": str(home), "GRID_COORDINATOR": coordinator.address}
-    return lambda *words: asyncio.to_thread(CliRunner(env=env).invoke, main, ["runs", *words])
+def node(data: Path, *words: str) -> Result:
+    return CliRunner(env={"GRID_DATA": str(data)}).invoke(main, ["runs", *words])
 
 
 @pytest.fixture
-async def run(scientist: Scientist, coordinator: ANode, start_node: StartNode) -> AsyncRun:
-    """A run of two nodes that is over: after five rounds, of which the third was the best."""
-    ann, bob = await start_node("ann", Learner(goal=7.0)), await start_node("bob", Learner(goal=9.0))
-    plan = plan_of().trained(bytes(16))
-    rule = Stopping("loss", "min", patience=1, min_delta=0.3)
-    run = await scientist.start(coordinator, [ann, bob], plan, rounds=9, holdout=0.2, stop=rule)
-    await run.result()
-    for node in (ann, bob, coordinator):
-        await node.quiet()
-    return run
+def data(tmp_path: Path) -> Path:
+    """The folder of a node that has taken part in a run, still does, and does not run at the moment."""
+
+    async def fill() -> None:
+        task = Task(RUN, "0" * 64, ANN.id, ("#pulse",), 0.0, 1e10, rounds=3)
+        async with Database(tmp_path / "node.db", "node") as database:
+            records = RunRecords(database, EventLog(database), lambda: AT)
+            await records.joined(task, Invite(sign_document(ANN, TASK, task), "http://eve:5001", b"prekey"), "pulse")
+            await records.noted(RUN, "trained", {"round": 1, "examples": 7, "loss": 0.123456})
+
+    asyncio.run(fill())
+    return tmp_path
 
 
-async def test_runs_are_listed_and_shown_with_each_nodes_metrics_and_a_curve(grid: Command, run: AsyncRun) -> None:
-    listed, shown = await grid("list"), await grid("show", run.id)
-
-    assert listed.exit_code == shown.exit_code == 0, shown.output
-    assert run.id in listed.stdout
-    assert "success" in listed.stdout
-    lines = shown.stdout.splitlines()
-    assert lines[0].startswith(f"{run.id}  success, round {len(run.history.lines())} of 9: loss was best in round ")
-    assert "loss" in lines[1]
-    assert "ann loss" in lines[1]
-    assert "bob loss" in lines[1]
-    assert sum(line.partition("  ")[0].endswith("*") for line in lines) == 1
-    assert any(line.startswith("loss  █") for line in lines)
+def test_the_runs_are_listed(data: Path) -> None:
+    assert node(data, "list").output == f"{RUN}  stopped  since 2026-05-04 10:00  for {ANN.id}  at http://eve:5001\n"
 
 
-async def test_a_run_becomes_a_page_and_event_files(grid: Command, run: AsyncRun, tmp_path: Path) -> None:
-    page, board = tmp_path / "run.html", tmp_path / "board"
+def test_what_was_done_in_a_run_is_told_also_by_a_node_that_does_not_run(data: Path) -> None:
+    told = [
+        f"10:00:00  joined     scientist {ANN.id}  coordinator http://eve:5001  dataset pulse",
+        "10:00:00  trained    round 1  examples 7  loss 0.1235",
+    ]
 
-    shown = await grid("show", run.id, "--report", str(page), "--tensorboard", str(board))
-
-    assert shown.exit_code == 0, shown.output
-    text = page.read_text()
-    assert text.count("<svg") == 3
-    assert "ann: loss" in text
-    assert "://" not in text
-    assert "<script" not in text
-    assert sorted(file.parent.name for file in board.rglob("events.*")) == ["all", "node ann", "node bob"]
+    assert node(data, "log", RUN).output.splitlines() == told
+    assert node(data, "log", RUN, "--follow").output.splitlines() == told  # nothing more can come
 
 
-async def test_what_was_learned_is_fetched_of_the_newest_round_the_best_or_a_kept_one(
-    grid: Command, run: AsyncRun, tmp_path: Path
-) -> None:
-    newest, best, lost = tmp_path / "newest", tmp_path / "best", tmp_path / "lost"
-
-    assert (await grid("get", run.id, "-o", str(newest))).exit_code == 0
-    assert (await grid("get", run.id, "--best", "-o", str(best))).exit_code == 0
-    refused = await grid("get", run.id, "--round", "99", "-o", str(lost))
-
-    result = await run.result()
-    assert result.best is not None
-    np.testing.assert_array_equal(numbers(Plan.load(newest).initial), numbers(result.plan.initial))
-    np.testing.assert_array_equal(numbers(Plan.load(best).initial), numbers(result.best.initial))
-    assert (refused.exit_code, lost.exists()) == (1, False)
-    assert "checkpoint of round 99 is not kept" in refused.stderr
-
-
-async def test_a_run_is_stopped_by_its_owner(
-    grid: Command, scientist: Scientist, coordinator: ANode, start_node: StartNode
-) -> None:
-    ann = await start_node("ann")
-    ann.learner.may_go_on.clear()
-    run = await scientist.start(coordinator, [ann], rounds=9)
-    await ann.learner.began.wait()
-
-    stopped = await grid("stop", run.id)
-    await coordinator.quiet()
-
-    assert stopped.exit_code == 0, stopped.output
-    assert (await run.info()).state == "stopped"
-    assert "stopped by its owner" in (await grid("list")).stdout
-
-
-async def test_what_a_node_measured_is_told_to_its_owner(run: AsyncRun, tmp_path: Path, start_node: StartNode) -> None:
-    ann = tmp_path / "ann"
-
-    told = await asyncio.to_thread(CliRunner().invoke, node_main, ["measured", "--data", str(ann), "--run", run.id])
-    other = await asyncio.to_thread(CliRunner().invoke, node_main, ["measured", "--data", str(ann), "--run", "0" * 32])
-
-    assert told.exit_code == 0, told.output
-    lines = told.stdout.splitlines()
-    assert f"{run.id}  round 1  trained  loss 1.0000  10 examples" in lines[1]
-    assert len(lines) == 2 * len(run.history.lines()) + 1
-    assert (other.exit_code, other.stdout) == (0, "")
-
-
-async def test_a_run_of_somebody_else_is_none(grid: Command, run: AsyncRun, tmp_path: Path) -> None:
-    save(Identity.generate(), tmp_path / "home" / "identity.key")
-
-    refused = await grid("show", run.id)
+def test_a_run_that_never_was_here_is_refused_in_one_line(data: Path) -> None:
+    refused = node(data, "log", "f" * 32)
 
     assert refused.exit_code == 1
-    assert len(refused.stderr.splitlines()) == 1
+    assert refused.stderr.startswith("error: this node has taken no part in run f")
+    assert node(data, "log", "no run").exit_code == 2
+
+
+def test_what_is_not_there_is_not_shown() -> None:
+    assert line(Event(1, "progress", AT, {"step": 1, "loss": None})) == "10:00:00  progress   step 1"

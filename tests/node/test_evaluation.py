@@ -11,8 +11,8 @@ import pytest
 
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
-from grid.wire.problems import NotAllowed, RunNotFound, RunRefused
-from grid.wire.runs import MEASURED_HERE, RUN_METRICS, After, Report, Since, Stopping
+from grid.wire.problems import RunNotFound, RunRefused
+from grid.wire.runs import RUN_METRICS, After, Report, Since, Stopping
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, numbers, plan_of
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -58,20 +58,12 @@ async def test_a_participant_keeps_what_it_measured_itself_for_its_own_owner(
     await run.result()
     await ann.quiet()
 
-    told = (await ann.open.parts.participant.measured(After())).events
+    told = await ann.open.means.records.part_events(run.id, After())
+    mine = [event for event in told.events if event.kind == "evaluated"]
 
-    assert [(e.kind, e.data["round"]) for e in told] == [
-        ("evaluated", 0),
-        ("trained", 1),
-        ("evaluated", 1),
-        ("trained", 2),
-        ("evaluated", 2),
-    ]
     by_node = [line.by_node["ann"] for line in (await run.catch_up()).lines()]
-    assert [e.data["metrics"] for e in told if e.kind == "evaluated"][1:] == by_node
-    assert {e.data["run"] for e in told} == {run.id}
-    with pytest.raises(NotAllowed):
-        await scientist.calls.call(ann.address, MEASURED_HERE, query=After(), peer=ann.identity.public)
+    assert [(event.data["round"], event.data["examples"]) for event in mine] == [(0, 5), (1, 5), (2, 5)]
+    assert [{"loss": event.data["loss"]} for event in mine[1:]] == by_node
 
 
 async def test_a_run_that_has_learned_enough_ends_in_success_and_keeps_its_best_checkpoint(
