@@ -28,17 +28,13 @@ gateway_option = click.option(
 _file = click.Path(dir_okay=False, path_type=Path)
 
 
-class QuorumWord(click.ParamType):
-    """A number of nodes, or `all`."""
-
-    name = "number|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["all"]:
-        """Raises click's BadParameter where it is neither."""
-        if value == "all":
-            return "all"
-        number: int = click.IntRange(min=1).convert(value, param, ctx)
-        return number
+def quorum_word(value: str) -> int | Literal["all"]:
+    """A number of nodes, or `all`. Raises click's BadParameter where it is neither."""
+    if value == "all":
+        return "all"
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter(f"{value!r} is neither a number of nodes nor `all`")
+    return int(value)
 
 
 @click.group(cls=Plainly)
@@ -97,7 +93,12 @@ def show(file: Path, examples: int | None) -> None:
 @click.argument("file", type=_file, metavar="PLAN")
 @click.option("--data", "tags", multiple=True, required=True, metavar="TAG", help="The data to learn from; repeats.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, help="How many rounds.")
-@click.option("--quorum", type=QuorumWord(), help="The fewest nodes that make a round count, or all; half of them.")
+@click.option(
+    "--quorum",
+    type=quorum_word,
+    metavar="NODES|all",
+    help="The fewest nodes that make a round count, or all; half of them.",
+)
 @click.option("--target-updates", type=click.IntRange(min=0), default=0, help="As many close a round; 0: all.")
 @click.option("--drawn", type=click.IntRange(min=0), default=0, help="Nodes drawn into each round; 0: all.")
 @click.option("--deadline", type=click.FloatRange(min=1), default=600.0, help="Seconds for a round at most.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from grid.cli.train import QuorumWord, plan, train
+from grid.cli.train import plan, quorum_word, train
 
 
 def test_a_plan_is_made_and_shown_on_a_sheet_with_its_warnings(tmp_path: Path) -> None:
@@ -25,4 +25,4 @@ def test_a_quorum_is_a_number_of_nodes_or_all(wrong: str) -> None:
 
     assert refused.exit_code == 2
     assert wrong in refused.output
-    assert [QuorumWord().convert(word, None, None) for word in ("all", "3")] == ["all", 3]
+    assert [quorum_word(word) for word in ("all", "3")] == ["all", 3]
