@@ -26,6 +26,7 @@ BENCHMARKS = {
     "streams": "200 MB in and out of a node",
     "control_plane": "signed requests per second",
     "gateway": "searches, joins, renewals, memory per member",
+    "workers": "from an assignment to the first training step",
     "interpreter": "a training step through a plan",
     "simulation": "events and fits a second, memory, and what policies come to",
     "install": "what an installation takes on disk",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from grid.client.payload import mapped, opened, read_prekey, sealed, sealed_size, streamed
+from grid.client.payload import mapped, read_prekey, sealed, sealed_size
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
@@ -18,13 +18,17 @@ from grid.learning.strategy import least_updates, read_strategy
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import sweep
 from grid.node.drive import Drive
+from grid.node.late_intake import steps_of
 from grid.node.means import Means
+from grid.node.partial import Opening, Partials, proved
 from grid.node.resuming import broken_off, peers_of
+from grid.node.sealed_once import SealedOnce
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
 from grid.transport.parts import Parts
 from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused
+from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList, StartRun, Task
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,8 @@ class Coordinator:
     def __init__(self, means: Means, blobs: Blobs, address: Callable[[], str], spawn: Spawn, most: int = MOST) -> None:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
+        self._partials: Partials[Opening] = Partials()
+        self._sealed = SealedOnce(blobs)
         self._handed_in: set[str] = set()
         self._driving: set[asyncio.Task[None]] = set()
         self._resumed: list[tuple[Drive, Path]] = []
@@ -82,6 +88,8 @@ class Coordinator:
 
     async def stop_all(self, reason: str, within: float = 5.0) -> None:
         """Stop every run, so that its participants do not wait: this node will not be back."""
+        self._partials.close()
+        self._sealed.close()
         for drive in self._live.values():
             drive.stop(reason)
         if self._driving:
@@ -89,27 +97,40 @@ class Coordinator:
 
     # --- what scientists ask --------------------------------------------------------------------
 
-    async def put_bundle(self, digest: str, caller: Caller, blocks: AsyncIterable[bytes]) -> None:
+    def bundle_held(self, caller: Caller, piece: Piece) -> Held:
+        """How much of a bundle arrived before its connection broke. Raises NotAllowed."""
+        self._may_run(caller)
+        return self._partials.held(_key(caller), piece.content)
+
+    async def put_bundle(self, digest: str, caller: Caller, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> None:
         """Keep a scientist's bundle, sealed to this node, under its digest.
 
         Raises:
             NotAllowed, EnvelopeRefused, PrekeyUnknown
             PlanRefused: it is not the bundle that its digest names.
+            PartMismatch: the rest of another beginning than the one that is here.
         """
         self._may_run(caller)
-        context = Context(run="", round=0, kind="bundle", sender=caller.public, direct=True)
-        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
-        draft = self._blobs.create()
+        opening = self._partials.take(_key(caller), piece) or self._opening(caller)
         try:
-            async for piece in opened(opener, blocks):
-                draft.write(piece)
-            if draft.digest != digest:
+            await opening.take(blocks)
+        except BaseException as error:
+            self._partials.keep(_key(caller), piece, opening, error)
+            raise
+        try:
+            proved(piece, opening)
+            if opening.draft.digest != digest:
                 raise PlanRefused("the bundle is not the one that its digest names")
-            await draft.commit(BUNDLE + digest)
+            await opening.draft.commit(BUNDLE + digest)
             self._handed_in.add(digest)
         except BaseException:
-            draft.abort()
+            opening.abort()
             raise
+
+    def _opening(self, caller: Caller) -> Opening:
+        context = Context(run="", round=0, kind="bundle", sender=caller.public, direct=True)
+        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
+        return Opening(opener, self._blobs.create())
 
     async def start(self, message: StartRun, caller: Caller) -> RunInfo:
         """Take up a run.
@@ -158,8 +179,8 @@ class Coordinator:
             await self._owned(run, caller)
         return await self._means.records.events(run, after, to_all=False)
 
-    async def checkpoint(self, run: str, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
-        """The newest checkpoint, sealed to the caller: its size, and its blocks.
+    async def checkpoint(self, run: str, caller: Caller, fetch: Fetch) -> Parts:
+        """The newest checkpoint, sealed to the caller.
 
         Raises:
             RunNotFound: no such run, not the caller's, or without a checkpoint.
@@ -170,7 +191,8 @@ class Coordinator:
             raise RunNotFound("this run has no checkpoint yet")
         prekey = read_prekey(fetch.prekey, caller.public, self._means.now())
         header = self._means.header("checkpoint", run, 0, path.stat().st_size, caller.public)
-        return sealed_size(header), streamed(sealed(self._means.identity, header, [mapped(path)], prekey))
+        envelope = sealed(self._means.identity, header, [mapped(path)], prekey)
+        return await self._sealed.parts(path, prekey, envelope, sealed_size(header))
 
     # --- what participants ask --------------------------------------------------------------------
 
@@ -191,10 +213,16 @@ class Coordinator:
         """Hear a participant's report."""
         await (await self._driven(run)).report(number, _key(caller), blocks, limit)
 
-    async def update(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes]) -> Counted:
+    async def update(
+        self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], piece: Piece = WHOLE
+    ) -> Counted:
         """Take a participant's update."""
         drive = await self._driven(run)
-        return await drive.take(number, _key(caller), blocks)
+        return await drive.take(number, _key(caller), blocks, piece)
+
+    async def update_held(self, run: str, caller: Caller, piece: Piece) -> Held:
+        """How much of a participant's update arrived before its connection broke."""
+        return (await self._driven(run)).held(_key(caller), piece)
 
     # --- its own ------------------------------------------------------------------------------------
 
@@ -230,6 +258,9 @@ class Coordinator:
             raise RunRefused("a peer is named twice")
         if len(message.peers) < task.quorum.minimum:
             raise RunRefused(f"{len(message.peers)} peers cannot make a quorum of {task.quorum.minimum}")
+        wanted = max(task.quorum.minimum, task.quorum.target)
+        if 0 < task.quorum.drawn < wanted:
+            raise RunRefused(f"{task.quorum.drawn} nodes drawn cannot hand in {wanted} updates")
         if len(self._live) >= self._most:
             raise Full(f"{self._most} runs go on here already", retry_after=60.0)
         if not self._blobs.named(BUNDLE + task.plan).exists():
@@ -241,6 +272,8 @@ class Coordinator:
         strategy = read_strategy(task.strategy)
         if task.quorum.minimum < (least := least_updates(strategy)):
             raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
+        if task.quorum.drawn and steps_of(strategy):
+            raise RunRefused("the strategy's steps wait for nobody: they draw nobody, all who are there take part")
         return Scheme(Plan.from_bundle(mapped(bundle)), strategy)
 
     def _may_run(self, caller: Caller) -> None:

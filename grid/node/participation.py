@@ -10,27 +10,32 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.payload import mapped, once, open_tensors, opened, seal_message, sealed, sealed_size, streamed
+from grid.client.handing_in import hand_in
+from grid.client.payload import mapped, once, open_tensors, opened, read_prekey, seal_message, sealed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
 from grid.crypto.sealing import Opener
+from grid.faults import point
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
-from grid.node.faults import point
+from grid.node.finished import Finished
+from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import JSON, encode
+from grid.wire.node import PREKEY
 from grid.wire.problems import (
     Draining,
     GridError,
     NotInvited,
     PlanRefused,
+    PrekeyUnknown,
     RoundClosed,
     RunNotFound,
     Unreachable,
@@ -38,7 +43,7 @@ from grid.wire.problems import (
     WorkerFailed,
     WorkerLost,
 )
-from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
+from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, UPDATE_HELD, After, Event, Fetch, Report, Task
 from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
@@ -66,7 +71,7 @@ SETTLE = 2.0
 BUNDLES = "plan-"
 """The plan of a run lies in a file of this name and the run's id for as long as the run goes on here."""
 
-CALLS = frozenset({"round-opened", "evaluating"})
+CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 """The events that ask this node to do something."""
 
 
@@ -82,17 +87,18 @@ class Participation:
         means: Means,
         task: Task,
         address: str,
-        prekey: PrekeyPublic,
+        prekey: PrekeyPublic | None,
         tensors: Path,
         blobs: Blobs,
+        journal: Journal,
         make_room: Callable[[], Awaitable[None]],
     ) -> None:
         self._means, self.task, self._address, self._prekey = means, task, address, prekey
-        self._tensors, self._blobs, self._make_room = tensors, blobs, make_room
+        self._tensors, self._blobs, self._journal, self._make_room = tensors, blobs, journal, make_room
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
-        self._own = b""
+        self._finished = Finished(means.records, blobs, task.run, means.identity.id)
         self._goes_on = steps_of(read_strategy(task.strategy)) is not None
         self._call = (0, False)
         self._called = False
@@ -111,9 +117,11 @@ class Participation:
                 self._work.cancel()
         except* GridError as failures:
             log.warning("run %s: %s", self.task.run, failures.exceptions[0])
+            self._journal.note("failed", reason=str(failures.exceptions[0]))
         finally:
             await self._stand_up()
             self._blobs.named(BUNDLES + self.task.run).unlink(missing_ok=True)
+        await self._journal.written()
 
     # --- listening --------------------------------------------------------------------------------
 
@@ -124,8 +132,9 @@ class Participation:
             cursor = events[-1].cursor if events else cursor
             if any(event.kind == "run-ended" for event in events):
                 return
-            for event in self._newest(events):
-                self._call = int(event.data["round"]), event.kind == "round-opened"
+            for event in self._newest(events, self._means.node_id):
+                number = int(event.data["round"]) if self._asked(event, self._means.node_id) else 0
+                self._call = number, event.kind != "evaluating"
                 if self._called and self._lets_finish():
                     continue  # whoever waits for the work before it to be finished will do this
                 self._called = True
@@ -160,18 +169,30 @@ class Participation:
         raise AssertionError("unreachable")
 
     @staticmethod
-    def _newest(events: list[Event]) -> list[Event]:
+    def _newest(events: list[Event], node: str) -> list[Event]:
         """Only the last word counts: rounds that opened while this node was away are over."""
-        return [event for event in events if event.kind in CALLS][-1:]
+        calls = [e for e in events if e.kind in CALLS and (e.kind != "spare-drawn" or Participation._asked(e, node))]
+        return calls[-1:]
+
+    @staticmethod
+    def _asked(event: Event, node: str) -> bool:
+        """Whether a call is for a node: a round names those who were drawn, the others are its spares."""
+        if event.kind == "spare-drawn":
+            return bool(event.data.get("node") == node)
+        return "invited" not in event.data or node in event.data["invited"]
 
     # --- working ----------------------------------------------------------------------------------
 
     async def _do(self, previous: asyncio.Task[None]) -> None:
-        """The newest assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
+        """The newest assignment; whatever goes wrong in it is told to the coordinator, who does not wait then.
+
+        A round that was opened for others ends the work on the one before it, too.
+        """
         await self._finish(previous)
         (number, train), self._called = self._call, False
-        if train and number <= self._counted:
-            return  # this step took the update of an earlier model
+        if train and number <= self._counted:  # 0: not drawn; else this step took the update of an earlier model
+            self.state = "waiting"
+            return
         try:
             async with self._turn:
                 await self._again_if_lost(lambda: self._assignment(number, train))
@@ -179,6 +200,7 @@ class Participation:
             log.info("run %s round %d: %s", self.task.run, number, late.detail)
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
+            self._journal.note("failed", round=number, reason=error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
         self.state = "waiting"
         if self._means.trainer.status()["waiting"]:
@@ -212,6 +234,7 @@ class Participation:
         self.state = "waiting"
 
     async def _ready(self) -> Report:
+        await self._finished.recall()
         self._bundle_path = await self._patiently(self._bundle)
         plan = Plan.from_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
@@ -227,9 +250,12 @@ class Participation:
                 if not left:
                     raise WorkerLost(f"{lost.detail}; so ended {TRIES} workers, one after the other") from None
                 log.warning("run %s: %s; another worker begins anew", self.task.run, lost.detail)
+                self._journal.note("worker-lost", reason=lost.detail)
         raise AssertionError("unreachable")
 
     async def _assignment(self, number: int, train: bool) -> None:
+        if await self._is_finished(number) and train:
+            return
         self.state = "training" if train else "evaluating"
         async with self._sitting(Priority.TRAINING if train else Priority.EVALUATION) as (seat, _):
             await self._patiently(lambda: self._model(number, seat))
@@ -241,22 +267,60 @@ class Participation:
             if train:
                 await self._train(number, seat)
 
+    async def _is_finished(self, number: int) -> bool:
+        """Whether the work of round `number` was done before this node stopped or was broken off, and is counted now.
+
+        An update of a round before it is handed in too: that tells whether the state that belongs to it holds.
+        """
+        if not (waiting := self._finished.number):
+            return False
+        self.state = "uploading"
+        try:
+            await self._hand_in()
+        except PASSING:
+            raise
+        except GridError as refused:  # its round is over, or nobody can open it any more
+            log.info("run %s round %d: %s", self.task.run, waiting, refused.detail)
+            return False
+        return number == waiting or number <= self._counted  # a later step may have taken it
+
     async def _train(self, number: int, seat: Seat) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
+        point("before-fit")
+        hears = self._journal.progress_of(number)
+        done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
+        point("after-fit")
+        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"])
+        self.state = "uploading"
+        learned = Report(status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"])
+        await self._seal(number, seat, learned)
         try:
-            point("before-fit")
-            done = await seat.call("fit", round=number, seed=self.task.seed + number)
-            point("after-fit")
-            self.state = "uploading"
-            learned = Report(
-                status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"]
-            )
-            await self._patiently(lambda: self._update(number, seat, learned))
-            point("after-upload")
-        except GridError:
-            seat.state[:] = self._own or bytes(len(seat.state))
+            await self._hand_in()
+        except PrekeyUnknown:
+            self._prekey = None
+            await self._seal(number, seat, learned)
+            await self._hand_in()
+
+    async def _seal(self, number: int, seat: Seat, report: Report) -> None:
+        """The update, sealed for the coordinator, on this disk."""
+        head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
+        header = self._means.header("update", self.task.run, number, len(head) + len(seat.outbox), self._peer)
+        recipient = await self._patiently(self._recipient)
+        blocks = sealed(self._means.identity, header, [head, seat.outbox], recipient)
+        await self._finished.keep(number, blocks, seat.state)
+
+    async def _hand_in(self) -> None:
+        """Hand in what is finished. Whatever the coordinator refuses, for good, is dropped."""
+        number = self._finished.number
+        try:
+            await self._patiently(lambda: self._update(number))
+        except PASSING:
             raise
-        self._own = bytes(seat.state)
+        except GridError as refused:
+            await self._finished.dropped(refused.detail)
+            raise
+        point("after-upload")
+        await self._finished.counted()
 
     @asynccontextmanager
     async def _sitting(self, priority: Priority = Priority.TRAINING) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
@@ -265,11 +329,12 @@ class Participation:
             await self._make_room()
             seat = await self._means.trainer.open(self._job(priority))
             try:
-                seat.state[: len(self._own)] = self._own
                 self._seat = seat, await seat.call("prepare")
             except BaseException:
                 await seat.close()
                 raise
+        seat, own = self._seat[0], self._finished.own
+        seat.state[:] = own or bytes(len(seat.state))
         try:
             yield self._seat
         except (asyncio.CancelledError, WorkerFailed):
@@ -344,9 +409,28 @@ class Participation:
             else:
                 await self._patiently(lambda: self._say(number, report))
 
+    async def _recipient(self) -> PrekeyPublic:
+        """The coordinator's prekey, asked for anew in the second half of its time: it makes a new one each day."""
+        held, now = self._prekey, self._means.now()
+        if held is None or 2 * now > held.not_before + held.not_after:
+            try:
+                newest = await self._means.calls.call(self._address, PREKEY, peer=self._peer)
+                self._prekey = held = read_prekey(newest.prekey, self._peer, now)
+            except PASSING:
+                if held is None or now >= held.not_after:
+                    raise
+        return held
+
     async def _say(self, number: int, report: Report) -> None:
+        try:
+            await self._tell(number, report)
+        except PrekeyUnknown:
+            self._prekey = None
+            await self._tell(number, report)
+
+    async def _tell(self, number: int, report: Report) -> None:
         header = self._means.header("report", self.task.run, number, audience=self._peer)
-        envelope = seal_message(self._means.identity, header, report, self._prekey)
+        envelope = seal_message(self._means.identity, header, report, await self._recipient())
         await self._means.calls.upload(
             self._address,
             REPORT,
@@ -357,17 +441,15 @@ class Participation:
             round=number,
         )
 
-    async def _update(self, number: int, seat: Seat, report: Report) -> None:
-        head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
-        data = seat.outbox
-        header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
-        blocks = sealed(self._means.identity, header, [head, data], self._prekey)
+    async def _update(self, number: int) -> None:
+        path = self._finished.update(number)
         try:
-            counted = await self._means.calls.upload(
+            counted = await hand_in(
+                self._means.calls,
                 self._address,
                 UPDATE,
-                streamed(blocks),
-                length=sealed_size(header),
+                UPDATE_HELD,
+                path,
                 peer=self._peer,
                 run=self.task.run,
                 round=number,

@@ -16,6 +16,7 @@ from grid.wire.problems import (
     InviteRefused,
     NoParticipants,
     NotInvited,
+    PartMismatch,
     PlanRefused,
     PrekeyUnknown,
     RangeUnsatisfiable,
@@ -25,6 +26,7 @@ from grid.wire.problems import (
     UpdateRefused,
     UpdateRepeated,
 )
+from grid.wire.ranges import Held, Piece
 
 TASK = "task"
 """The signing domain of `Task`."""
@@ -40,18 +42,24 @@ Number = Annotated[int, Meta(ge=0, le=100_001, description="A round; 0 stands fo
 
 
 class Quorum(Document, frozen=True):
-    """How many updates a round needs: at least `minimum`; it closes at `target` (0: all who take part)."""
+    """How many updates a round needs: at least `minimum`; it closes at `target` (0: all who are drawn).
+
+    `drawn` nodes are drawn at random into each round (0: all who are there), more than the target needs because some
+    drop out; the others are spares, drawn where the round would fall short of its target otherwise.
+    """
 
     minimum: Annotated[int, Meta(ge=1, le=100_000)] = 1
     target: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    drawn: Annotated[int, Meta(ge=0, le=100_000)] = 0
 
 
 class Task(Document, frozen=True):
     """What a scientist asks for, signed by the scientist: participants obey this, not the coordinator's word.
 
     `plan` is the digest of the bundle; `tags` the data it is for, `inputs` and `target` the tensors it reads;
-    `deadline` seconds per round; `holdout` the share of examples kept for evaluation; `strategy` how updates become
-    a model, as `grid.learning.strategy` reads it (nothing: FedAvg).
+    `deadline` seconds per round at most; `pace`: less than that, as many times as long as most updates of past rounds
+    took (0: always the deadline; `grid.protocol.pace`); `holdout` the share of examples kept for evaluation;
+    `strategy` how updates become a model, as `grid.learning.strategy` reads it (nothing: FedAvg).
     """
 
     run: RunId
@@ -68,6 +76,7 @@ class Task(Document, frozen=True):
     holdout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     strategy: Annotated[dict[str, Any], Meta(max_length=16)] = {}
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    pace: Annotated[float, Meta(ge=0, le=100)] = 0.0
 
 
 class Peer(Message, frozen=True):
@@ -188,9 +197,18 @@ PUT_BUNDLE = Endpoint(
     Stream,
     Done,
     who="signed",
+    query=Piece,
     about="Hand in a plan with its first parameters",
     limit=BUNDLE_LIMIT,
-    problems=(PlanRefused,),
+    problems=(PlanRefused, PartMismatch),
+)
+BUNDLE_HELD: Endpoint[None, Held] = Endpoint(
+    "GET",
+    "/v1/bundles/{digest}",
+    gives=Held,
+    query=Piece,
+    who="signed",
+    about="How much of a bundle arrived before its connection broke",
 )
 START_RUN = Endpoint(
     "POST",
@@ -228,7 +246,8 @@ CHECKPOINT = Endpoint(
     Stream,
     who="signed",
     about="The newest checkpoint, sealed to the run's owner",
-    problems=(RunNotFound,),
+    parts=True,
+    problems=(RunNotFound, RangeUnsatisfiable),
 )
 BUNDLE = Endpoint(
     "POST",
@@ -266,8 +285,18 @@ UPDATE = Endpoint(
     Stream,
     Counted,
     who="signed",
+    query=Piece,
     about="Hand in a sealed update",
     limit=BUNDLE_LIMIT,
     deadline=120.0,
-    problems=(NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown),
+    problems=(NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown, PartMismatch),
+)
+UPDATE_HELD: Endpoint[None, Held] = Endpoint(
+    "GET",
+    "/v1/runs/{run}/rounds/{round}/update",
+    gives=Held,
+    query=Piece,
+    who="signed",
+    about="How much of an update arrived before its connection broke",
+    problems=(NotInvited, RunNotFound),
 )

@@ -6,6 +6,7 @@ import pytest
 
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
+from grid.protocol.pace import Arrivals
 from grid.protocol.round import (
     AGGREGATING,
     DeadlinePassed,
@@ -24,6 +25,7 @@ from grid.protocol.run import Run
 from grid.store import rounds, runs
 from grid.store.database import Database
 from grid.store.rounds import AssignmentRow
+from grid.store.schema import Transaction
 from grid.wire.problems import NotFound, NotInvited, UpdateRepeated
 
 NODES = frozenset({"alice", "bob", "carol", "dave", "erin"})
@@ -46,6 +48,21 @@ async def accept(db: Database, node: str, weight: float) -> None:
 
 async def test_a_round_that_was_just_opened_comes_back_as_it_was(db: Database) -> None:
     assert await db.read(lambda c: rounds.get_round(c, "r", 1)) == OPENED
+
+
+async def test_when_updates_came_is_read_back_round_by_round(db: Database) -> None:
+    for number in (2, 3):
+        opened = open_round(number, Policy(quorum=1, target=4, deadline=100.0), NODES, at=10.0 * number)
+        await db.write(lambda c, r=opened: rounds.open_round(c, "r", r))
+    for node, at in (("bob", 23.0), ("alice", 25.5)):
+        await db.write(
+            lambda c, node=node, at=at: rounds.accept_update(c, "r", 2, node, weight=1.0, file=node, metrics={}, at=at)
+        )
+
+    found = await db.read(lambda c: rounds.arrivals(c, "r", 4, 2))
+
+    assert found == [Arrivals((3.0, 5.5), missing=2), Arrivals((), missing=4)]
+    assert await db.read(lambda c: rounds.arrivals(c, "r", 1, 5)) == []
 
 
 async def test_a_coordinator_that_was_killed_finds_its_round_as_the_machine_left_it(db: Database) -> None:
@@ -140,3 +157,19 @@ async def test_a_round_that_is_not_here_is_not_found_and_goes_with_its_run(db: D
 
     await db.write(lambda c: runs.delete_run(c, "r"))
     assert await db.read(lambda c: rounds.assignments(c, "r", 1)) == []
+
+
+async def test_a_participant_keeps_its_own_assignments_apart_and_forgets_the_old_ones(db: Database) -> None:
+    mine = [AssignmentRow(Assignment("r", number, "alice", assignment.UPLOADED), "participant") for number in (1, 2)]
+
+    def work(connection: Transaction) -> None:
+        runs.create_run(connection, runs.RunRow(Run("r", 1), "participant", b"", "", "", 0.0))
+        for row in mine:
+            rounds.put_assignment(connection, row)
+
+    await db.write(work)
+
+    assert await db.read(lambda c: rounds.own_assignments(c, "r", "alice")) == mine
+    await db.write(lambda c: rounds.forget_own_assignments(c, "r", 2))
+    assert await db.read(lambda c: rounds.own_assignments(c, "r", "alice")) == mine[1:]
+    assert len(await db.read(lambda c: rounds.assignments(c, "r", 1))) == len(NODES)
