@@ -16,12 +16,12 @@ from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
 from grid.crypto.sealing import Opener
+from grid.faults import point
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
-from grid.node.faults import point
 from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
