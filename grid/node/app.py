@@ -175,8 +175,7 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
 
     async def checkpoint(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.CHECKPOINT)
-        size, blocks = await coordinator.checkpoint(_run(request), request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        return await send_parts(request, await coordinator.checkpoint(_run(request), request[CALLER], fetch))
 
     return {
         runs.PUT_BUNDLE: put_bundle,

@@ -10,17 +10,18 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.payload import mapped, once, open_tensors, opened, read_blocks, read_prekey, seal_message, sealed
+from grid.client.handing_in import hand_in
+from grid.client.payload import mapped, once, open_tensors, opened, read_prekey, seal_message, sealed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
 from grid.crypto.sealing import Opener
+from grid.faults import point
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
-from grid.node.faults import point
 from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
@@ -42,7 +43,7 @@ from grid.wire.problems import (
     WorkerFailed,
     WorkerLost,
 )
-from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
+from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, UPDATE_HELD, After, Event, Fetch, Report, Task
 from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
@@ -447,11 +448,12 @@ class Participation:
     async def _update(self, number: int) -> None:
         path = self._finished.update(number)
         try:
-            counted = await self._means.calls.upload(
+            counted = await hand_in(
+                self._means.calls,
                 self._address,
                 UPDATE,
-                read_blocks(path),
-                length=path.stat().st_size,
+                UPDATE_HELD,
+                path,
                 peer=self._peer,
                 run=self.task.run,
                 round=number,

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from grid.faults import point
 from grid.learning.arrays import views
 from grid.learning.batches import steps_of_epoch
 from grid.learning.layouts import own_layout, statistics_of, update_layout
@@ -112,6 +113,7 @@ class _Training:
             self._plan.recipe = msgspec.structs.replace(self._plan.recipe, seed=seed)  # the trainer reads it there
         numbers = self._measured()
         self._outbox[:] = self._inbox
+        point("worker-before-fit")
         came, made = self._states["inbox"], self._states["outbox"]
         fitted = self._trainer.fit(
             made,
@@ -125,6 +127,7 @@ class _Training:
         )
         if not math.isfinite(fitted.loss):
             raise WorkerFailed("the training diverged: its loss is not a finite number")
+        point("worker-after-fit")
         numbers |= self._finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
         return {
             "examples": fitted.examples,

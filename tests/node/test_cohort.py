@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from grid.wire.problems import NotInvited, RoundClosed, RunRefused
 from grid.wire.runs import Quorum, Report
-from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, plan_of, quorum
+from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
 StartPuppet = Callable[..., Awaitable[Puppet]]
@@ -163,6 +164,33 @@ async def story_waits(coordinator: ANode) -> None:
             await asyncio.to_thread(lambda: None)
         while leaving:
             await asyncio.to_thread(lambda: None)
+
+
+async def test_a_spare_that_was_drawn_is_so_still_when_its_coordinator_is_back(
+    scientist: Scientist, tmp_path: Path, start_puppet: StartPuppet
+) -> None:
+    first = await a_node("coordinator", tmp_path / "c", data=False)
+    puppets = {name: await start_puppet(name) for name in ("ann", "bob", "dan")}
+    run = await scientist.start(first, list(puppets.values()), quorum=TWO_OF_THREE)
+    for puppet in puppets.values():
+        await puppet.takes_part(run)
+    story = Story(run)
+    drawn = (await story.until("round-opened", round=1))["invited"]
+    await puppets[drawn[0]].reports(1, Report("failed", reason="no electricity"))
+    spare = (await story.until("spare-drawn", round=1))["node"]
+    await first.stop()
+
+    again = await a_node("coordinator", tmp_path / "c", data=False)
+
+    run._address = again.address
+    await Story(run).until("run-resumed", round=1)
+    for name in (drawn[1], spare):
+        puppets[name].joins(run)
+        puppets[name].listens()
+        await puppets[name].updates(1, ONES)
+    assert (await Story(run).until("round-closed"))["accepted"] == 2
+    assert spare not in drawn
+    await again.stop()
 
 
 # --- too late, and how long there is --------------------------------------------------------------
