@@ -136,6 +136,7 @@ class Drive:
         sealed = self.folder / "bundle.sealed"
         if self._course.run.state == runs.PREPARING:
             await self.checkpoints.write(0, self._scheme.first())
+            self._scheme.let_go()  # the memory of a run is its sum and the update at hand
         self._offered[0] = await Broadcast.seal(self._means.identity, header, bundle, sealed)
         for key in self.roster.keys(Standing.READY):
             self.attendance.expect(key)
