@@ -18,7 +18,7 @@ from grid.client.run import AsyncRun
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
-from grid.learning.strategy import Strategy, check_recipe, least_updates, named
+from grid.learning.strategy import Strategy, check_recipe, least_updates, named, travelling
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
@@ -133,6 +133,7 @@ class Grid:
         target: str = "target",
         seed: int = 0,
         strategy: str | Strategy = "fedavg",
+        upload: str | None = None,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
     ) -> AsyncRun:
@@ -143,7 +144,8 @@ class Grid:
         each round, the others stand by (0: all are); `deadline`: seconds for a round at most; `pace`: less than that,
         as many times as long as most updates of past rounds took (0: always the deadline); `holdout`:
         the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
-        (`grid.learning.strategy`); `coordinator`: a node's address, or None for one in this process; `stop_on`: the
+        (`grid.learning.strategy`); `upload`: how its updates travel
+        ("exact", "int8", "top-k"); `coordinator`: a node's address, or None for one in this process; `stop_on`: the
         metric after which the run ends before its last round, as `Stopping` or in words (`stopping`).
 
         Raises:
@@ -158,6 +160,7 @@ class Grid:
             raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
         driver = await self._coordinator(coordinator)
         now, chosen = self._now(), named(strategy) if isinstance(strategy, str) else strategy
+        chosen = travelling(chosen, upload) if upload else chosen
         check_recipe(chosen, plan.recipe)
         task = Task(
             run=secrets.token_hex(16),

@@ -81,6 +81,11 @@ class Folding:
         self._examples: list[float] = []
         self._done = False
 
+    @property
+    def current(self) -> memoryview:
+        """The model that the round began with; empty where the strategy does not need it."""
+        return self._current
+
     def check(self, update: memoryview) -> None:
         """Refuse an update that would spoil the result.
 

@@ -7,11 +7,12 @@ rules treat them as any other number, since a liar could hide there. Whole numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 
 from grid.learning.recipe import Recipe
-from grid.learning.strategy import Adagrad, Adam, Momentum, Scaffold, Strategy, Yogi
+from grid.learning.strategy import Adagrad, Adam, Exact, Int8, Momentum, Scaffold, Strategy, TopK, Yogi
 from grid.learning.tensors import FLOATS, Layout, TensorSpec
 
 CONTROL = "control:"
@@ -19,6 +20,13 @@ CONTROL = "control:"
 
 MOMENTUM, SECOND, STEPS = "momentum:", "second:", "steps"
 """The server's state: moving averages of deltas and of their squares, and how many steps it took."""
+
+
+INT8, SCALE, INDEX, VALUE, RESIDUAL = "delta:int8", "delta:scale", "delta:index", "delta:value", "residual:"
+"""What stands for the parameters of an encoded update, and what a node keeps of those that it left out."""
+
+SCALED = 512
+"""Numbers that have one scale in common."""
 
 
 class Role(Enum):
@@ -42,6 +50,35 @@ def model_layout(layout: Layout, strategy: Strategy, statistics: Collection[str]
 def update_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
     """What a participant sends: a model (or its delta), for SCAFFOLD the change of its variate c_i beside it."""
     return model_layout(layout, strategy, statistics)
+
+
+def upload_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
+    """An update as it travels: as it is, or with all parameters in a row, encoded (`codec`)."""
+    plain = update_layout(layout, strategy, statistics)
+    if strategy.upload == Exact():
+        return plain
+    kinds, numbers = roles(plain, statistics), parameters(plain, statistics)
+    others = [spec for spec in plain.specs if kinds[spec.name] is not Role.PARAMETER]
+    match strategy.upload:
+        case Int8():
+            coded = [TensorSpec(SCALE, "F32", (-(-numbers // SCALED),)), TensorSpec(INT8, "I8", (numbers,))]
+        case TopK(share=share):
+            kept = math.ceil(share * numbers)
+            coded = [TensorSpec(INDEX, "I32", (kept,)), TensorSpec(VALUE, "F32", (kept,))]
+    return Layout([*others, *coded])
+
+
+def residual_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
+    """What a participant keeps of what its encoded updates left out; zeros before the first."""
+    if strategy.upload == Exact():
+        return Layout(())
+    return Layout([TensorSpec(RESIDUAL, "F32", (parameters(layout, statistics),))])
+
+
+def parameters(layout: Layout, statistics: Collection[str] = ()) -> int:
+    """How many numbers are trained."""
+    kinds = roles(layout, statistics)
+    return sum(math.prod(spec.shape) for spec in layout.specs if kinds[spec.name] is Role.PARAMETER)
 
 
 def state_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:

@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator
 from functools import cached_property
 
-from grid.learning.layouts import first_model, model_layout, pick, state_layout, statistics_of, update_layout
+from grid.learning.layouts import first_model, model_layout, pick, state_layout, statistics_of, upload_layout
 from grid.learning.plan import Plan
 from grid.learning.strategy import Strategy, check_recipe
 from grid.learning.tensors import Layout
@@ -33,7 +33,7 @@ class Scheme:
     @cached_property
     def update(self) -> Layout:
         """What a participant hands in."""
-        return update_layout(self.layout, self.strategy, self.statistics)
+        return upload_layout(self.layout, self.strategy, self.statistics)
 
     @cached_property
     def state(self) -> Layout:

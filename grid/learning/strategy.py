@@ -188,11 +188,34 @@ class Asynchronous(Part, frozen=True, tag="asynchronous", tag_field="name"):
     oldest: Oldest = 100
 
 
+# --- how updates travel ----------------------------------------------------------------------------------
+
+
+class Exact(Part, frozen=True, tag="exact", tag_field="name"):
+    """Parameters travel up as they are."""
+
+
+class Int8(Part, frozen=True, tag="int8", tag_field="name"):
+    """What was learned, a byte for each number and a scale for each 512: a quarter of the bytes of float32.
+
+    What rounding leaves out goes with the next update (`grid.learning.codec`).
+    """
+
+
+class TopK(Part, frozen=True, tag="top-k", tag_field="name"):
+    """The `share` of the numbers that moved furthest; the rest waits. Stich et al. 2018, arXiv:1809.07599."""
+
+    share: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
+
+
 ClientRule = Plain | Prox | Scaffold | Nova
 Robust = Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedian
 Aggregation = Mean | QFair | Robust
 Server = Average | Momentum | Adagrad | Adam | Yogi
 Timing = Synchronous | Buffered | Asynchronous
+Upload = Exact | Int8 | TopK
+
+UPLOADS: dict[str, Upload] = {"exact": Exact(), "int8": Int8(), "top-k": TopK()}
 
 ROBUST = (Median, TrimmedMean, Krum, MultiKrum, Bulyan, GeometricMedian)
 
@@ -204,11 +227,12 @@ class Strategy(Part, frozen=True):
     aggregation: Aggregation = Mean()
     server: Server = Average()
     timing: Timing = Synchronous()
+    upload: Upload = Exact()
 
     @property
     def needs_current(self) -> bool:
         """Whether a round has to know the model that it began with; plain means and medians do not."""
-        plain = self.server == Average() and self.timing == Synchronous()
+        plain = self.server == Average() and self.timing == Synchronous() and self.upload == Exact()
         return not (plain and isinstance(self.aggregation, (Mean, *ROBUST)) and isinstance(self.client, (Plain, Prox)))
 
     @property
@@ -262,6 +286,17 @@ def named(name: str, **settings: Any) -> Strategy:
         changed = msgspec.structs.replace(getattr(strategy, parts[0]), **{field: value})
         strategy = msgspec.structs.replace(strategy, **{parts[0]: changed})
     return validated(strategy)
+
+
+def travelling(strategy: Strategy, upload: str) -> Strategy:
+    """The same strategy, its updates encoded so: a name of `UPLOADS`.
+
+    Raises:
+        StrategyRefused: there is no such encoding, or not with this strategy.
+    """
+    if upload not in UPLOADS:
+        raise StrategyRefused(f"no encoding {upload!r}; there are {', '.join(UPLOADS)}")
+    return validated(msgspec.structs.replace(strategy, upload=UPLOADS[upload]))
 
 
 def read_strategy(data: Mapping[str, Any] | str) -> Strategy:
@@ -332,6 +367,10 @@ def _quarrels(strategy: Strategy) -> list[str]:
         (
             isinstance(strategy.timing, Asynchronous) and strategy.server != Average(),
             "asynchronous mixes each update in by alpha; it has no server optimizer beside it",
+        ),
+        (
+            strategy.timing != Synchronous() and strategy.upload != Exact(),
+            "int8 and top-k say what was learned on top of the round's own model; late updates began with another",
         ),
     ]
     return [why for broken, why in rules if broken]

@@ -182,7 +182,8 @@ class Collect:
         report = counted.report
         numbers = {name: report.numbers[name] for name in NUMBERS if name in report.numbers}
         older = {"staleness": self._number - counted.base} if counted.base else {}
-        return {"weight": float(report.examples), **numbers, **older}
+        based = {"base": report.base} if report.base else {}
+        return {"weight": float(report.examples), **numbers, **older, **based}
 
 
 async def _result(seat: Seat) -> tuple[memoryview, memoryview]:

@@ -292,7 +292,13 @@ class Participation:
         point("after-fit")
         self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"])
         self.state = "uploading"
-        learned = Report(status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"])
+        learned = Report(
+            status="trained",
+            examples=done["examples"],
+            metrics=done["metrics"],
+            numbers=done["numbers"],
+            base=done.get("base", ""),
+        )
         await self._seal(number, seat, learned)
         try:
             await self._hand_in()
@@ -304,9 +310,10 @@ class Participation:
     async def _seal(self, number: int, seat: Seat, report: Report) -> None:
         """The update, sealed for the coordinator, on this disk."""
         head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
-        header = self._means.header("update", self.task.run, number, len(head) + len(seat.outbox), self._peer)
+        data = seat.outbox[: self._scheme.update.size]
+        header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
         recipient = await self._patiently(self._recipient)
-        blocks = sealed(self._means.identity, header, [head, seat.outbox], recipient)
+        blocks = sealed(self._means.identity, header, [head, data], recipient)
         await self._finished.keep(number, blocks, seat.state)
 
     async def _hand_in(self) -> None:

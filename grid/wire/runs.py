@@ -213,6 +213,7 @@ class Report(Document, frozen=True):
 
     ready: plan and data fit (round 0) · evaluated: `metrics` of the round's model on `examples` held-out ones
     · trained: `metrics` of the local training on `examples`, and the `numbers` that its strategy asks for
+    (of an encoded update, `base` is the SHA-256 of the model that it began with)
     · failed: gave up, `reason` says why.
     """
 
@@ -221,6 +222,7 @@ class Report(Document, frozen=True):
     metrics: dict[str, float] = {}
     numbers: dict[str, float] = {}
     reason: str = ""
+    base: str = ""
 
 
 class Counted(Message, frozen=True):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Literal
 
 from grid.faults import point
 from grid.learning.aggregation import AddScaled, add_scaled
+from grid.learning.codec import Codec
 from grid.learning.folding import BUDGET, Folding, Place
-from grid.learning.layouts import state_layout, update_layout
+from grid.learning.layouts import state_layout, update_layout, upload_layout
 from grid.learning.robust import UpdatesInMemory
-from grid.learning.strategy import read_strategy
-from grid.learning.tensors import read_header
+from grid.learning.strategy import Exact, Strategy, read_strategy
+from grid.learning.tensors import Layout, read_header
 from grid.learning.weighing import Told, Weighing
+from grid.wire.problems import UpdateRefused
 from grid.worker.seat import Desk, Verb
 from grid.worker.spill import Spill, warm_up
 
@@ -35,23 +38,34 @@ def fold(
     inbox, state = desk.inbox[:size], desk.state[: state_layout(plan, rule, statistics).size]
     folding = Folding(rule, plan, Place(desk.outbox[:size], state, kept, budget, add_scaled), statistics)
 
+    arrivals = Arrivals(rule, plan, tuple(statistics), desk.inbox)
+
     def begin(current: Literal["inbox", "outbox"] = "outbox", population: int = 0) -> dict[str, Any]:
         folding.begin(inbox if current == "inbox" else None, population)
+        arrivals.begin(folding.current)
         return {}
 
     def check(
-        weight: float = 1.0, loss: float | None = None, normaliser: float | None = None, staleness: int = 0
+        weight: float = 1.0,
+        loss: float | None = None,
+        normaliser: float | None = None,
+        staleness: int = 0,
+        base: str = "",
     ) -> dict[str, Any]:
         point("worker-check")
-        folding.check(inbox)
+        folding.check(arrivals.take(base))
         Weighing(rule).weigh(Told(weight, loss, normaliser, staleness))  # would the sum believe these numbers?
         return {}
 
     def add(
-        weight: float, loss: float | None = None, normaliser: float | None = None, staleness: int = 0
+        weight: float,
+        loss: float | None = None,
+        normaliser: float | None = None,
+        staleness: int = 0,
+        base: str = "",
     ) -> dict[str, Any]:
         point("worker-fold")
-        folding.fold(inbox, Told(weight, loss, normaliser, staleness))
+        folding.fold(arrivals.update, Told(weight, loss, normaliser, staleness))
         return {}
 
     def result() -> dict[str, Any]:
@@ -60,3 +74,31 @@ def fold(
         return {}
 
     return {"begin": begin, "check": check, "fold": add, "result": result}
+
+
+class Arrivals:
+    """Updates as they come: those that are encoded are decoded on top of the round's model, if it is theirs."""
+
+    def __init__(self, rule: Strategy, plan: Layout, statistics: tuple[str, ...], inbox: memoryview) -> None:
+        size = update_layout(plan, rule, statistics).size
+        self._codec = None if rule.upload == Exact() else Codec(rule, plan, statistics)
+        self._came = inbox[: upload_layout(plan, rule, statistics).size]
+        self._current, self._digest = memoryview(b""), ""
+        self.update = inbox[:size] if self._codec is None else memoryview(bytearray(size))
+
+    def begin(self, current: memoryview) -> None:
+        """A round begins with a model."""
+        if self._codec is not None:
+            self._current, self._digest = current, sha256(current).hexdigest()
+
+    def take(self, base: str) -> memoryview:
+        """The update in the inbox, decoded. `base`: SHA-256 of the model that its sender began with.
+
+        Raises:
+            UpdateRefused: that is not the round's, or it is none that an encoder writes.
+        """
+        if self._codec is not None:
+            if base != self._digest:
+                raise UpdateRefused("it says what was learned on top of another model than this round's")
+            self._codec.decode(self._came, self._current, self.update)
+        return self.update

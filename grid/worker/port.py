@@ -5,7 +5,7 @@ Everything here is plain data and shapes; the daemon holds it without loading nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -13,7 +13,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from grid.learning.layouts import own_layout, state_layout, statistics_of, update_layout
+from grid.learning.layouts import (
+    own_layout,
+    residual_layout,
+    state_layout,
+    statistics_of,
+    update_layout,
+    upload_layout,
+)
 from grid.learning.plan import RECIPE
 from grid.learning.recipe import Limits as Grant
 from grid.learning.recipe import Recipe
@@ -124,8 +131,9 @@ class TrainJob:
         }
         files = {"bundle": self.bundle, "tensors": self.tensors}
         layout, statistics = trained_layout(self.bundle)
-        model = update_layout(layout, self.strategy, statistics).size
-        state = own_layout(layout, self.strategy, statistics).size
+        model = _longest(layout, self.strategy, statistics)
+        kept = [each(layout, self.strategy, statistics) for each in (own_layout, residual_layout)]
+        state = sum(each.size for each in kept)
         return Work("train", arguments, files, model, state, priority=self.priority, run=self.run)
 
 
@@ -154,6 +162,7 @@ class FoldJob:
         """No file at all: models come one after the other through the inbox."""
         plan = read_header(self.layout)[0]
         size = update_layout(plan, self.strategy, self.statistics).size
+        longest = _longest(plan, self.strategy, self.statistics)
         arguments = {
             "layout": self.layout,
             "strategy": msgspec.to_builtins(self.strategy),
@@ -162,7 +171,12 @@ class FoldJob:
         }
         state = state_layout(plan, self.strategy, self.statistics).size
         spill = self.updates * spilled_size(size) if self.strategy.holds_updates else 0
-        return Work("fold", arguments, {}, size, state, spill, Priority.FOLD)
+        return Work("fold", arguments, {}, longest, state, spill, Priority.FOLD)
+
+
+def _longest(plan: Layout, strategy: Strategy, statistics: Collection[str]) -> int:
+    """Bytes of an update, as it is or as it travels, whichever has more."""
+    return max(each(plan, strategy, statistics).size for each in (update_layout, upload_layout))
 
 
 def spilled_size(size: int) -> int:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -17,12 +18,13 @@ import msgspec
 from grid.faults import point
 from grid.learning.arrays import views
 from grid.learning.batches import steps_of_epoch
-from grid.learning.layouts import own_layout, statistics_of, update_layout
+from grid.learning.codec import Codec, residual_of
+from grid.learning.layouts import own_layout, residual_layout, statistics_of, update_layout, upload_layout
 from grid.learning.plan import Plan
 from grid.learning.progress import Reporter
 from grid.learning.recipe import Limits as Grant
 from grid.learning.split import split
-from grid.learning.strategy import QFair, Strategy, check_recipe, read_strategy
+from grid.learning.strategy import Exact, QFair, Strategy, check_recipe, read_strategy
 from grid.learning.tensors import header_bytes, read_header
 from grid.wire.problems import WorkerFailed
 from grid.worker.seat import Desk, Job, Verb
@@ -85,6 +87,11 @@ class _Training:
         self._states = {"inbox": kit.views(layout, self._inbox), "outbox": kit.views(layout, self._outbox)}
         own = own_layout(plan.layout, strategy, statistics)
         self._own = kit.views(own, desk.state[: own.size])
+        self._codec = None if strategy.upload == Exact() else Codec(strategy, plan.layout, statistics)
+        self._coded = bytearray(upload_layout(plan.layout, strategy, statistics).size if self._codec else 0)
+        self._sent = desk.outbox[: len(self._coded)]
+        left_out = residual_layout(plan.layout, strategy, statistics).size
+        self._residual = residual_of(desk.state[own.size : own.size + left_out])
 
     def prepare(self) -> dict[str, Any]:
         """What is about to be trained: the model's header, examples to train on and held out, bytes of a step."""
@@ -129,13 +136,21 @@ class _Training:
             raise WorkerFailed("the training diverged: its loss is not a finite number")
         point("worker-after-fit")
         numbers |= self._finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
-        return {
+        return self._encoded() | {
             "examples": fitted.examples,
             "steps": fitted.steps,
             "metrics": {"loss": fitted.loss},
             "numbers": numbers,
             "seconds": time.perf_counter() - before,
         }
+
+    def _encoded(self) -> dict[str, Any]:
+        """Encode the update in the outbox, where the strategy asks for it; `base` is then the SHA-256 of its model."""
+        if self._codec is None:
+            return {}
+        self._codec.encode(self._inbox, self._outbox, self._residual, memoryview(self._coded))
+        self._sent[:] = self._coded
+        return {"base": sha256(self._inbox).hexdigest()}
 
     def _measured(self) -> dict[str, float]:
         """F_k(w^t) for q-FedAvg: the loss of the model that came, on the examples to train on."""
