@@ -43,7 +43,7 @@ class Show:
 
     def __init__(self, began: float, err: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._began, self._err, self._now = began, err, now
-        self._told = 0
+        self._told = 0  # rounds up to this one
         self.first_round = 0.0
 
     def age(self) -> float:
@@ -75,8 +75,8 @@ class Show:
         elif event.kind == "round-closed":
             self.first_round = self.first_round or self.age()
         if event.kind in {"evaluated", "run-ended"}:
-            for line in history.lines()[self._told :]:
-                if line.metrics or event.kind == "run-ended":
+            for line in history.lines():
+                if line.round > self._told and (line.metrics or event.kind == "run-ended"):
                     self._round(line)
 
     def comparing(self) -> None:
@@ -115,7 +115,7 @@ class Show:
         if not self._told:
             self._say("")
             self._say("round  accuracy    loss  nodes  examples      moved   seconds   (on what the nodes hold out)")
-        self._told += 1
+        self._told = line.round
         accuracy, loss = (line.metrics.get(name, float("nan")) for name in ("accuracy", "loss"))
         lost = f"   without {', '.join(sorted(line.failed))}" if line.failed else ""
         self._say(

@@ -16,7 +16,7 @@ from grid.client.run import AsyncRun
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
-from grid.learning.strategy import Strategy, check_recipe, least_updates, named
+from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
@@ -123,7 +123,8 @@ class Grid:
         `quorum`: the fewest updates that make a round count (if not given, half of the nodes, or what the strategy
         needs); `target_updates`: as many close it at once (0: all); `deadline`: seconds for a round; `holdout`:
         the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
-        (`grid.learning.strategy`); `coordinator`: a node's address, or None for one in this process.
+        (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum); `coordinator`: a node's
+        address, or None for one in this process.
 
         Raises:
             NoParticipants: nobody has such data.
@@ -136,7 +137,8 @@ class Grid:
         if not peers:
             raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
         driver = await self._coordinator(coordinator)
-        now, chosen = self._now(), named(strategy) if isinstance(strategy, str) else strategy
+        half = (len(peers) + 1) // 2
+        now, chosen = self._now(), fitted(strategy, quorum or half) if isinstance(strategy, str) else strategy
         check_recipe(chosen, plan.recipe)
         task = Task(
             run=secrets.token_hex(16),
@@ -148,7 +150,7 @@ class Grid:
             rounds=rounds,
             inputs=tuple(inputs),
             target=target,
-            quorum=Quorum(quorum or max((len(peers) + 1) // 2, least_updates(chosen)), target_updates),
+            quorum=Quorum(quorum or max(half, least_updates(chosen)), target_updates),
             deadline=deadline,
             holdout=holdout,
             strategy=msgspec.to_builtins(chosen),
