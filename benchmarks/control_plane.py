@@ -3,15 +3,11 @@
 Each server runs in a process of its own, pinned to one core; the load comes from this process, on
 another core, over 50 keep-alive connections that speak HTTP by hand (a client library would be the slower
 side). Bare and grid take turns, so that a noisy machine disturbs both alike; each figure is a median.
-
-    python -m benchmarks.control_plane [--seconds 2] [--turns 5] [--json]
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import statistics
@@ -270,21 +266,3 @@ def rows() -> Iterator[Row]:
     search, p99 = found["search_ratio"], found["search_p99_s"]
     yield Row("control.search", "transport: signed POST /search, of the bare rate", search, "x", least=0.5)
     yield Row("control.search.p99", "the same, one request of a hundred takes longer", p99 * 1000, "ms", most=50)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    figures = measure(options.seconds, options.turns)
-    if options.json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        print(f"{name:<20} {value}")
-
-
-if __name__ == "__main__":
-    main()

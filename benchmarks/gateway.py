@@ -1,16 +1,12 @@
 """What a gateway bears: searches over few and many members, memory per member, joins and renewals per second.
 
-    python -m benchmarks.gateway [--seconds 2] [--turns 3] [--json]
-
 Rates are taken as in `benchmarks.control_plane`: server and load on a core each, next to a bare aiohttp handler.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import multiprocessing
 import os
 import statistics
@@ -261,21 +257,3 @@ def rows() -> Iterator[Row]:
     yield Row("gateway.many", "a search over 10,000 members, of one over 100", found["search_growth"], "x", most=2)
     yield Row("gateway.member", "memory of an idle member", found["member_bytes"] / 1024, "KiB", most=20)
     yield Row("gateway.session", "memory of an open session", found["session_bytes"] / 1024, "KiB")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    figures = measure(options.seconds, options.turns)
-    if options.json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        print(f"{name:<22} {value}")
-
-
-if __name__ == "__main__":
-    main()

@@ -113,13 +113,3 @@ def rows() -> Iterator[Row]:
         short = name.partition(",")[0]
         what = f"a training step through a plan, of the eager module's: {name}"
         yield Row(f"interpreter.{short}", what, ratio(through, eager), "x", most=BOUND)
-
-
-def main() -> None:
-    """Print one row for each model: name and ratio."""
-    for row in rows():
-        print(f"{row.name:24} {row.measured:.3f}  (at most {BOUND:.2f})")
-
-
-if __name__ == "__main__":
-    main()

@@ -32,13 +32,16 @@ from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.wire.session import IDENTITY
 
-SMALL, LARGE = (64, 340, 10), (64, 1500, 1600, 10)
-"""Sizes of a perceptron of 25,000 parameters (0.1 MB), and of 2.5 million (10 MB)."""
-
-SMALL_BYTES, LARGE_BYTES = 102_040, 10_062_440
+SMALL, LARGE, HUGE = (64, 340, 10), (64, 1500, 1600, 10), (64, 4900, 5000, 10)
+"""Sizes of a perceptron of 25,000 parameters (0.1 MB), of 2.5 million (10 MB), and of 25 million (99.5 MB)."""
 
 WARM_UP = 5
 EXAMPLES = 32
+
+
+def model_bytes(sizes: tuple[int, ...]) -> int:
+    """What a perceptron of these sizes takes as float32."""
+    return sum(4 * (before + 1) * after for before, after in pairwise(sizes))
 
 
 # --- rounds of the grid ---------------------------------------------------------------------------
@@ -72,7 +75,7 @@ async def held(me: Identity, coordinator: Daemon, participants: list[Daemon], pl
                 inside.append(event.data["seconds"])
             if event.kind == "run-ended" and event.data["state"] != "success":
                 raise RuntimeError(event.data["reason"])
-    return between(closed), inside[WARM_UP:]
+    return closed, inside
 
 
 async def known(calls: Calls, daemon: Daemon) -> Node:
@@ -81,31 +84,35 @@ async def known(calls: Calls, daemon: Daemon) -> Node:
     return Node(daemon.data.name, daemon.address, (TAG,), True, "online", identity.public_key)
 
 
-def between(moments: list[float]) -> list[float]:
+def between(moments: list[float], warm_up: int = WARM_UP) -> list[float]:
     """The time from each to the next, without the first ones."""
-    return [after - before for before, after in pairwise(moments[WARM_UP:])]
+    return [after - before for before, after in pairwise(moments[warm_up:])]
 
 
-def grid_rounds(folder: Path, sizes: tuple[int, ...], rounds: int) -> Timing:
-    """Start three nodes and hold `rounds` rounds."""
+def grid_rounds(
+    folder: Path, sizes: tuple[int, ...], rounds: int, participants: int = 2, warm_up: int = WARM_UP
+) -> Timing:
+    """Start a coordinator and participants, hold `warm_up` rounds and `rounds` more."""
     me = Identity.generate()
-    for name in ("alice", "bob"):
+    names = [f"node-{number}" for number in range(participants)]
+    for name in names:
         give_dataset(folder / name, rows=EXAMPLES)
     with ExitStack() as stack:
-        alice, bob = (stack.enter_context(node(folder, name, trust=me.id, warm=True)) for name in ("alice", "bob"))
+        nodes = [stack.enter_context(node(folder, name, trust=me.id, warm=True)) for name in names]
         carol = stack.enter_context(node(folder, "carol", trust=me.id))
         plan = Plan.mlp(list(sizes), batch=EXAMPLES, steps=1)
-        return uvloop.run(held(me, carol, [alice, bob], plan, rounds))
+        closed, inside = uvloop.run(held(me, carol, nodes, plan, warm_up + rounds))
+    return between(closed, warm_up), inside[warm_up:]
 
 
 # --- the floor: the same bytes, and nothing else --------------------------------------------------
 
 
 class Floor:
-    """Hands out a model and takes updates; a round is over when two are in, and the next begins at once."""
+    """Hands out a model and takes updates; a round is over when all are in, and the next begins at once."""
 
-    def __init__(self, size: int, rounds: int) -> None:
-        self._model, self._rounds = secrets.token_bytes(size), rounds
+    def __init__(self, size: int, rounds: int, clients: int) -> None:
+        self._model, self._rounds, self._clients = secrets.token_bytes(size), rounds, clients
         self._round, self._in, self._bell = 1, 0, asyncio.Event()
         self.closed: list[float] = []
         self.over = asyncio.Event()
@@ -134,7 +141,7 @@ class Floor:
         async for _ in request.content.iter_any():
             pass
         self._in += 1
-        if self._in == 2:
+        if self._in == self._clients:
             self._round, self._in = self._round + 1, 0
             self.closed.append(time.perf_counter())
             bell, self._bell = self._bell, asyncio.Event()
@@ -144,9 +151,9 @@ class Floor:
         return web.json_response({})
 
 
-def _floor_server(size: int, rounds: int, report: Connection) -> None:
+def _floor_server(size: int, rounds: int, clients: int, report: Connection) -> None:
     async def main() -> None:
-        floor = Floor(size, rounds)
+        floor = Floor(size, rounds, clients)
         runner = web.AppRunner(floor.app())
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -178,21 +185,21 @@ def _floor_client(port: int) -> None:
         uvloop.run(main())
 
 
-def floor_rounds(size: int, rounds: int) -> list[float]:
-    """Seconds of each round over bare aiohttp, two clients, `size` bytes down and up."""
+def floor_rounds(size: int, rounds: int, participants: int = 2, warm_up: int = WARM_UP) -> list[float]:
+    """Seconds of each round over bare aiohttp, `size` bytes down and up for each of the participants."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    server = context.Process(target=_floor_server, args=(size, rounds, theirs), daemon=True)
+    server = context.Process(target=_floor_server, args=(size, warm_up + rounds, participants, theirs), daemon=True)
     server.start()
     port = mine.recv()
-    clients = [context.Process(target=_floor_client, args=(port,), daemon=True) for _ in range(2)]
+    clients = [context.Process(target=_floor_client, args=(port,), daemon=True) for _ in range(participants)]
     for client in clients:
         client.start()
     closed: list[float] = mine.recv()
     for process in (*clients, server):
         process.terminate()
         process.join()
-    return between(closed)
+    return between(closed, warm_up)
 
 
 # --- the comparison ---------------------------------------------------------------------------------
@@ -208,10 +215,10 @@ def ms(seconds: float) -> float:
 
 def rows() -> Iterator[Row]:
     """The rows of this benchmark."""
-    bare = floor_rounds(SMALL_BYTES, 60)
+    bare = floor_rounds(model_bytes(SMALL), 60)
     with scratch() as folder:
-        periods, inside = grid_rounds(folder, SMALL, WARM_UP + 40)
-    floor = statistics.median(bare + floor_rounds(SMALL_BYTES, 60))
+        periods, inside = grid_rounds(folder, SMALL, 40)
+    floor = statistics.median(bare + floor_rounds(model_bytes(SMALL), 60))
     period, opened = statistics.median(periods), statistics.median(inside)
     what = "2 nodes, 0.1 MB, sealed, checkpoint on disk: whole round, median"
     yield Row("rounds.small", what, ms(period), "ms", most=50)
@@ -225,8 +232,8 @@ def rows() -> Iterator[Row]:
 def large() -> Iterator[Row]:
     """For information: no bound is set."""
     with scratch() as folder:
-        periods, _ = grid_rounds(folder, LARGE, WARM_UP + 10)
-    period, floor = statistics.median(periods), statistics.median(floor_rounds(LARGE_BYTES, 20))
+        periods, _ = grid_rounds(folder, LARGE, 10)
+    period, floor = statistics.median(periods), statistics.median(floor_rounds(model_bytes(LARGE), 20))
     yield Row("rounds.large", "2 nodes, 10 MB: whole round, median", ms(period), "ms")
     yield Row("rounds.large.floor", "the same bytes over bare aiohttp", ms(floor), "ms")
     yield Row("rounds.large.ratio", "whole round over that floor", period / floor, "x")

@@ -1,7 +1,5 @@
 """Rounds in memory: events and fits a second of one core, memory of those who are idle, and what policies come to.
 
-    python -m benchmarks.simulation
-
 Rates are per second of processor time of the whole simulation: lots, heap, rules, fits and sums; medians of turns.
 """
 
@@ -16,7 +14,7 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from benchmarks.machine import peak_rss
-from benchmarks.row import Row, line
+from benchmarks.row import Row
 from grid.simulation.course import simulate
 from grid.simulation.figures import Figures, ratios
 from grid.simulation.fits import Fits, Task
@@ -106,12 +104,3 @@ def policies() -> Iterator[Row]:
     for name, ratio in ratios(synchronous, buffered).items():
         if name.endswith(("one update", "the loss")):
             yield Row("simulation.papaya", f"synchronous, of buffered: {name}", ratio, "x")
-
-
-def main() -> None:
-    for row in rows():
-        print(line(row))
-
-
-if __name__ == "__main__":
-    main()

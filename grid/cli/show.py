@@ -75,8 +75,10 @@ class Show:
         elif event.kind == "round-closed":
             self.first_round = self.first_round or self.age()
         if event.kind in {"evaluated", "run-ended"}:
-            for line in history.lines():
-                if line.round > self._told and (line.metrics or event.kind == "run-ended"):
+            lines = history.lines()
+            measured = max((line.round for line in lines if line.metrics), default=0)
+            for line in lines:
+                if line.round > self._told and (line.round <= measured or event.kind == "run-ended"):
                     self._round(line)
 
     def comparing(self) -> None:
@@ -116,10 +118,10 @@ class Show:
             self._say("")
             self._say("round  accuracy    loss  nodes  examples      moved   seconds   (on what the nodes hold out)")
         self._told = line.round
-        accuracy, loss = (line.metrics.get(name, float("nan")) for name in ("accuracy", "loss"))
+        accuracy, loss = (f"{line.metrics[name]:.4f}" if name in line.metrics else "–" for name in ("accuracy", "loss"))
         lost = f"   without {', '.join(sorted(line.failed))}" if line.failed else ""
         self._say(
-            f"{line.round:5}  {accuracy:8.4f}  {loss:6.4f}  {line.accepted:5}  {line.examples:8}"
+            f"{line.round:5}  {accuracy:>8}  {loss:>6}  {line.accepted:5}  {line.examples:8}"
             f"  {size(line.bytes):>9}  {line.seconds:8.3f}{lost}"
         )
 

@@ -124,6 +124,7 @@ class Calls:
         source: AsyncIterator[Block],
         *,
         length: int | None = None,
+        query: msgspec.Struct | None = None,
         peer: bytes | None = None,
         deadline: float | None = None,
         idle: float = IDLE,
@@ -133,7 +134,7 @@ class Calls:
 
         It may stand still for `idle` seconds; the answer may take `deadline` seconds from the last block.
         """
-        sent = request(endpoint, None, None, path)
+        sent = request(endpoint, None, query, path)
         sent.headers.update({"Content-Type": OCTETS} | ({} if length is None else {"Content-Length": str(length)}))
         patience = endpoint.deadline if deadline is None else deadline
         with _reaching(address):

@@ -11,7 +11,8 @@ from typing import Protocol
 import msgspec
 
 from grid.client.calls import Calls
-from grid.client.payload import read_prekey, sealed, sealed_size, streamed
+from grid.client.handing_in import hand_in, spooled
+from grid.client.payload import read_prekey, sealed
 from grid.client.run import AsyncRun
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity, public_from_id
@@ -22,7 +23,7 @@ from grid.protocol.documents import read_document, sign_document
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, PREKEY, DatasetInfo
 from grid.wire.problems import GridError, NoParticipants, NotAMember
-from grid.wire.runs import PUT_BUNDLE, START_RUN, TASK, Peer, Quorum, StartRun, Task
+from grid.wire.runs import BUNDLE_HELD, PUT_BUNDLE, START_RUN, TASK, Peer, Quorum, StartRun, Task
 from grid.wire.session import IDENTITY
 
 BUNDLE_LIFE = 3600.0
@@ -184,9 +185,8 @@ class Grid:
             length=len(bundle),
         )
         blocks = sealed(self.identity, header, [bundle], read_prekey(published.prekey, public, now))
-        await self._calls.upload(
-            driver.address, PUT_BUNDLE, streamed(blocks), length=sealed_size(header), peer=public, digest=plan.digest
-        )
+        async with spooled(blocks) as file:
+            await hand_in(self._calls, driver.address, PUT_BUNDLE, BUNDLE_HELD, file, peer=public, digest=plan.digest)
 
     async def _resolve(self, node_id: str) -> Node | None:
         """What a directory knows of one node; None if it left a moment ago."""

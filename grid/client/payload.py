@@ -191,9 +191,10 @@ async def open_tensors(
     return sink.finish()
 
 
-async def read_blocks(path: Path) -> AsyncGenerator[bytes, None]:
-    """A file on this disk, in blocks."""
+async def read_blocks(path: Path, begin: int = 0) -> AsyncGenerator[bytes, None]:
+    """A file on this disk, from byte `begin` on, in blocks."""
     with path.open("rb", buffering=0) as file:
+        file.seek(begin)
         while block := file.read(BLOCK):
             yield block
 

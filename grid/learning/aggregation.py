@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -13,6 +13,19 @@ from grid.learning.tensors import Layout
 from grid.wire.problems import UpdateRefused
 
 PLAINLY: Mapping[Role, float] = {}
+
+AddScaled = Callable[[Values, Values, float], None]
+"""total += factor * values, in place: one-dimensional, of one length and one float type."""
+
+
+def add_scaled(total: Values, values: Values, factor: float) -> None:
+    """The sum with numpy alone: block by block, so that the products stay in the processor's cache."""
+    product = np.empty(min(BLOCK, len(total)), total.dtype)
+    for start in range(0, len(total), BLOCK):
+        block, part = total[start : start + BLOCK], values[start : start + BLOCK]
+        if factor != 1.0:
+            part = np.multiply(part, factor, out=product[: len(block)])
+        np.add(block, part, out=block)
 
 
 def check_update(layout: Layout, spans: Iterable[Span], update: Buffer) -> None:
@@ -48,12 +61,19 @@ class WeightedMean:
     Holds one accumulator whatever the number of clients: float32, float64 for F64 tensors; it lies in `into`, a data
     section, where the types allow it. Whole numbers and booleans are counters and flags, which have no mean: the
     largest is kept. Weights are taken relative to the first, so the mean of one model is that model bit for bit.
+    `add_scaled` does the arithmetic; engines that have torch give a quicker one, the same but for rounding.
 
     Source: McMahan et al. 2017, arXiv:1602.05629, Algorithm 1: sum_k (n_k / n) w_k.
     """
 
-    def __init__(self, layout: Layout, spans: tuple[Span, ...] | None = None, into: memoryview | None = None) -> None:
-        self.layout = layout
+    def __init__(
+        self,
+        layout: Layout,
+        spans: tuple[Span, ...] | None = None,
+        into: memoryview | None = None,
+        add_scaled: AddScaled = add_scaled,
+    ) -> None:
+        self.layout, self._add_scaled = layout, add_scaled
         self.spans = spans_of(layout, roles(layout)) if spans is None else spans
         self._sums = [_room(span, into) for span in self.spans]
         self._first: dict[Role, float] = {}
@@ -82,9 +102,18 @@ class WeightedMean:
                 np.copyto(total, widened(stored(update, span), span.dtype))
         else:
             for total, span in zip(self._sums, self.spans, strict=True):
-                _fold(total, stored(update, span), span, weights[span.role] / self._first[span.role])
+                self._fold(total, stored(update, span), span, weights[span.role] / self._first[span.role])
         for role, each in weights.items():
             self._total[role] += each
+
+    def _fold(self, total: Values, values: Values, span: Span, factor: float) -> None:
+        if not span.is_float:
+            np.maximum(total, values, out=total)
+        elif values.dtype == total.dtype:
+            self._add_scaled(total, values, factor)
+        else:
+            for place in span.blocks():
+                self._add_scaled(total[place], widened(values[place], span.dtype), factor)
 
     def blocks(self) -> Iterator[Block]:
         """The mean, piece by piece, in scratch that is used again for the next.
@@ -119,15 +148,3 @@ def _room(span: Span, into: memoryview | None) -> Values:
     if into is not None and np.dtype(span.wide).itemsize * span.numbers == span.end - span.begin:
         return stored(into, span)
     return np.empty(span.numbers, span.wide)
-
-
-def _fold(total: Values, values: Values, span: Span, factor: float) -> None:
-    if not span.is_float:
-        np.maximum(total, values, out=total)
-        return
-    product = np.empty(min(BLOCK, len(total)), total.dtype)
-    for place in span.blocks():
-        block, part = total[place], widened(values[place], span.dtype)
-        if factor != 1.0:
-            part = np.multiply(part, factor, out=product[: len(block)])
-        np.add(block, part, out=block)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from grid.learning.aggregation import WeightedMean, check_length, check_update
+from grid.learning.aggregation import AddScaled, WeightedMean, add_scaled, check_length, check_update
 from grid.learning.layouts import Role, roles, state_layout, update_layout
 from grid.learning.robust import SideBySide, Updates, UpdatesInMemory, robust_blocks
 from grid.learning.server import ServerStep
@@ -30,13 +30,15 @@ BUDGET = 64 << 20
 class Place:
     """Where a folding works: `outbox` gets the next model; `state` is what the server keeps, read and written.
 
-    `updates` keeps updates for rules that look at all of them, `budget` bytes are what those rules work in.
+    `updates` keeps updates for rules that look at all of them, `budget` bytes are what those rules work in;
+    `add_scaled` is the arithmetic of means.
     """
 
     outbox: memoryview
     state: memoryview = field(default_factory=lambda: memoryview(bytearray()))
     updates: Updates = field(default_factory=UpdatesInMemory)
     budget: int = BUDGET
+    add_scaled: AddScaled = add_scaled
 
 
 class Folding:
@@ -73,7 +75,7 @@ class Folding:
         self._open()
 
     def _open(self) -> None:
-        self._mean = WeightedMean(self.layout, self._spans, self._outbox)
+        self._mean = WeightedMean(self.layout, self._spans, self._outbox, self._place.add_scaled)
         self._weighing = Weighing(self._strategy)
         self._place.updates.clear()
         self._examples: list[float] = []

@@ -133,8 +133,14 @@ def _owner_routes(parts: NodeParts) -> Routes:
 def _scientist_routes(coordinator: Coordinator) -> Routes:
     async def put_bundle(request: web.Request) -> web.StreamResponse:
         digest = body.part(request, "digest", Digest)
-        await coordinator.put_bundle(digest, request[CALLER], body.blocks(request, runs.PUT_BUNDLE))
+        piece = body.query(request, runs.PUT_BUNDLE)
+        await coordinator.put_bundle(digest, request[CALLER], body.blocks(request, runs.PUT_BUNDLE), piece)
         return body.reply(runs.PUT_BUNDLE, Done(f"bundle {digest} is here"), request=request)
+
+    async def bundle_held(request: web.Request) -> web.StreamResponse:
+        body.part(request, "digest", Digest)
+        held = coordinator.bundle_held(request[CALLER], body.query(request, runs.BUNDLE_HELD))
+        return body.reply(runs.BUNDLE_HELD, held, request=request)
 
     async def start(request: web.Request) -> web.StreamResponse:
         message = await body.read(request, runs.START_RUN)
@@ -162,6 +168,7 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
 
     return {
         runs.PUT_BUNDLE: put_bundle,
+        runs.BUNDLE_HELD: bundle_held,
         runs.START_RUN: start,
         runs.RUNS: all_runs,
         runs.RUN: one_run,
@@ -191,9 +198,15 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
         return body.reply(runs.REPORT, Done("heard"), request=request)
 
     async def update(request: web.Request) -> web.StreamResponse:
-        blocks = body.blocks(request, runs.UPDATE)
-        counted = await coordinator.update(_run(request), _round(request), request[CALLER], blocks)
+        blocks, piece = body.blocks(request, runs.UPDATE), body.query(request, runs.UPDATE)
+        counted = await coordinator.update(_run(request), _round(request), request[CALLER], blocks, piece)
         return body.reply(runs.UPDATE, counted, request=request)
+
+    async def update_held(request: web.Request) -> web.StreamResponse:
+        piece = body.query(request, runs.UPDATE_HELD)
+        _round(request)
+        held = await coordinator.update_held(_run(request), request[CALLER], piece)
+        return body.reply(runs.UPDATE_HELD, held, request=request)
 
     return {
         runs.INVITE: invite,
@@ -201,6 +214,7 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
         runs.MODEL: model,
         runs.REPORT: report,
         runs.UPDATE: update,
+        runs.UPDATE_HELD: update_held,
     }
 
 

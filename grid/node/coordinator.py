@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from grid.client.payload import mapped, opened, read_prekey, sealed, sealed_size, streamed
+from grid.client.payload import mapped, read_prekey, sealed, sealed_size, streamed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
@@ -19,12 +19,14 @@ from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import sweep
 from grid.node.drive import Drive
 from grid.node.means import Means
+from grid.node.partial import Opening, Partials, proved
 from grid.node.resuming import broken_off, peers_of
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
 from grid.transport.parts import Parts
 from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused
+from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList, StartRun, Task
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Coordinator:
     def __init__(self, means: Means, blobs: Blobs, address: Callable[[], str], spawn: Spawn, most: int = MOST) -> None:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
+        self._partials: Partials[Opening] = Partials()
         self._handed_in: set[str] = set()
         self._driving: set[asyncio.Task[None]] = set()
         self._resumed: list[tuple[Drive, Path]] = []
@@ -82,6 +85,7 @@ class Coordinator:
 
     async def stop_all(self, reason: str, within: float = 5.0) -> None:
         """Stop every run, so that its participants do not wait: this node will not be back."""
+        self._partials.close()
         for drive in self._live.values():
             drive.stop(reason)
         if self._driving:
@@ -89,27 +93,40 @@ class Coordinator:
 
     # --- what scientists ask --------------------------------------------------------------------
 
-    async def put_bundle(self, digest: str, caller: Caller, blocks: AsyncIterable[bytes]) -> None:
+    def bundle_held(self, caller: Caller, piece: Piece) -> Held:
+        """How much of a bundle arrived before its connection broke. Raises NotAllowed."""
+        self._may_run(caller)
+        return self._partials.held(_key(caller), piece.content)
+
+    async def put_bundle(self, digest: str, caller: Caller, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> None:
         """Keep a scientist's bundle, sealed to this node, under its digest.
 
         Raises:
             NotAllowed, EnvelopeRefused, PrekeyUnknown
             PlanRefused: it is not the bundle that its digest names.
+            PartMismatch: the rest of another beginning than the one that is here.
         """
         self._may_run(caller)
-        context = Context(run="", round=0, kind="bundle", sender=caller.public, direct=True)
-        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
-        draft = self._blobs.create()
+        opening = self._partials.take(_key(caller), piece) or self._opening(caller)
         try:
-            async for piece in opened(opener, blocks):
-                draft.write(piece)
-            if draft.digest != digest:
+            await opening.take(blocks)
+        except BaseException as error:
+            self._partials.keep(_key(caller), piece, opening, error)
+            raise
+        try:
+            proved(piece, opening)
+            if opening.draft.digest != digest:
                 raise PlanRefused("the bundle is not the one that its digest names")
-            await draft.commit(BUNDLE + digest)
+            await opening.draft.commit(BUNDLE + digest)
             self._handed_in.add(digest)
         except BaseException:
-            draft.abort()
+            opening.abort()
             raise
+
+    def _opening(self, caller: Caller) -> Opening:
+        context = Context(run="", round=0, kind="bundle", sender=caller.public, direct=True)
+        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
+        return Opening(opener, self._blobs.create())
 
     async def start(self, message: StartRun, caller: Caller) -> RunInfo:
         """Take up a run.
@@ -191,10 +208,16 @@ class Coordinator:
         """Hear a participant's report."""
         await (await self._driven(run)).report(number, _key(caller), blocks, limit)
 
-    async def update(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes]) -> Counted:
+    async def update(
+        self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], piece: Piece = WHOLE
+    ) -> Counted:
         """Take a participant's update."""
         drive = await self._driven(run)
-        return await drive.take(number, _key(caller), blocks)
+        return await drive.take(number, _key(caller), blocks, piece)
+
+    async def update_held(self, run: str, caller: Caller, piece: Piece) -> Held:
+        """How much of a participant's update arrived before its connection broke."""
+        return (await self._driven(run)).held(_key(caller), piece)
 
     # --- its own ------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from grid.wire.problems import (
     RoundClosed,
     RunRefused,
 )
+from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import Counted, Invite, Invited, Peer, Report, Task
 
 log = logging.getLogger(__name__)
@@ -315,9 +316,13 @@ class Drive:
             self._tally[1].add(key, report.metrics, report.examples)
             self._course.pulse.beat()
 
-    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes]) -> Counted:
+    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> Counted:
         """Take an update: it is on disk and its row committed when this returns. Raises as `Intake.take` does."""
-        return await self._intake.take(number, key, blocks)
+        return await self._intake.take(number, key, blocks, piece)
+
+    def held(self, key: str, piece: Piece) -> Held:
+        """How much of an update arrived before its connection broke."""
+        return self._intake.held(key, piece)
 
     # --- changes --------------------------------------------------------------------------------------
 

@@ -23,7 +23,10 @@ POINTS = (
     "after-model",
     "before-fit",
     "after-fit",
+    "after-finished-file",
+    "after-finished-row",
     "after-upload",
+    "after-counted-row",
 )
 """In the order in which a round passes them: the coordinator's, then the participant's."""
 

@@ -14,10 +14,12 @@ from grid.node.collect import Collect
 from grid.node.course import Course
 from grid.node.faults import point
 from grid.node.means import Means
+from grid.node.partial import Partials, proved
 from grid.node.roster import Roster
 from grid.protocol import round as rounds
 from grid.store.blobs import Blobs, Draft
-from grid.wire.problems import RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
+from grid.wire.problems import BadRequest, RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
+from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import Counted, Report
 
 SEALING = 1 << 20
@@ -33,19 +35,27 @@ class Intake:
         self._means, self._run, self._course, self._roster, self._collect = means, run, course, roster, collect
         self._updates = Blobs(folder)
         self._limit = body_size(scheme.update.size + MAX_HEADER) + SEALING
+        self._partials: Partials[Draft] = Partials()
         self._judging: set[asyncio.Future[Counted]] = set()
         self.received = 0
 
     async def close(self) -> None:
-        """Wait for the judgement of what has arrived."""
+        """Wait for the judgement of what has arrived; forget what has not."""
+        self._partials.close()
         await asyncio.gather(*self._judging, return_exceptions=True)
 
-    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes]) -> Counted:
-        """Take an update: it is on disk and its row committed when this returns.
+    def held(self, key: str, piece: Piece) -> Held:
+        """How much of a participant's update arrived before its connection broke. Raises NotInvited."""
+        self._roster[key]
+        return self._partials.held(key, piece.content)
+
+    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> Counted:
+        """Take an update, or the rest of it: it is on disk and its row committed when this returns.
 
         Raises:
             NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown
             TooLarge: longer than any update of this model.
+            PartMismatch: the rest of another beginning than the one that is here.
         """
         self._roster[key]
         if self._course.round is None or self._course.round.number != number:
@@ -54,11 +64,10 @@ class Intake:
             raise RoundClosed(f"round {number} is not open")
         now = self._means.now()
         rounds.admit_update(self._course.round, key, now)
-        draft = self._updates.create(self._limit)
         self._course.apply(rounds.UploadBegan(key, now))
+        draft = None
         try:
-            async for block in blocks:
-                draft.write(block)
+            draft = await self._arrive(key, blocks, piece)
             self._course.apply(rounds.UploadArrived(key))
         except BaseException:
             self._break_off(number, key, draft)
@@ -68,6 +77,22 @@ class Intake:
         self._judging.add(judging)
         judging.add_done_callback(self._judging.discard)
         return await asyncio.shield(judging)
+
+    async def _arrive(self, key: str, blocks: AsyncIterable[bytes], piece: Piece) -> Draft:
+        """All of an update, in a draft; what came of one that breaks off is kept. Raises PartMismatch, BadRequest."""
+        draft = self._partials.take(key, piece) or self._updates.create(self._limit)
+        try:
+            async for block in blocks:
+                draft.write(block)
+        except BaseException as error:
+            self._partials.keep(key, piece, draft, error)
+            raise
+        try:
+            proved(piece, draft)
+        except BadRequest:
+            draft.abort()
+            raise
+        return draft
 
     async def _judge(self, number: int, key: str, draft: Draft) -> Counted:
         try:
@@ -107,8 +132,9 @@ class Intake:
         point("after-fold")
         return Counted(round=number, at=at)
 
-    def _break_off(self, number: int, key: str, draft: Draft) -> None:
-        draft.abort()
+    def _break_off(self, number: int, key: str, draft: Draft | None) -> None:
+        if draft is not None:
+            draft.abort()
         if self._course.the_round.number == number and key in self._course.the_round.uploading:
             self._course.apply(rounds.UploadBroken(key))
 

@@ -21,6 +21,7 @@ from grid.protocol import round as rounds
 from grid.protocol.staleness import Steps, admit_late, staleness
 from grid.store.blobs import Draft
 from grid.wire.problems import RoundClosed, UpdateRepeated
+from grid.wire.ranges import WHOLE, Piece
 from grid.wire.runs import Counted
 
 
@@ -63,12 +64,13 @@ class LateIntake(Intake):
         self._course.pulse.beat()
         await super().close()
 
-    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes]) -> Counted:
-        """Take an update: it is on disk and its row committed when this returns.
+    async def take(self, number: int, key: str, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> Counted:
+        """Take an update, or the rest of it: it is on disk and its row committed when this returns.
 
         Raises:
             NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown
             TooLarge: longer than any update of this model.
+            PartMismatch: the rest of another beginning than the one that is here.
         """
         self._roster[key]
         if key in self._arriving:
@@ -78,13 +80,7 @@ class LateIntake(Intake):
             if await self._means.records.was_counted(self._run, number, key):
                 raise UpdateRepeated  # it lost our answer
             self._opens(number, key)
-            draft = self._updates.create(self._limit)
-            try:
-                async for block in blocks:
-                    draft.write(block)
-            except BaseException:
-                draft.abort()
-                raise
+            draft = await self._arrive(key, blocks, piece)
         except BaseException:
             self._arriving.discard(key)
             raise

@@ -9,13 +9,15 @@ from typing import Any
 
 from grid.client.payload import read_prekey
 from grid.crypto.identity import public_from_id
+from grid.crypto.prekeys import PrekeyPublic
+from grid.node import finished
 from grid.node.means import Means
 from grid.node.participation import BUNDLES, Participation
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
 from grid.wire.node import DatasetInfo
-from grid.wire.problems import GridError, InviteRefused
+from grid.wire.problems import GridError, InviteRefused, Replayed
 from grid.wire.runs import TASK, Invite, Invited, Task
 
 log = logging.getLogger(__name__)
@@ -44,12 +46,13 @@ class Participant:
         if caller.public is None or task.coordinator != caller.id:
             raise InviteRefused("the task names another coordinator than the one that invites")
         dataset = self._allowed(task, invite)
+        prekey = read_prekey(invite.prekey, caller.public, self._means.now())
         if part := self._live.get(task.run):
-            part.moved(invite.coordinator_address, read_prekey(invite.prekey, caller.public, self._means.now()))
+            part.moved(invite.coordinator_address, prekey)
         else:
             if len(self._live) >= self._most:
                 raise InviteRefused(f"this node takes part in {self._most} runs already", retry_after=60.0)
-            self._take_part(task, invite, dataset)
+            self._take_part(task, invite.coordinator_address, prekey, dataset)
             await self._means.records.joined(task, invite)
         return Invited(node_id=self._means.node_id, dataset=dataset.name, examples=dataset.examples)
 
@@ -58,10 +61,19 @@ class Participant:
         for run, invite in await self._means.records.taking_part():
             try:
                 task = read_document(invite.task, Task, TASK, now=self._means.now())
-                self._take_part(task, invite, self._allowed(task, invite))
+                dataset = self._allowed(task, invite)
+                self._take_part(task, invite.coordinator_address, self._still_good(task, invite), dataset)
             except GridError as error:
                 log.warning("run %s: %s", run, error.detail)
                 await self._means.records.left(run)
+        finished.sweep(self._blobs, self._live)
+
+    def _still_good(self, task: Task, invite: Invite) -> PrekeyPublic | None:
+        """The prekey of an invitation, unless its time is over: the coordinator has a newer one then."""
+        try:
+            return read_prekey(invite.prekey, public_from_id(task.coordinator), self._means.now())
+        except Replayed:
+            return None
 
     def _allowed(self, task: Task, invite: Invite) -> DatasetInfo:
         """The dataset for a task, if its scientist may learn from it and its coordinator may be called."""
@@ -69,11 +81,9 @@ class Participant:
         self._means.egress.check(invite.coordinator_address)
         return self._dataset(task)
 
-    def _take_part(self, task: Task, invite: Invite, dataset: DatasetInfo) -> None:
-        prekey = read_prekey(invite.prekey, public_from_id(task.coordinator), self._means.now())
+    def _take_part(self, task: Task, address: str, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
         tensors = self._means.catalogue.path_of(dataset.name)
-        where = invite.coordinator_address
-        part = Participation(self._means, task, where, prekey, tensors, self._blobs, self._make_room)
+        part = Participation(self._means, task, address, prekey, tensors, self._blobs, self._make_room)
         self._live[task.run] = part
         self._spawn(self._carry_out(part))
 
@@ -99,6 +109,7 @@ class Participant:
         finally:
             del self._live[part.task.run]
         await self._means.records.left(part.task.run)  # not when this node stops: then it is taken up again
+        finished.sweep(self._blobs, self._live)
 
     def _dataset(self, task: Task) -> DatasetInfo:
         """The dataset that a task is for: it has all the tags, and the tensors that the task reads."""

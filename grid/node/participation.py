@@ -10,7 +10,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.payload import mapped, once, open_tensors, opened, seal_message, sealed, sealed_size, streamed
+from grid.client.payload import mapped, once, open_tensors, opened, read_blocks, read_prekey, seal_message, sealed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
@@ -21,16 +21,19 @@ from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.faults import point
+from grid.node.finished import Finished
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.store.blobs import Blobs
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import JSON, encode
+from grid.wire.node import PREKEY
 from grid.wire.problems import (
     Draining,
     GridError,
     NotInvited,
     PlanRefused,
+    PrekeyUnknown,
     RoundClosed,
     RunNotFound,
     Unreachable,
@@ -82,7 +85,7 @@ class Participation:
         means: Means,
         task: Task,
         address: str,
-        prekey: PrekeyPublic,
+        prekey: PrekeyPublic | None,
         tensors: Path,
         blobs: Blobs,
         make_room: Callable[[], Awaitable[None]],
@@ -92,7 +95,7 @@ class Participation:
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
-        self._own = b""
+        self._finished = Finished(means.records, blobs, task.run, means.identity.id)
         self._steps = steps_of(read_strategy(task.strategy))
         self._call = (0, False)
         self._called = False
@@ -214,6 +217,7 @@ class Participation:
         self.state = "waiting"
 
     async def _ready(self) -> Report:
+        await self._finished.recall()
         self._bundle_path = await self._patiently(self._bundle)
         plan = Plan.from_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
@@ -232,6 +236,8 @@ class Participation:
         raise AssertionError("unreachable")
 
     async def _assignment(self, number: int, train: bool) -> None:
+        if await self._is_finished(number) and train:
+            return
         self.state = "training" if train else "evaluating"
         async with self._sitting(Priority.TRAINING if train else Priority.EVALUATION) as (seat, _):
             await self._patiently(lambda: self._model(number, seat))
@@ -243,22 +249,58 @@ class Participation:
             if train:
                 await self._train(number, seat)
 
+    async def _is_finished(self, number: int) -> bool:
+        """Whether the work of round `number` was done before this node stopped or was broken off, and is counted now.
+
+        An update of a round before it is handed in too: that tells whether the state that belongs to it holds.
+        """
+        if not (waiting := self._finished.number):
+            return False
+        self.state = "uploading"
+        try:
+            await self._hand_in()
+        except PASSING:
+            raise
+        except GridError as refused:  # its round is over, or nobody can open it any more
+            log.info("run %s round %d: %s", self.task.run, waiting, refused.detail)
+            return False
+        return number == waiting or number <= self._counted  # a later step may have taken it
+
     async def _train(self, number: int, seat: Seat) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
+        point("before-fit")
+        done = await seat.call("fit", round=number, seed=self.task.seed + number)
+        point("after-fit")
+        self.state = "uploading"
+        learned = Report(status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"])
+        await self._seal(number, seat, learned)
         try:
-            point("before-fit")
-            done = await seat.call("fit", round=number, seed=self.task.seed + number)
-            point("after-fit")
-            self.state = "uploading"
-            learned = Report(
-                status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"]
-            )
-            await self._patiently(lambda: self._update(number, seat, learned))
-            point("after-upload")
-        except GridError:
-            seat.state[:] = self._own or bytes(len(seat.state))
+            await self._hand_in()
+        except PrekeyUnknown:
+            self._prekey = None
+            await self._seal(number, seat, learned)
+            await self._hand_in()
+
+    async def _seal(self, number: int, seat: Seat, report: Report) -> None:
+        """The update, sealed for the coordinator, on this disk."""
+        head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
+        header = self._means.header("update", self.task.run, number, len(head) + len(seat.outbox), self._peer)
+        recipient = await self._patiently(self._recipient)
+        blocks = sealed(self._means.identity, header, [head, seat.outbox], recipient)
+        await self._finished.keep(number, blocks, seat.state)
+
+    async def _hand_in(self) -> None:
+        """Hand in what is finished. Whatever the coordinator refuses, for good, is dropped."""
+        number = self._finished.number
+        try:
+            await self._patiently(lambda: self._update(number))
+        except PASSING:
             raise
-        self._own = bytes(seat.state)
+        except GridError as refused:
+            await self._finished.dropped(refused.detail)
+            raise
+        point("after-upload")
+        await self._finished.counted()
 
     @asynccontextmanager
     async def _sitting(self, priority: Priority = Priority.TRAINING) -> AsyncIterator[tuple[Seat, dict[str, Any]]]:
@@ -267,11 +309,12 @@ class Participation:
             await self._make_room()
             seat = await self._means.trainer.open(self._job(priority))
             try:
-                seat.state[: len(self._own)] = self._own
                 self._seat = seat, await seat.call("prepare")
             except BaseException:
                 await seat.close()
                 raise
+        seat, own = self._seat[0], self._finished.own
+        seat.state[:] = own or bytes(len(seat.state))
         try:
             yield self._seat
         except (asyncio.CancelledError, WorkerFailed):
@@ -346,9 +389,28 @@ class Participation:
             else:
                 await self._patiently(lambda: self._say(number, report))
 
+    async def _recipient(self) -> PrekeyPublic:
+        """The coordinator's prekey, asked for anew in the second half of its time: it makes a new one each day."""
+        held, now = self._prekey, self._means.now()
+        if held is None or 2 * now > held.not_before + held.not_after:
+            try:
+                newest = await self._means.calls.call(self._address, PREKEY, peer=self._peer)
+                self._prekey = held = read_prekey(newest.prekey, self._peer, now)
+            except PASSING:
+                if held is None or now >= held.not_after:
+                    raise
+        return held
+
     async def _say(self, number: int, report: Report) -> None:
+        try:
+            await self._tell(number, report)
+        except PrekeyUnknown:
+            self._prekey = None
+            await self._tell(number, report)
+
+    async def _tell(self, number: int, report: Report) -> None:
         header = self._means.header("report", self.task.run, number, audience=self._peer)
-        envelope = seal_message(self._means.identity, header, report, self._prekey)
+        envelope = seal_message(self._means.identity, header, report, await self._recipient())
         await self._means.calls.upload(
             self._address,
             REPORT,
@@ -359,17 +421,14 @@ class Participation:
             round=number,
         )
 
-    async def _update(self, number: int, seat: Seat, report: Report) -> None:
-        head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
-        data = seat.outbox
-        header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
-        blocks = sealed(self._means.identity, header, [head, data], self._prekey)
+    async def _update(self, number: int) -> None:
+        path = self._finished.update(number)
         try:
             counted = await self._means.calls.upload(
                 self._address,
                 UPDATE,
-                streamed(blocks),
-                length=sealed_size(header),
+                read_blocks(path),
+                length=path.stat().st_size,
                 peer=self._peer,
                 run=self.task.run,
                 round=number,

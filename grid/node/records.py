@@ -176,6 +176,22 @@ class RunRecords:
         rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))
         return [(row.run.id, _invite(row)) for row in rows]
 
+    async def own_assignment(self, own: Assignment, file: str = "") -> None:
+        """Where this node's part in a round stands: its update lies in `file`, or it is known what came of it."""
+        row = rounds.AssignmentRow(own, runs.PARTICIPANT, file=file)
+
+        def work(connection: Transaction) -> None:
+            rounds.put_assignment(connection, row)
+            if own.state == assignment.ACCEPTED:  # what was counted before it is of no more use
+                rounds.forget_own_assignments(connection, own.run, own.round)
+
+        await self._db.write(work)
+
+    async def own_assignments(self, run: str, key: str) -> list[Assignment]:
+        """What is known of this node's part in a run, in order of round."""
+        rows = await self._db.read(lambda connection: rounds.own_assignments(connection, run, key))
+        return [row.assignment for row in rows]
+
     # --- questions ----------------------------------------------------------------------------------
 
     async def run(self, run: str, owner: str | None) -> RunInfo | None:

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
 from grid.protocol.round import COLLECTING, WAITING, Policy, Round, State
-from grid.store.runs import COORDINATOR, Role
+from grid.store.runs import COORDINATOR, PARTICIPANT, Role
 from grid.wire.problems import NotFound, NotInvited, UpdateRepeated
 
 
@@ -209,6 +209,20 @@ def assignments(connection: sqlite3.Connection, run: str, number: int, role: Rol
         (run, number, role),
     )
     return [_assignment_row(run, number, role, *row) for row in rows]
+
+
+def own_assignments(connection: sqlite3.Connection, run: str, node: str) -> list[AssignmentRow]:
+    """What a participant keeps of its own assignments in a run, in order of round."""
+    rows = connection.execute(
+        f"SELECT round, {_COLUMNS} FROM assignments WHERE run = ? AND node = ? AND role = ? ORDER BY round",  # noqa: S608
+        (run, node, PARTICIPANT),
+    )
+    return [_assignment_row(run, number, PARTICIPANT, *rest) for number, *rest in rows]
+
+
+def forget_own_assignments(connection: sqlite3.Connection, run: str, before: int) -> None:
+    """A participant no longer needs those of its assignments whose round is earlier than `before`."""
+    connection.execute("DELETE FROM assignments WHERE run = ? AND role = ? AND round < ?", (run, PARTICIPANT, before))
 
 
 def accepted_updates(connection: sqlite3.Connection, run: str, number: int) -> list[AssignmentRow]:

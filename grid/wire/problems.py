@@ -87,6 +87,10 @@ class UnsupportedMediaType(GridError):
     status, slug, title = 415, "unsupported-media-type", "This media type is not taken here"
 
 
+class PartMismatch(GridError):
+    status, slug, title = 409, "part-mismatch", "The upload goes on at another place"
+
+
 class RangeUnsatisfiable(GridError):
     status, slug, title = 416, "range-unsatisfiable", "There is nothing in that range"
 

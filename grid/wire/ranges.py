@@ -1,18 +1,41 @@
-"""Parts of a stream: what `Range` asks for, and what `Content-Range` says is given (RFC 9110, section 14).
+"""Parts of a stream. Downloads: what `Range` asks for, and `Content-Range` says is given (RFC 9110, section 14).
 
 The RFC defines ranges for GET and leaves them open for other methods. Here they are taken wherever a daemon
-answers with `Accept-Ranges: bytes` and a strong `ETag`, also where the request is a POST.
+answers with `Accept-Ranges: bytes` and a strong `ETag`, also where the request is a POST. Uploads: `Piece` and `Held`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from msgspec import Meta
+
+from grid.wire.message import Message
+from grid.wire.names import Count
 from grid.wire.problems import RangeUnsatisfiable
 
 _ASKED = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE | re.ASCII)
 _GIVEN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE | re.ASCII)
+
+
+class Piece(Message, frozen=True):
+    """A part of an upload: from byte `begin` to the end of the bytes whose SHA-256 is `content`.
+
+    Without `content` it is a whole, and nothing of it is kept where its connection breaks.
+    """
+
+    content: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z", description="SHA-256, hexadecimal")] = ""
+    begin: Count = 0
+
+
+WHOLE = Piece()
+
+
+class Held(Message, frozen=True):
+    """How many bytes of an upload that broke off are here: it goes on with the next one."""
+
+    size: Count
 
 
 class Span(NamedTuple):

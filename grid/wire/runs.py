@@ -16,6 +16,7 @@ from grid.wire.problems import (
     InviteRefused,
     NoParticipants,
     NotInvited,
+    PartMismatch,
     PlanRefused,
     PrekeyUnknown,
     RangeUnsatisfiable,
@@ -25,6 +26,7 @@ from grid.wire.problems import (
     UpdateRefused,
     UpdateRepeated,
 )
+from grid.wire.ranges import Held, Piece
 
 TASK = "task"
 """The signing domain of `Task`."""
@@ -188,9 +190,18 @@ PUT_BUNDLE = Endpoint(
     Stream,
     Done,
     who="signed",
+    query=Piece,
     about="Hand in a plan with its first parameters",
     limit=BUNDLE_LIMIT,
-    problems=(PlanRefused,),
+    problems=(PlanRefused, PartMismatch),
+)
+BUNDLE_HELD: Endpoint[None, Held] = Endpoint(
+    "GET",
+    "/v1/bundles/{digest}",
+    gives=Held,
+    query=Piece,
+    who="signed",
+    about="How much of a bundle arrived before its connection broke",
 )
 START_RUN = Endpoint(
     "POST",
@@ -266,8 +277,18 @@ UPDATE = Endpoint(
     Stream,
     Counted,
     who="signed",
+    query=Piece,
     about="Hand in a sealed update",
     limit=BUNDLE_LIMIT,
     deadline=120.0,
-    problems=(NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown),
+    problems=(NotInvited, RoundClosed, UpdateRepeated, UpdateRefused, EnvelopeRefused, PrekeyUnknown, PartMismatch),
+)
+UPDATE_HELD: Endpoint[None, Held] = Endpoint(
+    "GET",
+    "/v1/runs/{run}/rounds/{round}/update",
+    gives=Held,
+    query=Piece,
+    who="signed",
+    about="How much of an update arrived before its connection broke",
+    problems=(NotInvited, RunNotFound),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from grid.learning.aggregation import AddScaled, add_scaled
 from grid.learning.folding import BUDGET, Folding, Place
 from grid.learning.layouts import state_layout, update_layout
 from grid.learning.robust import UpdatesInMemory
@@ -23,13 +24,15 @@ def fold(
     strategy: Mapping[str, Any] | str = "fedavg",
     statistics: Sequence[str] = (),
     budget: int = BUDGET,
+    *,
+    add_scaled: AddScaled = add_scaled,
 ) -> Mapping[str, Verb]:
     """`begin` a round anew, `check` and `fold` the update of the inbox, put the `result` into the outbox."""
     plan, rule = read_header(layout)[0], read_strategy(strategy)
     size = update_layout(plan, rule, statistics).size
     kept = UpdatesInMemory() if desk.spill is None else Spill(desk.spill, size)
     inbox, state = desk.inbox[:size], desk.state[: state_layout(plan, rule, statistics).size]
-    folding = Folding(rule, plan, Place(desk.outbox[:size], state, kept, budget), statistics)
+    folding = Folding(rule, plan, Place(desk.outbox[:size], state, kept, budget, add_scaled), statistics)
 
     def begin(current: Literal["inbox", "outbox"] = "outbox", population: int = 0) -> dict[str, Any]:
         folding.begin(inbox if current == "inbox" else None, population)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from grid.worker.fold_job import fold, warm_up
 from grid.worker.seat import Job
@@ -17,15 +18,18 @@ def load(preload: str) -> Mapping[str, Job]:
     warm_up()
     if preload == "numpy":
         return {"fold": fold}
-    kit = _torch() if preload == "torch" else _numpy()
-    return {"fold": fold, "train": training_with(kit)}
+    if preload == "torch":
+        return _torch()
+    return {"fold": fold, "train": training_with(_numpy())}
 
 
-def _torch() -> Kit:
-    from grid.learning import client_rules, state, training  # these import torch
+def _torch() -> Mapping[str, Job]:
+    from grid.learning import client_rules, state, torch_sums, training  # these import torch
 
     training.warm_up()
-    return Kit(training.Trainer, state.tensor_views, client_rules.finish)
+    torch_sums.warm_up()
+    kit = Kit(training.Trainer, state.tensor_views, client_rules.finish)
+    return {"fold": partial(fold, add_scaled=torch_sums.add_scaled), "train": training_with(kit)}
 
 
 def _numpy() -> Kit:

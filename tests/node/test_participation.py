@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from grid.node import participation
+from grid.node import participant, participation
 from grid.node.participation import Participation
+from grid.store.keys import erase_prekeys
 from grid.wire.problems import PlanRefused, RunRefused, WorkerFailed
 from grid.wire.runs import Event
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, numbers, plan_of, quorum
@@ -235,6 +238,94 @@ async def test_a_node_whose_owner_trusts_the_scientist_no_longer_does_not_take_p
     assert again.open.parts.participant.running() == {}
     assert await again.open.means.records.taking_part() == []
     await again.stop()
+
+
+class Cut(Participation):
+    """Bob's does not get its first finished update out."""
+
+    stuck = asyncio.Event()
+
+    async def _update(self, number: int) -> None:
+        if self._means.node_id == "bob" and not self.stuck.is_set():
+            self.stuck.set()
+            await asyncio.Event().wait()
+        await super()._update(number)
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when bob has finished his training, and is stuck."""
+    monkeypatch.setattr(Cut, "stuck", asyncio.Event())
+    monkeypatch.setattr(participant, "Participation", Cut)
+    return Cut.stuck
+
+
+async def test_a_node_that_was_stopped_after_its_training_hands_in_what_it_had_finished(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, tmp_path: Path, stuck: asyncio.Event
+) -> None:
+    ann, bob = await start_node("ann", Learner(goal=1.0)), await a_node("bob", tmp_path / "bob", Learner(goal=1.0))
+    run = await scientist.start(coordinator, [bob, ann], quorum=quorum(2))
+    await stuck.wait()
+    await bob.stop()
+
+    again = await start_node("bob", Learner(stumbles=WorkerFailed("it trains again")))
+
+    assert [line.accepted for line in (await run.result()).history] == [2]
+    await again.quiet()
+    assert again.files() == []
+
+
+async def test_what_was_finished_for_a_round_that_is_over_is_dropped(
+    scientist: Scientist,
+    coordinator: ANode,
+    start_node: StartNode,
+    stuck: asyncio.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(participation, "SETTLE", 0.0)
+    ann, bob = await start_node("ann", Learner(goal=1.0)), await start_node("bob", Learner(goal=1.0))
+
+    run = await scientist.start(coordinator, [bob, ann], rounds=2, quorum=quorum(1), deadline=1.0)
+
+    assert [line.accepted for line in (await run.result()).history] == [1, 2]
+    assert stuck.is_set()
+    await bob.quiet()
+    assert bob.files() == []
+
+
+async def test_a_prekey_that_its_coordinator_no_longer_holds_is_asked_for_anew(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann", Learner(goal=1.0))
+    ann.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann])
+    await ann.learner.began.wait()
+    keys, database = coordinator.open.means.prekeys, coordinator.open.means.records._db
+    await database.write(lambda connection: erase_prekeys(connection, time.time() + 1e9))
+    keys._take([])  # as days later
+
+    ann.learner.may_go_on.set()
+
+    assert [line.accepted for line in (await run.result()).history] == [1]
+
+
+async def test_a_prekey_in_the_second_half_of_its_time_is_replaced(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann", Learner(goal=1.0))
+    ann.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann])
+    await ann.learner.began.wait()
+    part = ann.open.parts.participant._live[run.id]
+    now = int(time.time())
+    assert part._prekey is not None
+    part._prekey = worn = dataclasses.replace(part._prekey, not_before=now - 60, not_after=now + 30)
+
+    ann.learner.may_go_on.set()
+
+    await run.result()
+    assert part._prekey is not None
+    assert part._prekey.not_after > worn.not_after
 
 
 async def test_a_node_can_coordinate_a_run_in_which_it_takes_part(scientist: Scientist, start_node: StartNode) -> None:

@@ -25,6 +25,7 @@ from grid.protocol.run import Run
 from grid.store import rounds, runs
 from grid.store.database import Database
 from grid.store.rounds import AssignmentRow
+from grid.store.schema import Transaction
 from grid.wire.problems import NotFound, NotInvited, UpdateRepeated
 
 NODES = frozenset({"alice", "bob", "carol", "dave", "erin"})
@@ -156,3 +157,19 @@ async def test_a_round_that_is_not_here_is_not_found_and_goes_with_its_run(db: D
 
     await db.write(lambda c: runs.delete_run(c, "r"))
     assert await db.read(lambda c: rounds.assignments(c, "r", 1)) == []
+
+
+async def test_a_participant_keeps_its_own_assignments_apart_and_forgets_the_old_ones(db: Database) -> None:
+    mine = [AssignmentRow(Assignment("r", number, "alice", assignment.UPLOADED), "participant") for number in (1, 2)]
+
+    def work(connection: Transaction) -> None:
+        runs.create_run(connection, runs.RunRow(Run("r", 1), "participant", b"", "", "", 0.0))
+        for row in mine:
+            rounds.put_assignment(connection, row)
+
+    await db.write(work)
+
+    assert await db.read(lambda c: rounds.own_assignments(c, "r", "alice")) == mine
+    await db.write(lambda c: rounds.forget_own_assignments(c, "r", 2))
+    assert await db.read(lambda c: rounds.own_assignments(c, "r", "alice")) == mine[1:]
+    assert len(await db.read(lambda c: rounds.assignments(c, "r", 1))) == len(NODES)

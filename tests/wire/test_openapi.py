@@ -39,7 +39,7 @@ def test_what_is_streamed_is_described_as_bytes() -> None:
 
     upload = paths["/v1/runs/{run}/rounds/{round}/update"]["post"]
     assert list(upload["requestBody"]["content"]) == ["application/octet-stream"]
-    assert [each["name"] for each in upload["parameters"]] == ["run", "round"]
+    assert [each["name"] for each in upload["parameters"]] == ["run", "round", "content", "begin"]
 
 
 def test_who_must_prove_themselves_is_described() -> None:
