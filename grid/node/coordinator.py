@@ -18,6 +18,7 @@ from grid.learning.strategy import least_updates, read_strategy
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import sweep
 from grid.node.drive import Drive
+from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.node.partial import Opening, Partials, proved
 from grid.node.resuming import broken_off, peers_of
@@ -253,6 +254,9 @@ class Coordinator:
             raise RunRefused("a peer is named twice")
         if len(message.peers) < task.quorum.minimum:
             raise RunRefused(f"{len(message.peers)} peers cannot make a quorum of {task.quorum.minimum}")
+        wanted = max(task.quorum.minimum, task.quorum.target)
+        if 0 < task.quorum.drawn < wanted:
+            raise RunRefused(f"{task.quorum.drawn} nodes drawn cannot hand in {wanted} updates")
         if len(self._live) >= self._most:
             raise Full(f"{self._most} runs go on here already", retry_after=60.0)
         if not self._blobs.named(BUNDLE + task.plan).exists():
@@ -264,6 +268,8 @@ class Coordinator:
         strategy = read_strategy(task.strategy)
         if task.quorum.minimum < (least := least_updates(strategy)):
             raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
+        if task.quorum.drawn and steps_of(strategy):
+            raise RunRefused("the strategy's steps wait for nobody: they draw nobody, all who are there take part")
         return Scheme(Plan.from_bundle(mapped(bundle)), strategy)
 
     def _may_run(self, caller: Caller) -> None:

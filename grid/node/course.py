@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from grid.node.pulse import Pulse
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
-from grid.wire.problems import RunRefused
+from grid.wire.problems import RoundClosed, RunRefused
+
+REMEMBERED = 64
+"""Rounds of which it is known when and why they closed."""
+
+_OPEN = frozenset({rounds.WAITING, rounds.COLLECTING})
 
 
 class Course:
-    """Runs the machines; every change beats the `pulse`. Whoever changes something writes it down."""
+    """Runs the machines; every change beats the `pulse`. Whoever changes something writes it down.
+
+    `losing` is called before a round loses a node.
+    """
 
     def __init__(self, run: runs.Run, now: Callable[[], float]) -> None:
         self.run, self._now = run, now
         self.round: rounds.Round | None = None
+        self.losing: Callable[[rounds.NodeFailed | rounds.UpdateRejected], None] = lambda event: None
+        self._closed: dict[int, tuple[float, str]] = {}
         self.pulse = Pulse()
 
     @property
@@ -36,7 +48,13 @@ class Course:
 
     def apply(self, event: object) -> None:
         """The one way in which the round changes."""
+        if isinstance(event, rounds.NodeFailed | rounds.UpdateRejected):
+            self.losing(event)
+        was_open = self.state in _OPEN
         self.round, effects = rounds.advance(self.the_round, event)
+        if was_open and self.state not in _OPEN:
+            self._closed[self.round.number] = self._now(), rounds.why_closed(self.round)
+            self._closed.pop(self.round.number - REMEMBERED, None)
         for effect in effects:
             if isinstance(effect, rounds.WakeAt):
                 self.wake_at(effect.at)
@@ -47,6 +65,18 @@ class Course:
         running = self.round is not None and rounds.ROUND.takes(self.round, rounds.NodeFailed)
         if running and key in self.the_round.invited:
             self.apply(rounds.NodeFailed(key, reason))
+
+    @contextmanager
+    def explaining(self, number: int) -> Iterator[None]:
+        """A refusal because a round is closed says when that was, and why, as far as it is known."""
+        try:
+            yield
+        except RoundClosed:
+            if number not in self._closed:
+                raise
+            at, why = self._closed[number]
+            clock = time.strftime("%H:%M:%S", time.gmtime(at))
+            raise RoundClosed(f"round {number} closed {self._now() - at:.1f} s ago, at {clock} UTC: {why}") from None
 
     def wake_at(self, at: float) -> None:
         """The present stage of the round is over at this time (UTC seconds)."""

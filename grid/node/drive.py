@@ -14,9 +14,9 @@ from grid.client.payload import gather, open_message
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.learning.scheme import Scheme
-from grid.node.attendance import Attendance
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
+from grid.node.cohort import PATIENCE, Cohort
 from grid.node.collect import Collect
 from grid.node.course import Course
 from grid.node.faults import point
@@ -30,6 +30,7 @@ from grid.node.roster import Roster, Standing
 from grid.node.tally import Tally
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
+from grid.protocol.pace import learned_deadline
 from grid.protocol.staleness import step_policy
 from grid.wire.documents import Signed
 from grid.wire.problems import (
@@ -42,11 +43,6 @@ from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import Counted, Invite, Invited, Peer, Report, Task
 
 log = logging.getLogger(__name__)
-
-PATIENCE = 60.0
-"""Seconds that a round waits for enough participants to be back, and an evaluation for its reports."""
-
-ABSENT = "it stopped listening"
 
 REASON = 500
 """Characters of what a participant says of its troubles."""
@@ -72,7 +68,8 @@ class Drive:
         self._course = Course(left.run if left else runs.Run(id=task.run, rounds=task.rounds), means.now)
         self.roster = Roster(peers)
         self.up = asyncio.Event()
-        self.attendance = Attendance(self._gone, self._back)
+        self._cohort = Cohort(task, self._course, self.roster)
+        self.attendance = self._cohort.attendance
         self.folder = means.runs / task.run
         self._scheme = scheme
         self.checkpoints = Checkpoints(self.folder, scheme.model)
@@ -82,7 +79,6 @@ class Drive:
         )
         self._offered: dict[int, Broadcast] = {}
         self._tally: tuple[int, Tally] = (0, Tally())
-        self._waits: dict[str, asyncio.TimerHandle] = {}
         self._asking: asyncio.Task[None] | None = None
         self.sent = self._intake.received = 0
 
@@ -159,6 +155,7 @@ class Drive:
             await self._offer(number)
             await self._means.records.prolonged(self._course.round, self.task.run)
             self._course.apply(rounds.Resumed())
+            self._cohort.fill()
         await self._means.records.say(self.task.run, "run-resumed", {"round": number}, to_all=True)
         self._asking = asyncio.ensure_future(self._invite(self._heard_again))
         self.up.set()
@@ -190,7 +187,7 @@ class Drive:
         self.sent = self._intake.received = 0
         if self._course.round is None or self._course.round.number != number:
             await self._open_round(number)
-        await self._course.pulse.until(lambda: self._course.state in {rounds.AGGREGATING, rounds.INVALID})
+        await self._collected(number)
         await self._conclude_tally()
         closed = self._course.the_round
         if closed.state == rounds.INVALID:
@@ -225,27 +222,41 @@ class Drive:
         quorum = self.task.quorum
         await self._collect.begin(number)
         await self._offer(number)
-        await self._course.pulse.until(lambda: len(self._present()) >= quorum.minimum, within=PATIENCE)
-        present = self._present()  # from here to `open_round` nothing waits, so nobody leaves unnoticed
+        await self._course.pulse.until(lambda: len(self._cohort.present()) >= quorum.minimum, within=PATIENCE)
+        past = await self._means.records.arrivals(self.task.run, number) if self.task.pace else []
+        deadline = learned_deadline(past, self.task.pace, self.task.deadline)
+        present = self._cohort.present()  # from here to `open_round` nothing waits, so nobody leaves unnoticed
         if len(present) < quorum.minimum:
             raise NoParticipants(
                 f"{len(present)} nodes are there, the quorum is {quorum.minimum}. {self.roster.reasons()}"
             )
-        target = min(quorum.target or len(present), len(present))
-        policy = rounds.Policy(quorum.minimum, max(target, quorum.minimum), self.task.deadline)
+        drawn, target = self._cohort.draw(number)
+        policy = rounds.Policy(quorum.minimum, target, deadline)
         if steps := steps_of(self._scheme.strategy):
             policy = step_policy(policy, steps)
-        self._course.round = rounds.open_round(number, policy, present, self._means.now())
+        self._course.round = rounds.open_round(number, policy, drawn, self._means.now())
         self._course.wake_at(self._course.round.ends)
         told = {
             "round": number,
             "ends": self._course.round.ends,
-            "invited": [self.roster.name(key) for key in sorted(present)],
+            "invited": [self.roster.name(key) for key in sorted(drawn)],
+            "target": target,
+            "deadline": deadline,
         }
         point("before-round-opened")
         await self._means.records.round_opened(self._course.round, self.task.run, told)
         point("after-round-opened")
         self._course.pulse.beat()  # updates of earlier models may wait for it
+
+    async def _collected(self, number: int) -> None:
+        """Wait for the updates of a round; spares that are drawn meanwhile are told."""
+        done = {rounds.AGGREGATING, rounds.INVALID}
+        while self._course.state not in done:
+            await self._course.pulse.until(lambda: bool(self._cohort.owed) or self._course.state in done)
+            while self._cohort.owed and self._course.state not in done:
+                key = self._cohort.owed.pop(0)
+                told = {"round": number, "node": self.roster.name(key), "ends": self._course.the_round.ends}
+                await self._means.records.spare_drawn(self.task.run, number, key, told)
 
     async def _evaluate(self, number: int) -> None:
         """Let everybody measure the newest checkpoint on its held-out examples."""
@@ -254,7 +265,7 @@ class Drive:
         await self._offer(number)
         await self._means.records.say(self.task.run, "evaluating", {"round": number}, to_all=True)
         await self._course.pulse.until(
-            lambda: self._present() <= self._tally[1].heard, within=min(PATIENCE, self.task.deadline)
+            lambda: self._cohort.present() <= self._tally[1].heard, within=min(PATIENCE, self.task.deadline)
         )
         await self._conclude_tally()
         self._offered.pop(number).discard()
@@ -294,9 +305,11 @@ class Drive:
         """
         self.roster[key]
         if number not in self._offered:
-            raise RoundClosed(f"round {number} is not open")
+            with self._course.explaining(number):
+                raise RoundClosed(f"round {number} is not open")
         if self._course.round is not None and number == self._course.round.number:
-            rounds.admit_commit(self._course.round, key)
+            with self._course.explaining(number):
+                rounds.admit_commit(self._course.round, key)
             self._course.apply(rounds.NodeCommitted(key))
         return self._offered[number]
 
@@ -351,26 +364,9 @@ class Drive:
         entry = self.roster.put(key, Standing.READY)
         entry.ready, entry.examples = True, examples
         told = {"node": entry.peer.node_id, "state": Standing.READY.value, "reason": "", "examples": examples}
+        self._cohort.welcome(key)
         self._course.pulse.beat()
         await self._means.records.ready(self.task.run, key, told)
-
-    def _gone(self, key: str) -> None:
-        """Its polls have stayed away: do not wait for it, unless the quorum cannot do without it."""
-        if self.roster[key].standing in {Standing.PREPARING, Standing.READY}:
-            self.roster.put(key, Standing.GONE, ABSENT)
-        if self._course.round is not None and rounds.needs(self._course.round, key):
-            self._waits[key] = asyncio.get_running_loop().call_later(PATIENCE, self._course.fail, key, ABSENT)
-        else:
-            self._course.fail(key, ABSENT)
-        self._course.pulse.beat()
-
-    def _back(self, key: str) -> None:
-        if wait := self._waits.pop(key, None):
-            wait.cancel()
-        entry = self.roster[key]
-        if entry.standing == Standing.GONE:
-            self.roster.put(key, Standing.READY if entry.ready else Standing.PREPARING)
-        self._course.pulse.beat()
 
     async def _conclude_tally(self) -> None:
         """Tell how the checkpoint before this round did, as far as it was reported."""
@@ -399,10 +395,8 @@ class Drive:
 
     async def _close(self) -> None:
         self.up.set()
-        self.attendance.close()
+        self._cohort.close()
         self._course.pulse.close()
-        for wait in self._waits.values():
-            wait.cancel()
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.wait({self._asking})
@@ -414,9 +408,6 @@ class Drive:
             self.checkpoints.sweep()
 
     # --- small questions --------------------------------------------------------------------------------
-
-    def _present(self) -> frozenset[str]:
-        return frozenset(key for key in self.roster.keys(Standing.READY) if self.attendance.here(key))
 
     def _reasons(self, closed: rounds.Round) -> str:
         return "; ".join(

@@ -61,9 +61,11 @@ class Intake:
         if self._course.round is None or self._course.round.number != number:
             if await self._means.records.was_counted(self._run, number, key):
                 raise UpdateRepeated  # it lost our answer, perhaps because we were restarted
-            raise RoundClosed(f"round {number} is not open")
+            with self._course.explaining(number):
+                raise RoundClosed(f"round {number} is not open")
         now = self._means.now()
-        rounds.admit_update(self._course.round, key, now)
+        with self._course.explaining(number):
+            rounds.admit_update(self._course.round, key, now)
         self._course.apply(rounds.UploadBegan(key, now))
         draft = None
         try:
@@ -98,7 +100,8 @@ class Intake:
         try:
             async with self._collect.turn:
                 report = await self._checked(number, key, draft)
-                rounds.admit_result(self._course.the_round, key)
+                with self._course.explaining(number):
+                    rounds.admit_result(self._course.the_round, key)
                 return await self._count(number, key, draft, report)
         except BaseException:
             self._break_off(number, key, draft)
@@ -124,7 +127,7 @@ class Intake:
         told = {"round": number, "node": self._roster.name(key), "examples": report.examples, "metrics": report.metrics}
         if base:
             told["staleness"] = number - base
-        await self._means.records.update_accepted(self._run, number, key, weight, path, told, base)
+        await self._means.records.update_accepted(self._run, number, key, weight, path, told, base, at)
         point("after-update-row")
         self.received += draft.size
         self._course.apply(rounds.UpdateAccepted(key, weight, at))

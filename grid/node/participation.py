@@ -69,7 +69,7 @@ SETTLE = 2.0
 BUNDLES = "plan-"
 """The plan of a run lies in a file of this name and the run's id for as long as the run goes on here."""
 
-CALLS = frozenset({"round-opened", "evaluating"})
+CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 """The events that ask this node to do something."""
 
 
@@ -127,8 +127,9 @@ class Participation:
             cursor = events[-1].cursor if events else cursor
             if any(event.kind == "run-ended" for event in events):
                 return
-            for event in self._newest(events):
-                self._call = int(event.data["round"]), event.kind == "round-opened"
+            for event in self._newest(events, self._means.node_id):
+                number = int(event.data["round"]) if self._asked(event, self._means.node_id) else 0
+                self._call = number, event.kind != "evaluating"
                 if self._called and self._lets_finish():
                     continue  # whoever waits for the work before it to be finished will do this
                 self._called = True
@@ -163,18 +164,30 @@ class Participation:
         raise AssertionError("unreachable")
 
     @staticmethod
-    def _newest(events: list[Event]) -> list[Event]:
+    def _newest(events: list[Event], node: str) -> list[Event]:
         """Only the last word counts: rounds that opened while this node was away are over."""
-        return [event for event in events if event.kind in CALLS][-1:]
+        calls = [e for e in events if e.kind in CALLS and (e.kind != "spare-drawn" or Participation._asked(e, node))]
+        return calls[-1:]
+
+    @staticmethod
+    def _asked(event: Event, node: str) -> bool:
+        """Whether a call is for a node: a round names those who were drawn, the others are its spares."""
+        if event.kind == "spare-drawn":
+            return bool(event.data.get("node") == node)
+        return "invited" not in event.data or node in event.data["invited"]
 
     # --- working ----------------------------------------------------------------------------------
 
     async def _do(self, previous: asyncio.Task[None]) -> None:
-        """The newest assignment; whatever goes wrong in it is told to the coordinator, who does not wait then."""
+        """The newest assignment; whatever goes wrong in it is told to the coordinator, who does not wait then.
+
+        A round that was opened for others ends the work on the one before it, too.
+        """
         await self._finish(previous)
         (number, train), self._called = self._call, False
-        if train and number <= self._counted:
-            return  # this step took the update of an earlier model
+        if train and number <= self._counted:  # 0: not drawn; else this step took the update of an earlier model
+            self.state = "waiting"
+            return
         self._begun = number
         try:
             async with self._turn:

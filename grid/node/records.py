@@ -14,6 +14,7 @@ import msgspec
 
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
+from grid.protocol.pace import WINDOW, Arrivals
 from grid.protocol.round import Round
 from grid.protocol.run import RUN, Run
 from grid.store import events, results, rounds, runs
@@ -104,18 +105,36 @@ class RunRecords:
 
         await self._db.write(work)
 
+    async def spare_drawn(self, run: str, number: int, key: str, told: dict[str, Any]) -> None:
+        """A spare was drawn into a round that is open: it may begin."""
+        at, row = self._now(), rounds.AssignmentRow(Assignment(run, number, key))
+
+        def work(connection: Transaction) -> None:
+            rounds.put_assignment(connection, row)
+            _tell(connection, run, "spare-drawn", at, told, to_all=True)
+
+        await self._db.write(work)
+
     async def update_accepted(
-        self, run: str, number: int, key: str, weight: float, file: Path, told: dict[str, Any], base: int = 0
+        self,
+        run: str,
+        number: int,
+        key: str,
+        weight: float,
+        file: Path,
+        told: dict[str, Any],
+        base: int = 0,
+        at: float = 0.0,
     ) -> None:
         """An update, whose file is on disk, will be counted. Raises UpdateRepeated if it is already.
 
-        `base`: the round with whose model it began, if that is another one.
+        `base`: the round with whose model it began, if that is another one; `at`: when it came, if not now.
         """
-        at = self._now()
+        at, metrics = at or self._now(), told["metrics"]
 
         def work(connection: Transaction) -> None:
             rounds.accept_update(
-                connection, run, number, key, weight=weight, file=str(file), metrics=told["metrics"], base=base
+                connection, run, number, key, weight=weight, file=str(file), metrics=metrics, base=base, at=at
             )
             events.append(connection, _owner(run), "update", at, told)
 
@@ -218,6 +237,10 @@ class RunRecords:
     async def was_counted(self, run: str, number: int, key: str) -> bool:
         """Whether the update that a node made of a round's model was counted, in that round or a later one."""
         return await self._db.read(lambda connection: rounds.counted_in(connection, run, number, key)) > 0
+
+    async def arrivals(self, run: str, number: int) -> list[Arrivals]:
+        """When the updates of the rounds before one came, as far back as it matters."""
+        return await self._db.read(lambda connection: rounds.arrivals(connection, run, number, WINDOW))
 
     async def newest_checkpoint(self, run: str) -> Path | None:
         """The file of the newest checkpoint that a round made."""

@@ -100,6 +100,12 @@ class UploadBroken(Struct, frozen=True):
     node: str
 
 
+class SpareDrawn(Struct, frozen=True):
+    """A node that was not drawn at first is invited, so that the round does not fall short of its target."""
+
+    node: str
+
+
 class UpdateAccepted(Struct, frozen=True):
     """A whole update was checked and is on disk. `weight`: the examples it stands for."""
 
@@ -253,6 +259,31 @@ def needs(r: Round, node: str) -> bool:
     return open_ and node in r.invited and awaited and len(r.accepted) + r.pending <= r.policy.quorum
 
 
+def lacking(r: Round) -> bool:
+    """Whether the round will fall short of its target, whatever comes of those it still waits for."""
+    return r.state in {WAITING, COLLECTING} and len(r.accepted) + r.pending < r.policy.target
+
+
+def falls_short(r: Round, e: NodeFailed | UpdateRejected) -> bool:
+    """Whether the round is still waiting for a node that is being lost, and lacks its target without it."""
+    if e.node not in r.invited or e.node in r.accepted or e.node in r.rejected or e.node in r.failed:
+        return False
+    if isinstance(e, NodeFailed) and e.node in r.arrived:  # its update is judged all the same
+        return False
+    return r.state in {WAITING, COLLECTING} and len(r.accepted) + r.pending <= r.policy.target
+
+
+def why_closed(r: Round) -> str:
+    """Why a round that has just closed takes no more updates, for whoever comes too late."""
+    if r.state == INVALID:
+        return r.reason
+    if len(r.accepted) >= r.policy.target:
+        return f"its target of {r.policy.target} updates was reached"
+    if not r.pending:
+        return "there was nobody left to wait for"
+    return f"its deadline of {r.policy.deadline:g} s had passed"
+
+
 def _invited(r: Round, node: str) -> None:
     if node not in r.invited:
         raise NotInvited
@@ -265,6 +296,11 @@ def commit(r: Round, e: NodeCommitted) -> Outcome:
     """A node that failed may come back; one that was counted or refused is done."""
     admit_commit(r, e.node)
     return _welcome(r, e.node), ()
+
+
+def draw_spare(r: Round, e: SpareDrawn) -> Outcome:
+    """Invite one more; whoever is invited already stays as it is."""
+    return (r, ()) if e.node in r.invited else (replace(r, invited=r.invited | {e.node}), ())
 
 
 def begin(r: Round, e: UploadBegan) -> Outcome:
@@ -407,12 +443,14 @@ ROUND: Machine[Round, Effect] = Machine(
     WAITING,
     {
         (WAITING, NodeCommitted): (commit, _OPEN),
+        (WAITING, SpareDrawn): (draw_spare, frozenset({WAITING})),
         (WAITING, UploadBegan): (begin, _OPEN),
         (WAITING, NodeFailed): (fail, _INVALID | {WAITING}),
         (WAITING, DeadlinePassed): (expire, _INVALID | {WAITING}),
         (WAITING, Resumed): (resume, frozenset({WAITING})),
         (WAITING, Stopped): (abandon, _INVALID),
         (COLLECTING, NodeCommitted): (commit, _OPEN),
+        (COLLECTING, SpareDrawn): (draw_spare, _OPEN),
         (COLLECTING, UploadBegan): (begin, _OPEN),
         (COLLECTING, UploadArrived): (arrive, _OPEN),
         (COLLECTING, UploadBroken): (break_off, _OPEN),

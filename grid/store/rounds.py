@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
+from grid.protocol.pace import Arrivals
 from grid.protocol.round import COLLECTING, WAITING, Policy, Round, State
 from grid.store.runs import COORDINATOR, PARTICIPANT, Role
 from grid.wire.problems import NotFound, NotInvited, UpdateRepeated
@@ -105,6 +106,29 @@ def get_round(connection: sqlite3.Connection, run: str, number: int) -> Round:
     )
 
 
+def arrivals(connection: sqlite3.Connection, run: str, before: int, most: int) -> list[Arrivals]:
+    """When the updates of the last `most` rounds before one came, oldest round first.
+
+    Whoever was invited and neither answered nor gave up is missing, as far as the round wanted more updates.
+    """
+    found = []
+    for number in range(max(1, before - most), before):
+        try:
+            r = get_round(connection, run, number)
+        except NotFound:
+            continue
+        rows = connection.execute(
+            """
+            SELECT at FROM assignments WHERE run = ? AND round = ? AND role = ? AND place > 0 AND at > 0
+            ORDER BY place
+            """,
+            (run, number, COORDINATOR),
+        ).fetchall()
+        missing = min(max(r.policy.target - len(r.accepted), 0), r.pending)
+        found.append(Arrivals(tuple(max(at - r.opened, 0.0) for (at,) in rows), missing))
+    return found
+
+
 def round_summaries(connection: sqlite3.Connection, run: str) -> dict[int, dict[str, Any]]:
     """What was noted about each round, by number."""
     rows = connection.execute(
@@ -157,8 +181,9 @@ def accept_update(
     file: str,
     metrics: dict[str, float],
     base: int = 0,
+    at: float = 0.0,
 ) -> None:
-    """Count an update, whose file is on disk. Whatever happened before: once.
+    """Count an update, whose file is on disk and which came at `at` (UTC seconds). Whatever happened before: once.
 
     Raises:
         NotInvited: there is no such assignment.
@@ -170,10 +195,11 @@ def accept_update(
     ).fetchone()
     changed = connection.execute(
         f"""
-        UPDATE assignments SET state = 'accepted', reason = '', weight = ?, file = ?, metrics = ?, place = ?, base = ?
+        UPDATE assignments SET state = 'accepted', reason = '', weight = ?, file = ?, metrics = ?, place = ?,
+            base = ?, at = ?
         WHERE {_KEY} AND place = 0
         """,  # noqa: S608 - our own names
-        (weight, file, _json(metrics), place, base, run, number, node, COORDINATOR),
+        (weight, file, _json(metrics), place, base, at, run, number, node, COORDINATOR),
     )
     if not changed.rowcount:
         raise UpdateRepeated if get_assignment(connection, run, number, node) else NotInvited

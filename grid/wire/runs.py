@@ -42,18 +42,24 @@ Number = Annotated[int, Meta(ge=0, le=100_001, description="A round; 0 stands fo
 
 
 class Quorum(Document, frozen=True):
-    """How many updates a round needs: at least `minimum`; it closes at `target` (0: all who take part)."""
+    """How many updates a round needs: at least `minimum`; it closes at `target` (0: all who are drawn).
+
+    `drawn` nodes are drawn at random into each round (0: all who are there), more than the target needs because some
+    drop out; the others are spares, drawn where the round would fall short of its target otherwise.
+    """
 
     minimum: Annotated[int, Meta(ge=1, le=100_000)] = 1
     target: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    drawn: Annotated[int, Meta(ge=0, le=100_000)] = 0
 
 
 class Task(Document, frozen=True):
     """What a scientist asks for, signed by the scientist: participants obey this, not the coordinator's word.
 
     `plan` is the digest of the bundle; `tags` the data it is for, `inputs` and `target` the tensors it reads;
-    `deadline` seconds per round; `holdout` the share of examples kept for evaluation; `strategy` how updates become
-    a model, as `grid.learning.strategy` reads it (nothing: FedAvg).
+    `deadline` seconds per round at most; `pace`: less than that, as many times as long as most updates of past rounds
+    took (0: always the deadline; `grid.protocol.pace`); `holdout` the share of examples kept for evaluation;
+    `strategy` how updates become a model, as `grid.learning.strategy` reads it (nothing: FedAvg).
     """
 
     run: RunId
@@ -70,6 +76,7 @@ class Task(Document, frozen=True):
     holdout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     strategy: Annotated[dict[str, Any], Meta(max_length=16)] = {}
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    pace: Annotated[float, Meta(ge=0, le=100)] = 0.0
 
 
 class Peer(Message, frozen=True):

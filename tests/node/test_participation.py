@@ -340,5 +340,15 @@ def test_of_calls_that_piled_up_only_the_last_counts() -> None:
     told = ["round-opened", "round-closed", "evaluating", "round-opened", "something"]
     events = [Event(cursor, kind, 0.0, {"round": cursor}) for cursor, kind in enumerate(told)]
 
-    assert Participation._newest(events) == [events[3]]
-    assert Participation._newest(events[-1:]) == []
+    assert Participation._newest(events, "ann") == [events[3]]
+    assert Participation._newest(events[-1:], "ann") == []
+
+
+def test_a_node_that_was_not_drawn_stands_by_until_it_is_drawn_as_a_spare() -> None:
+    opened = Event(1, "round-opened", 0.0, {"round": 1, "invited": ["ann"]})
+    drawn = Event(2, "spare-drawn", 0.0, {"round": 1, "node": "bob"})
+
+    assert [Participation._asked(opened, node) for node in ("ann", "bob")] == [True, False]
+    assert Participation._newest([opened, drawn], "ann") == [opened]  # it goes on with what it does
+    assert Participation._newest([opened, drawn], "bob") == [drawn]
+    assert Participation._asked(drawn, "bob")

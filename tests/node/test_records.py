@@ -116,7 +116,7 @@ async def test_an_unfinished_run_knows_who_was_ready_and_what_was_counted_in_whi
     (left,) = await records.unfinished()
 
     assert [(p.node_id, p.examples, p.ready) for p in left.participants] == [("ann", 7, True)]
-    assert left.updates == ((tmp_path / EVE.id, EVE.id), (tmp_path / ANN.id, ANN.id))
+    assert left.updates == ((tmp_path / EVE.id, EVE.id, 0), (tmp_path / ANN.id, ANN.id, 0))
     assert left.round is not None
     assert list(left.round.accepted) == [EVE.id, ANN.id]
 

@@ -118,7 +118,7 @@ def round_events(r: round_.Round) -> list[object]:
         events += [round_.NodeCommitted(node), round_.UploadBegan(node, 1.0), round_.UploadBroken(node)]
         events += [round_.UploadArrived(node)]
         events += [round_.UpdateAccepted(node, 1.0, 1.0), round_.UpdateRejected(node, "")]
-        events += [round_.NodeFailed(node, "")]
+        events += [round_.NodeFailed(node, ""), round_.SpareDrawn(node)]
     return events
 
 

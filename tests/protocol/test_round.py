@@ -24,6 +24,7 @@ from grid.protocol.round import (
     Refuse,
     Resumed,
     Round,
+    SpareDrawn,
     Stopped,
     Sum,
     SumFailed,
@@ -38,9 +39,12 @@ from grid.protocol.round import (
     admit_result,
     admit_update,
     advance,
+    falls_short,
+    lacking,
     needs,
     open_round,
     settled,
+    why_closed,
 )
 from grid.wire.problems import (
     GridError,
@@ -331,12 +335,63 @@ def test_a_coordinator_killed_while_aggregating_sums_the_same_updates_again() ->
     assert play(r, Resumed()) == (r, first)
 
 
+# --- spares -----------------------------------------------------------------------------------
+
+
+def test_a_spare_that_is_drawn_before_a_node_is_lost_keeps_the_round_open_for_its_target() -> None:
+    two = opened(Policy(quorum=1, target=2, deadline=100.0), frozenset({"alice", "bob"}))
+    r, _ = play(two, *handed_in("alice"))
+    lost = NodeFailed("bob", "gone")
+    assert falls_short(r, lost)
+
+    without, _ = play(r, lost)
+    with_spare, _ = play(r, SpareDrawn("dave"), lost)
+
+    assert (without.state, with_spare.state) == (AGGREGATING, COLLECTING)
+    assert play(with_spare, *handed_in("dave"))[1] == [Sum((("alice", 10.0), ("dave", 10.0)))]
+
+
+def test_no_spare_is_called_for_while_more_were_drawn_than_the_target_needs() -> None:
+    r = opened(Policy(quorum=1, target=2, deadline=100.0))
+    assert not falls_short(r, NodeFailed("alice", "gone"))
+
+    r, _ = play(r, NodeFailed("alice", "gone"))
+
+    assert not lacking(r)
+    assert falls_short(r, NodeFailed("bob", "gone"))
+    assert not falls_short(r, NodeFailed("alice", "gone"))  # it was lost before
+    assert lacking(play(r, NodeFailed("bob", "gone"))[0])
+
+
+def test_a_spare_cannot_be_drawn_into_a_round_that_takes_nobody_any_more() -> None:
+    r, _ = play(opened(), *handed_in("alice", "bob", "carol"))
+
+    with pytest.raises(GridError):
+        advance(r, SpareDrawn("dave"))
+
+
+def test_a_round_says_why_it_closed() -> None:
+    two_of_three = opened(Policy(quorum=1, target=2, deadline=100.0))
+    reached, _ = play(two_of_three, *handed_in("alice", "bob"))
+    late, _ = play(two_of_three, *handed_in("alice"), DeadlinePassed(100.0))
+    alone, _ = play(two_of_three, *handed_in("alice"), NodeFailed("bob", ""), NodeFailed("carol", ""))
+    nobody, _ = play(two_of_three, DeadlinePassed(100.0))
+
+    assert [why_closed(r) for r in (reached, late, alone, nobody)] == [
+        "its target of 2 updates was reached",
+        "its deadline of 100 s had passed",
+        "there was nobody left to wait for",
+        "0 updates of 3 nodes, the quorum is 1",
+    ]
+
+
 # --- any order of events ----------------------------------------------------------------------
 
-nodes = st.sampled_from(["alice", "bob", "carol", "mallory"])
+nodes = st.sampled_from(["alice", "bob", "carol", "dave", "mallory"])
 times = st.floats(min_value=0.0, max_value=130.0)
 events = st.one_of(
     st.builds(NodeCommitted, nodes),
+    st.just(SpareDrawn("dave")),
     st.builds(UploadBegan, nodes, times),
     st.builds(UploadArrived, nodes),
     st.builds(UploadBroken, nodes),
@@ -369,7 +424,8 @@ def test_only_invited_nodes_are_counted_each_once_and_none_after_closing(policy:
     for before, event, after in steps(opened(policy), story):
         settled = [*after.accepted, *after.rejected, *after.failed]
         assert len(settled) == len(set(settled))
-        assert {*settled, *after.uploading, *after.committed} <= THREE
+        assert {*settled, *after.uploading, *after.committed} <= after.invited <= THREE | {"dave"}
+        assert before.invited <= after.invited
         assert after.arrived <= after.uploading
         assert not after.uploading & set(settled)
         assert set(after.accepted) <= after.committed
@@ -394,6 +450,25 @@ def test_a_round_that_is_summed_has_its_quorum_and_waits_for_nobody(policy: Poli
         if after.state not in {COLLECTING, CLOSING}:
             assert not after.uploading
         assert (after.state == CLOSING) <= bool(after.uploading)
+
+
+@given(policies, st.lists(events, max_size=40))
+def test_with_a_spare_for_whoever_is_lost_nothing_but_time_closes_a_round_below_its_target(
+    policy: Policy, story: list[object]
+) -> None:
+    r, spares = opened(policy), 0
+    for event in story:
+        before = r
+        if isinstance(event, (NodeFailed, UpdateRejected)) and falls_short(r, event):
+            r, _ = advance(r, SpareDrawn(f"spare {spares}"))
+            spares += 1
+        try:
+            r, _ = advance(r, event)
+        except GridError:
+            continue
+        if before.state in {WAITING, COLLECTING} and r.state not in {WAITING, COLLECTING}:
+            reached = len(r.accepted) >= min(policy.target, len(THREE))
+            assert reached or isinstance(event, (DeadlinePassed, Stopped))
 
 
 @given(policies, st.lists(events, max_size=40))
