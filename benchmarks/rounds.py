@@ -11,7 +11,7 @@ import multiprocessing
 import secrets
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -22,7 +22,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from benchmarks.daemons import TAG, Daemon, give_dataset, node, scratch
+from benchmarks.daemons import TAG, give_dataset, node, scratch
 from benchmarks.row import Row
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
@@ -59,29 +59,38 @@ class Listed(Grid):
 Timing = tuple[list[float], list[float]]
 
 
-async def held(me: Identity, coordinator: Daemon, participants: list[Daemon], plan: Plan, rounds: int) -> Timing:
-    """Seconds from checkpoint to checkpoint by the coordinator's clock, and from opening to checkpoint."""
+async def held(
+    me: Identity,
+    coordinator: str,
+    participants: list[str],
+    plan: Plan,
+    rounds: int,
+    on_close: Callable[[], None] = lambda: None,
+) -> Timing:
+    """The moments of checkpoints by the coordinator's clock, and seconds from opening to checkpoint.
+
+    Nodes are given by their addresses.
+    """
     async with open_http(Egress(allow_private=True)) as http:
         calls = Calls(http, identity=me)
         grid = Listed(GatewayDirectory(calls, "http://127.0.0.1:9"), calls, me, now=time.time)
-        grid.nodes = [await known(calls, daemon) for daemon in participants]
-        run = await grid.train(
-            plan, TAG, rounds=rounds, quorum=len(participants), holdout=0.0, coordinator=coordinator.address
-        )
+        grid.nodes = [await known(calls, f"node-{number}", at) for number, at in enumerate(participants)]
+        run = await grid.train(plan, TAG, rounds=rounds, quorum=len(participants), holdout=0.0, coordinator=coordinator)
         closed, inside = [], []
         async for event in run.watch():
             if event.kind == "round-closed":
                 closed.append(event.at)
                 inside.append(event.data["seconds"])
+                on_close()
             if event.kind == "run-ended" and event.data["state"] != "success":
                 raise RuntimeError(event.data["reason"])
     return closed, inside
 
 
-async def known(calls: Calls, daemon: Daemon) -> Node:
+async def known(calls: Calls, name: str, address: str) -> Node:
     """A node as a search would have found it."""
-    identity = await calls.call(daemon.address, IDENTITY)
-    return Node(daemon.data.name, daemon.address, (TAG,), True, "online", identity.public_key)
+    identity = await calls.call(address, IDENTITY)
+    return Node(name, address, (TAG,), True, "online", identity.public_key)
 
 
 def between(moments: list[float], warm_up: int = WARM_UP) -> list[float]:
@@ -101,7 +110,7 @@ def grid_rounds(
         nodes = [stack.enter_context(node(folder, name, trust=me.id, warm=True)) for name in names]
         carol = stack.enter_context(node(folder, "carol", trust=me.id))
         plan = Plan.mlp(list(sizes), batch=EXAMPLES, steps=1)
-        closed, inside = uvloop.run(held(me, carol, nodes, plan, warm_up + rounds))
+        closed, inside = uvloop.run(held(me, carol.address, [each.address for each in nodes], plan, warm_up + rounds))
     return between(closed, warm_up), inside[warm_up:]
 
 

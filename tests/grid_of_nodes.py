@@ -147,6 +147,8 @@ class FakeSeat:
             raise WorkerLost("ended by signal 9")
         await asyncio.sleep(0)
         try:
+            if verb == "fit" and on_progress:
+                on_progress({"step": 1, "steps": 1, "epoch": 1, "loss": 1.0})
             return await self.answer(verb, arguments)
         except asyncio.CancelledError:
             self.broken = True
@@ -273,6 +275,7 @@ async def a_node(
     engine: Engine | None = None,
     trust: Sequence[str] = (SCIENTIST.id,),
     port: int = 0,
+    owners: tuple[str, ...] = (),
     **settings: Any,
 ) -> ANode:
     """Start a node that trusts the scientist and has, with `data`, a dataset tagged `#pulse`.
@@ -284,7 +287,7 @@ async def a_node(
     chosen = NodeSettings(node_id, folder, port=0, trust=tuple(trust), **settings)
     stack = AsyncExitStack()
     engines = None if real else lambda _, preload: engine or FakeEngine(learner, chosen.workers)
-    node = await stack.enter_async_context(open_node(chosen, identity, owners=(), engines=engines))
+    node = await stack.enter_async_context(open_node(chosen, identity, owners=owners, engines=engines))
     node.answers(await stack.enter_async_context(running(node.app, port=port)))
     stack.callback(node.events.close)
     if data and not node.means.catalogue.list():

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from grid.client.calls import Calls
@@ -26,28 +27,42 @@ from grid.client.grid import Grid
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
+from grid.learning.strategy import PRESETS
 from grid.protocol.documents import sign_document
+from grid.wire.directory import SEARCH, Search
+from grid.wire.problems import Unreachable
 from grid.wire.runs import START_RUN, TASK, Peer, Quorum, StartRun, Task
 from grid.wire.session import IDENTITY
-from tests.grid_of_nodes import Numbers, Peer_, Roll, numbers
+from tests.grid_of_nodes import Peer_, Roll
+from tests.replay import replayed
 
 ROUNDS = 3
+COORDINATOR, OTHERS, GATEWAY = "carol", ("ann", "bob", "dan"), "gateway"
 SCIENTIST = Identity.from_seed(b"reliability".ljust(32))
 COUNTED = re.compile(r"round (\d+): counted")
 START = 60.0
 """Seconds that a daemon has for its start, and twice that a run for its end."""
 
 
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
 @dataclass
 class Daemon:
-    """A node as a process; `fault` ends the first one of it, and another takes its place."""
+    """A node or a gateway as a process; `fault` ends the first one of it, and another takes its place."""
 
     name: str
     data: Path
     fault: str = ""
-    port: int = 0
+    gateway: Daemon | None = None
+    port: int = field(default_factory=free_port)
     deaths: int = 0
     up: asyncio.Event = field(default_factory=asyncio.Event)
+    died: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -66,14 +81,22 @@ class Daemon:
     def log(self) -> Path:
         return self.data / "log"
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What starts it."""
+        common = ("start", "--port", str(self.port), "--data", str(self.data))
+        if self.name == GATEWAY:
+            return ("grid.cli.gateway", *common)
+        listed = ("--gateway", self.gateway.address) if self.gateway else ()
+        node = ("--id", self.name, "--trust", SCIENTIST.id, "--isolation", "prefer", "--workers", "1")
+        return ("grid.cli.node", *common, *node, *listed)
+
     async def keep(self) -> None:
         """Run it; start it again each time that it was killed."""
-        self.port = free_port()
         while True:
             with self.log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "grid.cli.node", "start", "--id", self.name, "--port", str(self.port)),
-                    *("--data", str(self.data), "--trust", SCIENTIST.id, "--isolation", "prefer", "--workers", "1"),
+                    *(sys.executable, "-m", *self.command),
                     env={**os.environ, "GRID_FAULT": "" if self.deaths else self.fault},
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
@@ -84,11 +107,23 @@ class Daemon:
             if await self._process.wait() != -signal.SIGKILL:
                 raise AssertionError(f"{self.name} ended:\n{self.log.read_text()[-3000:]}")
             self.deaths += 1
+            self.up.clear()
+            self.died.set()
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+    def lost_a_worker(self) -> bool:
+        """Whether a worker of it was killed."""
+        return "SIGKILL" in self.log.read_text()
+
+    @property
+    def tensors(self) -> Path:
+        """The file of its dataset."""
+        (found,) = (self.data / "blobs").glob("??/??/*")
+        return found
 
     def counted(self) -> Counter[tuple[int, str]]:
         """The rounds for which it was told that its update was counted."""
@@ -97,42 +132,65 @@ class Daemon:
 
 @dataclass
 class Outcome:
-    """How a run ended: its model, the updates that its coordinator counted, those that participants know to be."""
+    """How a run ended: its model, and what computation alone makes of the same updates in the same order.
+
+    The updates that its coordinator counted, and those that participants know to be; how many processes were killed;
+    which nodes the gateway finds again, if one was killed.
+    """
 
     state: str
-    model: Numbers
+    model: bytes
+    replayed: bytes
     counted: Counter[tuple[int, str]]
     acknowledged: set[tuple[int, str]]
     deaths: int
     reason: str = ""
     accepted: list[int] = field(default_factory=list)
+    found: set[str] = field(default_factory=set)
 
 
 async def outcome(folder: Path, who: str = "", fault: str = "") -> Outcome:
-    """A run of `ROUNDS` rounds with two participants, in which `who` is killed at a point."""
-    async with a_grid(folder, who, fault) as (daemons, calls):
+    """A run of `ROUNDS` rounds with three participants, in which `who` is killed at a point."""
+    async with a_grid(folder, who, fault) as (daemons, gateway, calls):
         coordinator, *others = daemons
         run = await started(calls, coordinator, others)
-        counted: Counter[tuple[int, str]] = Counter()
+        arrived: list[tuple[int, str]] = []
         state = reason = ""
         async with asyncio.timeout(2 * START):
             async for event in run.watch():
                 if event.kind == "update":
-                    counted[event.data["round"], event.data["node"]] += 1
+                    arrived.append((event.data["round"], event.data["node"]))
                 if event.kind == "run-ended":
                     state, reason = event.data["state"], event.data["reason"]
             assert state == "success", reason
             plan = await run.checkpoint()
-            await heard(calls, others, counted)
+            await heard(calls, others, Counter(arrived))
+            found = await found_again(calls, gateway, others) if gateway else set()
+        orders = [[name for at, name in arrived if at == number] for number in range(1, ROUNDS + 1)]
+        data = {daemon.name: daemon.tensors for daemon in others}
         return Outcome(
             state,
-            numbers(plan.initial),
-            counted,
+            bytes(plan.initial),
+            replayed(run.plan, run.task, folder / "bundle", data, orders),
+            Counter(arrived),
             set().union(*(daemon.counted() for daemon in others)),
-            sum(daemon.deaths for daemon in daemons),
+            sum(daemon.deaths + daemon.lost_a_worker() for daemon in daemons) + (gateway.deaths if gateway else 0),
             reason,
             [line.accepted for line in run.history.lines()],
+            found,
         )
+
+
+async def found_again(calls: Calls, gateway: Daemon, nodes: list[Daemon]) -> set[str]:
+    """Whom a search by tag finds, once the gateway was killed and started again, and everybody is listed."""
+    await gateway.died.wait()
+    found: set[str] = set()
+    while found != {node.name for node in nodes}:
+        await gateway.up.wait()
+        with suppress(Unreachable):
+            answer = await calls.call(gateway.address, SEARCH, Search(("#pulse",)))
+            found = {node_id for node_id, _ in answer.node_addresses}
+    return found
 
 
 async def heard(calls: Calls, daemons: list[Daemon], counted: Counter[tuple[int, str]]) -> None:
@@ -145,25 +203,27 @@ async def heard(calls: Calls, daemons: list[Daemon], counted: Counter[tuple[int,
 
 
 @asynccontextmanager
-async def a_grid(folder: Path, who: str, fault: str) -> AsyncIterator[tuple[list[Daemon], Calls]]:
-    """A coordinator and two participants that answer, and calls of the scientist."""
-    daemons = [Daemon(name, folder / name, fault if name == who else "") for name in ("carol", "ann", "bob")]
+async def a_grid(folder: Path, who: str, fault: str) -> AsyncIterator[tuple[list[Daemon], Daemon | None, Calls]]:
+    """A coordinator and three participants that answer, a gateway if it is to be killed, calls of the scientist."""
+    gateway = Daemon(GATEWAY, folder / GATEWAY, fault) if who == GATEWAY else None
+    daemons = [Daemon(name, folder / name, fault if name == who else "", gateway) for name in (COORDINATOR, *OTHERS)]
     for at, daemon in enumerate(daemons):
         daemon.data.mkdir(parents=True)
         if at:
             await add_data(daemon, at)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
-        for daemon in daemons:
+        everybody = [*daemons, gateway] if gateway else daemons
+        for daemon in everybody:
             stack.push_async_callback(daemon.stop)
-        keeping = [asyncio.create_task(daemon.keep()) for daemon in daemons]
+        keeping = [asyncio.create_task(daemon.keep()) for daemon in everybody]
         for task in keeping:
             stack.callback(task.cancel)
         calls = Calls(http, identity=SCIENTIST)
         async with asyncio.timeout(START):
             for daemon in daemons:
                 await daemon.up.wait()
-        yield daemons, calls
+        yield daemons, gateway, calls
 
 
 async def add_data(daemon: Daemon, seed: int) -> None:
@@ -182,8 +242,8 @@ async def add_data(daemon: Daemon, seed: int) -> None:
 
 
 async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> AsyncRun:
-    """A run over both participants, whose quorum is both."""
-    plan, now = Plan.linear(3, 1, loss="mse"), time.time()
+    """A run over all participants, whose quorum is all: SCAFFOLD, for which server and clients keep something."""
+    plan, now = Plan.linear(3, 1, loss="mse", optimizer="sgd", lr=0.05, epochs=2, batch=8), time.time()
     task = Task(
         run=Identity.generate().public.hex()[:32],
         plan=plan.digest,
@@ -192,7 +252,8 @@ async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> As
         created=now,
         expires=now + 3600,
         rounds=ROUNDS,
-        quorum=Quorum(2),
+        quorum=Quorum(len(others)),
+        strategy=msgspec.to_builtins(PRESETS["scaffold"]),
         holdout=0.25,
     )
     where = Peer_(coordinator.address, coordinator.identity.id)
@@ -200,10 +261,3 @@ async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> As
     message = StartRun(sign_document(SCIENTIST, TASK, task), tuple(other.peer for other in others))
     await calls.call(coordinator.address, START_RUN, message, peer=coordinator.identity.public)
     return AsyncRun(calls, SCIENTIST, coordinator.address, task, plan, time.time)
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port

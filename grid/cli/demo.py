@@ -58,6 +58,7 @@ T = TypeVar("T")
     show_default=True,
     help="How updates become the next model.",
 )
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Jobs at once on a node.")
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -68,7 +69,15 @@ T = TypeVar("T")
 @click.option("--keep", is_flag=True, help="Leave gateway and nodes running, and say what to try next.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one line of JSON, all else on stderr.")
 def demo(
-    rows: int | None, rounds: int, nodes: int, seed: int, strategy: str, report: Path, keep: bool, as_json: bool
+    rows: int | None,
+    rounds: int,
+    nodes: int,
+    seed: int,
+    strategy: str,
+    workers: int,
+    report: Path,
+    keep: bool,
+    as_json: bool,
 ) -> None:
     """Run a whole grid here: a gateway and nodes train one model on scans of which each has its own.
 
@@ -82,7 +91,7 @@ def demo(
     except (ValueError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from None
     with _folder(keep) as folder:
-        outcome = until_signal(Demo(dealt, rounds, seed, folder, show, strategy).carry_out(keep))
+        outcome = until_signal(Demo(dealt, rounds, seed, folder, show, strategy, workers).carry_out(keep))
     report.write_text(page(outcome, time.time()), encoding="utf-8")
     show.end(outcome, report.resolve())
     if as_json:
@@ -93,8 +102,16 @@ class Demo:
     """One demo: its data and how long it goes on. Everything is written to `folder` and told to `show`."""
 
     def __init__(
-        self, dealt: digits.Dealt, rounds: int, seed: int, folder: Path, show: Show, strategy: str = "fedavg"
+        self,
+        dealt: digits.Dealt,
+        rounds: int,
+        seed: int,
+        folder: Path,
+        show: Show,
+        strategy: str = "fedavg",
+        workers: int = 2,
     ) -> None:
+        self._workers = workers
         self._dealt, self._rounds, self._seed, self._strategy = dealt, rounds, seed, strategy
         self._folder, self._show = folder, show
         self._shares = dict(zip(NAMES, dealt.shares, strict=False))
@@ -109,7 +126,7 @@ class Demo:
         key = self._folder / "scientist.key"
         me = Identity.load_or_create(key)
         self._show.begin(self._dealt)
-        async with small_grid(self._folder, self._shares, me.id, self._show.ready) as here:
+        async with small_grid(self._folder, self._shares, me.id, self._show.ready, self._workers) as here:
             async with aconnect(here.gateway.address, identity=me) as grid:
                 self._show.found(TAG, await here.listed(grid))
                 run = await grid.train(

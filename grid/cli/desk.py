@@ -17,19 +17,25 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
+from grid.node.records import RunRecords
 from grid.store.blobs import Blobs
 from grid.store.database import Database
+from grid.store.events import EventLog
 from grid.wire.node import (
     ADD_DATASET,
     DATASETS,
     DISTRUST,
+    PART_EVENTS,
+    PARTS,
     REMOVE_DATASET,
     TRUST,
     TRUSTED,
     DatasetInfo,
     NewDataset,
+    Part,
     Trust,
 )
+from grid.wire.runs import After, Event
 
 DATA = default_data("node")
 
@@ -65,12 +71,18 @@ class Desk(Protocol):
     async def distrust(self, public_key: str) -> None:
         """No longer let the holder of a key train."""
 
+    async def parts(self) -> tuple[Part, ...]:
+        """The runs that the node takes part in."""
+
+    async def part_events(self, run: str, after: After) -> tuple[Event, ...]:
+        """What it noted of its part in a run. Raises RunNotFound."""
+
 
 class Files:
     """The desk of a node whose daemon does not run."""
 
-    def __init__(self, catalogue: Catalogue, access: Access) -> None:
-        self._catalogue, self._access = catalogue, access
+    def __init__(self, catalogue: Catalogue, access: Access, records: RunRecords) -> None:
+        self._catalogue, self._access, self._records = catalogue, access, records
         self.add, self.remove = catalogue.add, catalogue.remove
         self.trust, self.distrust = access.trust, access.distrust
 
@@ -81,6 +93,14 @@ class Files:
     async def trusted(self) -> tuple[Trust, ...]:
         """Whose keys may train."""
         return self._access.trusted()
+
+    async def parts(self) -> tuple[Part, ...]:
+        """The runs that the node takes part in."""
+        return tuple(await self._records.parts({}))
+
+    async def part_events(self, run: str, after: After) -> tuple[Event, ...]:
+        """What it noted of its part in a run; while it does not run, nothing comes to that."""
+        return (await self._records.part_events(run, After(after.after))).events
 
 
 class Daemon:
@@ -113,6 +133,14 @@ class Daemon:
         """No longer let the holder of a key train."""
         await self._calls.call(self._address, DISTRUST, peer=self._peer, public_key=public_key)
 
+    async def parts(self) -> tuple[Part, ...]:
+        """The runs that the node takes part in."""
+        return (await self._calls.call(self._address, PARTS, peer=self._peer)).parts
+
+    async def part_events(self, run: str, after: After) -> tuple[Event, ...]:
+        """What it noted of its part in a run."""
+        return (await self._calls.call(self._address, PART_EVENTS, query=after, peer=self._peer, run=run)).events
+
 
 @asynccontextmanager
 async def open_desk(data: Path) -> AsyncIterator[Desk]:
@@ -120,7 +148,8 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
     with daemon_of(data) as running:
         if running is None:
             async with Database(data / "node.db", "node") as database:
-                yield Files(Catalogue(database, open_blobs(data), time.time), Access(database, time.time))
+                records = RunRecords(database, EventLog(database), time.time)
+                yield Files(Catalogue(database, open_blobs(data), time.time), Access(database, time.time), records)
         else:
             owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
             async with open_http(Egress(allow_private=True)) as http:

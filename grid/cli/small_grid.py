@@ -54,11 +54,16 @@ class SmallGrid:
 
 @asynccontextmanager
 async def small_grid(
-    folder: Path, shares: Mapping[str, digits.Share], trusted: str, ready: Callable[[Daemon], None]
+    folder: Path,
+    shares: Mapping[str, digits.Share],
+    trusted: str,
+    ready: Callable[[Daemon], None],
+    workers: int = 2,
 ) -> AsyncIterator[SmallGrid]:
     """Start a gateway, and a node for each share with that share as its dataset; stop them when the block ends.
 
-    The holder of the key `trusted` may train at the nodes. `ready` hears of each daemon that answers.
+    The holder of the key `trusted` may train at the nodes, each of which does up to `workers` jobs at once.
+    `ready` hears of each daemon that answers.
 
     Raises:
         DaemonFailed: one of them did not start; says what its log ends with.
@@ -75,8 +80,8 @@ async def small_grid(
             return await start(name, "grid.cli.node", "--port=0", f"--id={name}", *told)
 
         # Nobody waits for the gateway to load its modules: its port is fixed before, and nodes try again.
-        port = free_port()
-        told = (f"--gateway=http://127.0.0.1:{port}", f"--trust={trusted}", "--isolation=prefer", "--warm")
+        port, jobs = free_port(), f"--workers={workers}"
+        told = (f"--gateway=http://127.0.0.1:{port}", f"--trust={trusted}", "--isolation=prefer", "--warm", jobs)
         gateway = start("gateway", "grid.cli.gateway", f"--port={port}")
         first, *nodes = await together(gateway, *(node(name, share) for name, share in shares.items()))
         yield SmallGrid(first, tuple(nodes), daemons.leave, daemons.check)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -26,6 +26,15 @@ gateway_option = click.option(
     help="The gateway to ask.",
 )
 _file = click.Path(dir_okay=False, path_type=Path)
+
+
+def quorum_word(value: str) -> int | Literal["all"]:
+    """A number of nodes, or `all`. Raises click's BadParameter where it is neither."""
+    if value == "all":
+        return "all"
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter(f"{value!r} is neither a number of nodes nor `all`")
+    return int(value)
 
 
 @click.group(cls=Plainly)
@@ -84,8 +93,21 @@ def show(file: Path, examples: int | None) -> None:
 @click.argument("file", type=_file, metavar="PLAN")
 @click.option("--data", "tags", multiple=True, required=True, metavar="TAG", help="The data to learn from; repeats.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, help="How many rounds.")
-@click.option("--quorum", type=click.IntRange(min=1), help="The fewest nodes that make a round count; half of them.")
-@click.option("--deadline", type=click.FloatRange(min=1), default=600.0, help="Seconds for a round.")
+@click.option(
+    "--quorum",
+    type=quorum_word,
+    metavar="NODES|all",
+    help="The fewest nodes that make a round count, or all; half of them.",
+)
+@click.option("--target-updates", type=click.IntRange(min=0), default=0, help="As many close a round; 0: all.")
+@click.option("--drawn", type=click.IntRange(min=0), default=0, help="Nodes drawn into each round; 0: all.")
+@click.option("--deadline", type=click.FloatRange(min=1), default=600.0, help="Seconds for a round at most.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    help="A round ends after so many times as long as most updates of past rounds took; 0: at the deadline.",
+)
 @click.option("--holdout", type=click.FloatRange(0, 0.9), default=0.2, help="Share of examples kept for evaluation.")
 @click.option(
     "--strategy", type=click.Choice(sorted(PRESETS)), default="fedavg", help="How updates become the next model."

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -109,9 +109,11 @@ class Grid:
         data: str | Sequence[str],
         *,
         rounds: int = 1,
-        quorum: int | None = None,
+        quorum: int | Literal["all"] | None = None,
         target_updates: int = 0,
+        drawn: int = 0,
         deadline: float = 600.0,
+        pace: float = 0.0,
         holdout: float = 0.2,
         inputs: Sequence[str] = ("features",),
         target: str = "target",
@@ -121,8 +123,10 @@ class Grid:
     ) -> AsyncRun:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
-        `quorum`: the fewest updates that make a round count (if not given, half of the nodes, or what the strategy
-        needs); `target_updates`: as many close it at once (0: all); `deadline`: seconds for a round; `holdout`:
+        `quorum`: the fewest updates that make a round count ("all"; if not given, half of the nodes, or what the
+        strategy needs); `target_updates`: as many close it at once (0: all); `drawn`: so many nodes are drawn into
+        each round, the others stand by (0: all are); `deadline`: seconds for a round at most; `pace`: less than that,
+        as many times as long as most updates of past rounds took (0: always the deadline); `holdout`:
         the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
         (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum); `coordinator`: a node's
         address, or None for one in this process.
@@ -138,8 +142,8 @@ class Grid:
         if not peers:
             raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
         driver = await self._coordinator(coordinator)
-        half = (len(peers) + 1) // 2
-        now, chosen = self._now(), fitted(strategy, quorum or half) if isinstance(strategy, str) else strategy
+        least = _quorum(quorum, len(peers), 0, 0, 1).minimum
+        now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
         check_recipe(chosen, plan.recipe)
         task = Task(
             run=secrets.token_hex(16),
@@ -151,8 +155,9 @@ class Grid:
             rounds=rounds,
             inputs=tuple(inputs),
             target=target,
-            quorum=Quorum(quorum or max(half, least_updates(chosen)), target_updates),
+            quorum=_quorum(quorum, len(peers), target_updates, drawn, least_updates(chosen)),
             deadline=deadline,
+            pace=pace,
             holdout=holdout,
             strategy=msgspec.to_builtins(chosen),
             seed=seed,
@@ -207,6 +212,14 @@ class Grid:
         if record.node_id != member.node_id:
             return unproved
         return Node(member.node_id, record.node_address, record.tags, True, member.state, member.record.signer)
+
+
+def _quorum(quorum: int | Literal["all"] | None, peers: int, target: int, drawn: int, least: int) -> Quorum:
+    """What a round needs: `all` of those it waits for, of `peers` nodes, or half of those that are drawn of them."""
+    asked = min(drawn or peers, peers)
+    if quorum == "all":
+        return Quorum(target or asked, target, drawn)
+    return Quorum(quorum or max(min((asked + 1) // 2, target or asked), least), target, drawn)
 
 
 def _words(tags: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from grid.faults import point
 from grid.gateway.claim import Claim, recall_claim
 from grid.protocol.membership import Member
 from grid.store import members as rows
@@ -50,14 +51,18 @@ class KeptMembers:
             rows.reserve(connection, reserved)
             rows.forget(connection, gone)
 
+        point("before-lease-row")
         await self._database.write(write)
+        point("after-lease-row")
 
     async def _write_gathered(self) -> None:
         while self._gathered:
             await asyncio.sleep(GATHER)
             gathered, self._gathered = self._gathered, []
             try:
+                point("before-join-row")
                 await self._database.write(partial(_put_all, joined=[row for row, _ in gathered]))
+                point("after-join-row")
             except Exception as error:  # noqa: BLE001 - those who wait get it
                 _settle(gathered, error)
             else:

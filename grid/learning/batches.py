@@ -35,11 +35,15 @@ def steps_in(recipe: Recipe, examples: int, limits: Limits, epochs: int | None, 
     if steps is None and epochs is None and recipe.steps:
         steps = recipe.steps
     if steps is None:
-        per_epoch = len(_starts(examples, min(recipe.batch, examples), limits.minimum_batch))
-        steps = per_epoch * (recipe.epochs if epochs is None else epochs)
+        steps = steps_of_epoch(recipe, examples, limits) * (recipe.epochs if epochs is None else epochs)
     if steps > limits.maximum_steps:
         raise PlanRefused(f"{steps} steps in a round; this node grants {limits.maximum_steps}")
     return steps
+
+
+def steps_of_epoch(recipe: Recipe, examples: int, limits: Limits) -> int:
+    """Steps in which so many rows are seen once."""
+    return len(_starts(examples, min(recipe.batch, examples), limits.minimum_batch))
 
 
 def batches(rows: Indices, batch: int, limits: Limits, seed: int) -> Iterator[Indices]:

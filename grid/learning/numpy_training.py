@@ -16,6 +16,7 @@ from grid.learning.batches import batches, check_amounts, seed_of, steps_in
 from grid.learning.numpy_rules import CLASSES, LOSSES, METRICS, NEEDS_TORCH, RULES, Floats, clipped, stepper
 from grid.learning.outcome import Estimate, Fitted, Score
 from grid.learning.plan import Plan
+from grid.learning.progress import Told, unheard
 from grid.learning.recipe import BATCH, Graph, Limits, Recipe
 from grid.learning.split import Indices, split
 from grid.learning.strategy import ClientRule, Plain, Prox, Strategy
@@ -77,6 +78,7 @@ class Trainer:
         rule: ClientRule = PLAIN,
         server: State = NOTHING,
         own: State = NOTHING,
+        progress: Told = unheard,
     ) -> Fitted:
         """Train `state`, arrays by name, in place: see `training.Trainer.fit`."""
         recipe, rows = self._plan.recipe, self._rows["train"]
@@ -86,10 +88,11 @@ class Trainer:
         lr, loss_sum = recipe.optimizer.lr * recipe.schedule.factor(round_number), 0.0
         seed = seed_of(recipe.seed, round_number) + 1
         with _discreet():
-            for _, batch in zip(range(total), batches(rows, self._batch, self._limits, seed), strict=False):
+            for done, batch in zip(range(total), batches(rows, self._batch, self._limits, seed), strict=False):
                 loss, gradients = self._gradients(weights, batch)
                 step(pull(clipped(gradients, recipe.clip)), lr)
                 loss_sum += loss
+                progress(done + 1, total, loss)
         return Fitted(len(rows), total, loss_sum / max(total, 1), lr)
 
     def evaluate(self, state: State, part: str = "held-out") -> Score:

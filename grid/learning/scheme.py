@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -42,6 +43,13 @@ class Scheme:
     def first(self) -> Iterator[memoryview]:
         """The data section of the model that a run begins with, in pieces."""
         return map(memoryview, first_model(self.model, self._values))
+
+    def let_go(self) -> None:
+        """Values that are the mapped pages of a file leave memory; they are read again if asked for again."""
+        maps = {id(value.obj): value.obj for value in self._values.values() if isinstance(value, memoryview)}
+        for pages in maps.values():
+            if isinstance(pages, mmap.mmap):
+                pages.madvise(mmap.MADV_DONTNEED)
 
     def plain(self, data: memoryview) -> bytes:
         """Of a model's data section, what belongs to the plan alone."""

@@ -19,6 +19,7 @@ from grid.learning.objectives import CLASSES, METRICS
 from grid.learning.optimizers import Step, clipped, stepper
 from grid.learning.outcome import Fitted, Score
 from grid.learning.plan import Plan
+from grid.learning.progress import Told, unheard
 from grid.learning.recipe import BATCH, Graph, Input, Limits, Recipe
 from grid.learning.rehearsal import rehearse
 from grid.learning.split import split
@@ -93,12 +94,14 @@ class Trainer:
         rule: ClientRule = PLAIN,
         server: State = NOTHING,
         own: State = NOTHING,
+        progress: Told = unheard,
     ) -> Fitted:
         """Train `state` (parameters and running statistics, by name) in place; see `state.tensor_views`.
 
         The same plan, state, data and round give the same result on one machine. `epochs` and `steps` take the
         place of the plan's. `examples` of the result is the number of rows that this node trains on.
         `rule` is the strategy's for clients, `server` and `own` the control variates for SCAFFOLD.
+        `progress` hears of every step.
 
         Raises:
             PlanRefused: more steps than the limits grant.
@@ -112,11 +115,12 @@ class Trainer:
         descend = _Descent(recipe, weights, round_number, lambda used: correction(rule, used, server, own))
         loss_sum = 0.0
         with _Seeded(seed), _discreet():
-            for _, chosen in zip(range(total), batches(rows, self._batch, self._limits, seed + 1), strict=False):
+            for done, chosen in zip(range(total), batches(rows, self._batch, self._limits, seed + 1), strict=False):
                 batch = torch.from_numpy(chosen)
                 loss = model.loss(model(self._take(batch)), self._target.index_select(0, batch))
                 descend(loss)
-                loss_sum += loss.item()
+                loss_sum += (number := loss.item())
+                progress(done + 1, total, number)
         return Fitted(len(rows), total, loss_sum / max(total, 1), descend.lr)
 
     def evaluate(self, state: State, part: str = "held-out") -> Score:

@@ -52,6 +52,7 @@ def routes(parts: NodeParts) -> Routes:
         HEALTH: health_handler(parts.identity, "node", parts.node_id, now=parts.now, busy=parts.busy),
         **_data_routes(parts),
         **_owner_routes(parts),
+        **_journal_routes(parts.participant),
         **_scientist_routes(parts.coordinator),
         **_participant_routes(parts.coordinator, parts.participant),
     }
@@ -130,6 +131,17 @@ def _owner_routes(parts: NodeParts) -> Routes:
     }
 
 
+def _journal_routes(participant: Participant) -> Routes:
+    async def all_parts(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.PARTS, wire.Parts(tuple(await participant.parts())), request=request)
+
+    async def part_events(request: web.Request) -> web.StreamResponse:
+        run = _run(request)
+        return await listen(request, wire.PART_EVENTS, lambda after: participant.events(run, after), last="left")
+
+    return {wire.PARTS: all_parts, wire.PART_EVENTS: part_events}
+
+
 def _scientist_routes(coordinator: Coordinator) -> Routes:
     async def put_bundle(request: web.Request) -> web.StreamResponse:
         digest = body.part(request, "digest", Digest)
@@ -163,8 +175,7 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
 
     async def checkpoint(request: web.Request) -> web.StreamResponse:
         fetch = await body.read(request, runs.CHECKPOINT)
-        size, blocks = await coordinator.checkpoint(_run(request), request[CALLER], fetch)
-        return await body.send(request, blocks, size)
+        return await send_parts(request, await coordinator.checkpoint(_run(request), request[CALLER], fetch))
 
     return {
         runs.PUT_BUNDLE: put_bundle,

@@ -7,6 +7,7 @@ and the sum can be made again from the files. Memory holds one update and one ac
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -26,6 +27,8 @@ from grid.node.means import Means
 from grid.wire.problems import UpdateRefused, WorkerFailed
 from grid.wire.runs import Report
 from grid.worker.port import FoldJob, Seat
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -89,7 +92,8 @@ class Collect:
         if self._seat is not None:
             try:
                 await self._seat.call("fold", **self._told(counted))
-            except WorkerFailed:
+            except WorkerFailed as lost:
+                self._note(lost)
                 await self.close()
 
     async def result(self) -> tuple[memoryview, memoryview]:
@@ -117,9 +121,13 @@ class Collect:
         """Do something in the seat; if it is lost, once more in another."""
         try:
             return await work(await self._summing())
-        except WorkerFailed:
+        except WorkerFailed as lost:
+            self._note(lost)
             await self.close()
             return await work(await self._summing())
+
+    def _note(self, lost: WorkerFailed) -> None:
+        log.warning("run %s round %d: %s; its sum is made again", self._run, self._number, lost.detail)
 
     async def _summing(self) -> Seat:
         """The seat with all that was counted in its sum: a new one is filled from the files."""

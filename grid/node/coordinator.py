@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from grid.client.payload import mapped, read_prekey, sealed, sealed_size, streamed
+from grid.client.payload import mapped, read_prekey, sealed, sealed_size
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
@@ -22,6 +22,7 @@ from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.node.partial import Opening, Partials, proved
 from grid.node.resuming import broken_off, peers_of
+from grid.node.sealed_once import SealedOnce
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
@@ -49,6 +50,7 @@ class Coordinator:
         self._means, self._blobs, self._address, self._spawn, self._most = means, blobs, address, spawn, most
         self._live: dict[str, Drive] = {}
         self._partials: Partials[Opening] = Partials()
+        self._sealed = SealedOnce(blobs)
         self._handed_in: set[str] = set()
         self._driving: set[asyncio.Task[None]] = set()
         self._resumed: list[tuple[Drive, Path]] = []
@@ -87,6 +89,7 @@ class Coordinator:
     async def stop_all(self, reason: str, within: float = 5.0) -> None:
         """Stop every run, so that its participants do not wait: this node will not be back."""
         self._partials.close()
+        self._sealed.close()
         for drive in self._live.values():
             drive.stop(reason)
         if self._driving:
@@ -176,8 +179,8 @@ class Coordinator:
             await self._owned(run, caller)
         return await self._means.records.events(run, after, to_all=False)
 
-    async def checkpoint(self, run: str, caller: Caller, fetch: Fetch) -> tuple[int, AsyncIterator[bytes]]:
-        """The newest checkpoint, sealed to the caller: its size, and its blocks.
+    async def checkpoint(self, run: str, caller: Caller, fetch: Fetch) -> Parts:
+        """The newest checkpoint, sealed to the caller.
 
         Raises:
             RunNotFound: no such run, not the caller's, or without a checkpoint.
@@ -188,7 +191,8 @@ class Coordinator:
             raise RunNotFound("this run has no checkpoint yet")
         prekey = read_prekey(fetch.prekey, caller.public, self._means.now())
         header = self._means.header("checkpoint", run, 0, path.stat().st_size, caller.public)
-        return sealed_size(header), streamed(sealed(self._means.identity, header, [mapped(path)], prekey))
+        envelope = sealed(self._means.identity, header, [mapped(path)], prekey)
+        return await self._sealed.parts(path, prekey, envelope, sealed_size(header))
 
     # --- what participants ask --------------------------------------------------------------------
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from grid.client.payload import gather, open_message
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
+from grid.faults import point
 from grid.learning.scheme import Scheme
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.cohort import PATIENCE, Cohort
 from grid.node.collect import Collect
 from grid.node.course import Course
-from grid.node.faults import point
 from grid.node.inviting import Heard, invite_all
 from grid.node.late_intake import intake_of, steps_of
 from grid.node.means import Means
@@ -136,6 +136,7 @@ class Drive:
         sealed = self.folder / "bundle.sealed"
         if self._course.run.state == runs.PREPARING:
             await self.checkpoints.write(0, self._scheme.first())
+            self._scheme.let_go()  # the memory of a run is its sum and the update at hand
         self._offered[0] = await Broadcast.seal(self._means.identity, header, bundle, sealed)
         for key in self.roster.keys(Standing.READY):
             self.attendance.expect(key)
@@ -233,14 +234,14 @@ class Drive:
         drawn, target = self._cohort.draw(number)
         policy = rounds.Policy(quorum.minimum, target, deadline)
         if steps := steps_of(self._scheme.strategy):
-            policy = step_policy(policy, steps)
+            policy, drawn = step_policy(policy, steps), present  # whoever still trains hands in to it, too
         self._course.round = rounds.open_round(number, policy, drawn, self._means.now())
         self._course.wake_at(self._course.round.ends)
         told = {
             "round": number,
             "ends": self._course.round.ends,
             "invited": [self.roster.name(key) for key in sorted(drawn)],
-            "target": target,
+            "target": policy.target,
             "deadline": deadline,
         }
         point("before-round-opened")

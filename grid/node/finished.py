@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from grid.client.payload import Bytes, mapped
-from grid.node.faults import point
+from grid.faults import point
 from grid.node.records import RunRecords
 from grid.protocol.assignment import ACCEPTED, EXPIRED, UPLOADED, Assignment, State
 from grid.store.blobs import Blobs

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from grid.crypto.envelope import body_size
 from grid.crypto.identity import public_from_id
+from grid.faults import point
 from grid.learning.scheme import Scheme
 from grid.learning.tensors import MAX_HEADER
 from grid.node.collect import Collect
 from grid.node.course import Course
-from grid.node.faults import point
 from grid.node.means import Means
 from grid.node.partial import Partials, proved
 from grid.node.roster import Roster

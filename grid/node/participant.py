@@ -11,14 +11,15 @@ from grid.client.payload import read_prekey
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
 from grid.node import finished
+from grid.node.journal import Journal
 from grid.node.means import Means
 from grid.node.participation import BUNDLES, Participation
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
-from grid.wire.node import DatasetInfo
+from grid.wire.node import DatasetInfo, Part
 from grid.wire.problems import GridError, InviteRefused, Replayed
-from grid.wire.runs import TASK, Invite, Invited, Task
+from grid.wire.runs import TASK, After, Events, Invite, Invited, Task
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Participant:
             if len(self._live) >= self._most:
                 raise InviteRefused(f"this node takes part in {self._most} runs already", retry_after=60.0)
             self._take_part(task, invite.coordinator_address, prekey, dataset)
-            await self._means.records.joined(task, invite)
+            await self._means.records.joined(task, invite, dataset.name)
         return Invited(node_id=self._means.node_id, dataset=dataset.name, examples=dataset.examples)
 
     async def resume(self) -> None:
@@ -83,9 +84,18 @@ class Participant:
 
     def _take_part(self, task: Task, address: str, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
         tensors = self._means.catalogue.path_of(dataset.name)
-        part = Participation(self._means, task, address, prekey, tensors, self._blobs, self._make_room)
+        journal = Journal(self._means.records, task.run, self._means.now, self._spawn)
+        part = Participation(self._means, task, address, prekey, tensors, self._blobs, journal, self._make_room)
         self._live[task.run] = part
         self._spawn(self._carry_out(part))
+
+    async def parts(self) -> list[Part]:
+        """The runs that this node takes part in, for its owner."""
+        return await self._means.records.parts({run: part.state for run, part in self._live.items()})
+
+    async def events(self, run: str, after: After) -> Events:
+        """What was noted of this node's part in a run: see `RunRecords.part_events`."""
+        return await self._means.records.part_events(run, after)
 
     async def _make_room(self) -> None:
         """Have one seat given back in which nothing is done at present, if every worker has one."""

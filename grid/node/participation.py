@@ -10,18 +10,20 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.payload import mapped, once, open_tensors, opened, read_blocks, read_prekey, seal_message, sealed
+from grid.client.handing_in import hand_in
+from grid.client.payload import mapped, once, open_tensors, opened, read_prekey, seal_message, sealed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
 from grid.crypto.sealing import Opener
+from grid.faults import point
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
-from grid.node.faults import point
 from grid.node.finished import Finished
+from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.store.blobs import Blobs
@@ -41,7 +43,7 @@ from grid.wire.problems import (
     WorkerFailed,
     WorkerLost,
 )
-from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, After, Event, Fetch, Report, Task
+from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, UPDATE_HELD, After, Event, Fetch, Report, Task
 from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
@@ -88,10 +90,11 @@ class Participation:
         prekey: PrekeyPublic | None,
         tensors: Path,
         blobs: Blobs,
+        journal: Journal,
         make_room: Callable[[], Awaitable[None]],
     ) -> None:
         self._means, self.task, self._address, self._prekey = means, task, address, prekey
-        self._tensors, self._blobs, self._make_room = tensors, blobs, make_room
+        self._tensors, self._blobs, self._journal, self._make_room = tensors, blobs, journal, make_room
         self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
@@ -114,9 +117,11 @@ class Participation:
                 self._work.cancel()
         except* GridError as failures:
             log.warning("run %s: %s", self.task.run, failures.exceptions[0])
+            self._journal.note("failed", reason=str(failures.exceptions[0]))
         finally:
             await self._stand_up()
             self._blobs.named(BUNDLES + self.task.run).unlink(missing_ok=True)
+        await self._journal.written()
 
     # --- listening --------------------------------------------------------------------------------
 
@@ -196,6 +201,7 @@ class Participation:
             log.info("run %s round %d: %s", self.task.run, number, late.detail)
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
+            self._journal.note("failed", round=number, reason=error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
         self.state = "waiting"
         if self._means.trainer.status()["waiting"]:
@@ -246,6 +252,7 @@ class Participation:
                 if not left:
                     raise WorkerLost(f"{lost.detail}; so ended {TRIES} workers, one after the other") from None
                 log.warning("run %s: %s; another worker begins anew", self.task.run, lost.detail)
+                self._journal.note("worker-lost", reason=lost.detail)
         raise AssertionError("unreachable")
 
     async def _assignment(self, number: int, train: bool) -> None:
@@ -282,8 +289,10 @@ class Participation:
     async def _train(self, number: int, seat: Seat) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
         point("before-fit")
-        done = await seat.call("fit", round=number, seed=self.task.seed + number)
+        hears = self._journal.progress_of(number)
+        done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
         point("after-fit")
+        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"])
         self.state = "uploading"
         learned = Report(status="trained", examples=done["examples"], metrics=done["metrics"], numbers=done["numbers"])
         await self._seal(number, seat, learned)
@@ -437,11 +446,12 @@ class Participation:
     async def _update(self, number: int) -> None:
         path = self._finished.update(number)
         try:
-            counted = await self._means.calls.upload(
+            counted = await hand_in(
+                self._means.calls,
                 self._address,
                 UPDATE,
-                read_blocks(path),
-                length=path.stat().st_size,
+                UPDATE_HELD,
+                path,
                 peer=self._peer,
                 run=self.task.run,
                 round=number,

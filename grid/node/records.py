@@ -1,12 +1,12 @@
 """What is written down of runs: each change together with the event that tells of it, in one transaction.
 
 Two topics of the event log belong to a run: one for its owner, with everything, and one for all who take
-part, with the calls that they answer to.
+part, with the calls that they answer to. A third is at each participant, for the owner of that node alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,12 @@ from grid.store.events import EventLog
 from grid.store.schema import Snapshot, Transaction
 from grid.wire.documents import Signed
 from grid.wire.message import MSGPACK, encode
+from grid.wire.node import Part
 from grid.wire.problems import NotFound, RunNotFound
 from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
+
+STOPPED = "stopped"
+"""The state of a part in a run while its node does not run."""
 
 
 class Unfinished(NamedTuple):
@@ -172,8 +176,8 @@ class RunRecords:
 
     # --- the other role -----------------------------------------------------------------------------
 
-    async def joined(self, task: Task, invite: Invite) -> None:
-        """This node takes part in a run."""
+    async def joined(self, task: Task, invite: Invite, dataset: str) -> None:
+        """This node takes part in a run, with one of its datasets."""
         row = runs.RunRow(
             run=Run(id=task.run, rounds=task.rounds),
             role=runs.PARTICIPANT,
@@ -184,16 +188,53 @@ class RunRecords:
             peer=invite.coordinator_address,
             prekey=invite.prekey,
         )
-        await self._db.write(lambda connection: runs.create_run(connection, row))
+        told = {"scientist": invite.task.signer, "coordinator": invite.coordinator_address, "dataset": dataset}
+
+        def work(connection: Transaction) -> None:
+            runs.create_run(connection, row)
+            events.append(connection, _here(task.run), "joined", row.created, told)
+
+        await self._db.write(work)
 
     async def left(self, run: str) -> None:
         """It does so no longer."""
-        await self._db.write(lambda connection: runs.delete_run(connection, run, runs.PARTICIPANT))
+        at = self._now()
+
+        def work(connection: Transaction) -> None:
+            runs.delete_run(connection, run, runs.PARTICIPANT)
+            events.append(connection, _here(run), "left", at, {})
+
+        await self._db.write(work)
+
+    async def noted(self, run: str, kind: str, told: dict[str, Any]) -> None:
+        """Something happened in this node's part in a run; it is for this node's owner."""
+        at = self._now()
+
+        def work(connection: Transaction) -> None:
+            events.append(connection, _here(run), kind, at, told)
+
+        await self._db.write(work)
 
     async def taking_part(self) -> list[tuple[str, Invite]]:
         """The runs that this node takes part in, and what invited it."""
         rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))
         return [(row.run.id, _invite(row)) for row in rows]
+
+    async def parts(self, states: Mapping[str, str]) -> list[Part]:
+        """The runs that this node takes part in, newest first, each in its one of the `states`."""
+        rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))
+        return [Part(row.run.id, states.get(row.run.id, STOPPED), row.owner, row.peer, row.created) for row in rows]
+
+    async def part_events(self, run: str, after: After) -> Events:
+        """What was noted after a cursor of this node's part in a run; waits up to `after.wait` seconds for it.
+
+        Raises:
+            RunNotFound: this node never took part in it.
+        """
+        found = _told(await self._log.wait(_here(run), after.after, after.wait if after.after else 0.0), after)
+        if not (found.events or after.after):
+            raise RunNotFound(f"this node has taken no part in run {run}")
+        return found
 
     async def own_assignment(self, own: Assignment, file: str = "") -> None:
         """Where this node's part in a round stands: its update lies in `file`, or it is known what came of it."""
@@ -250,9 +291,7 @@ class RunRecords:
     async def events(self, run: str, after: After, *, to_all: bool) -> Events:
         """What was told after a cursor; waits up to `after.wait` seconds for the first of it."""
         topic = _all(run) if to_all else _owner(run)
-        found = await self._log.wait(topic, after.after, after.wait)
-        told = tuple(Event(e.cursor, e.kind, e.at, msgspec.json.decode(e.data)) for e in found)
-        return Events(told, told[-1].cursor if told else after.after)
+        return _told(await self._log.wait(topic, after.after, after.wait), after)
 
 
 def _owner(run: str) -> str:
@@ -261,6 +300,16 @@ def _owner(run: str) -> str:
 
 def _all(run: str) -> str:
     return f"run/{run}/all"
+
+
+def _here(run: str) -> str:
+    """What a participant tells its own owner."""
+    return f"run/{run}/here"
+
+
+def _told(found: Iterable[events.Event], after: After) -> Events:
+    told = tuple(Event(e.cursor, e.kind, e.at, msgspec.json.decode(e.data)) for e in found)
+    return Events(told, told[-1].cursor if told else after.after)
 
 
 def _tell(connection: Transaction, run: str, kind: str, at: float, told: dict[str, Any], to_all: bool) -> None:

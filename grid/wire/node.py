@@ -9,8 +9,9 @@ from msgspec import Meta
 from grid.wire.directory import Done, Prekey, Tags
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import Message
-from grid.wire.names import Count, Digest, Name, NodeId, PublicKey, Seconds, Tag, Text
-from grid.wire.problems import DatasetExists, DatasetNotFound, DatasetRefused, NotAllowed
+from grid.wire.names import Address, Count, Digest, Name, NodeId, PublicKey, Seconds, Tag, Text
+from grid.wire.problems import DatasetExists, DatasetNotFound, DatasetRefused, NotAllowed, RunNotFound
+from grid.wire.runs import After, Event, Events, RunId
 
 Shape = Annotated[tuple[Count, ...], Meta(max_length=8)]
 DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
@@ -114,6 +115,22 @@ class Trusted(Message, frozen=True):
     trusted: tuple[Trust, ...]
 
 
+class Part(Message, frozen=True):
+    """This node's part in a run: what it does at present, for whom, driven by which coordinator, since when."""
+
+    run: RunId
+    state: str
+    scientist: PublicKey
+    coordinator: Address
+    since: Seconds
+
+
+class Parts(Message, frozen=True):
+    """All runs that this node takes part in, newest first."""
+
+    parts: tuple[Part, ...]
+
+
 HOLDS = Endpoint("POST", "/search", Query, Holds, about="Does this node have data with these tags (grid RFC)")
 DATASET_TAGS: Endpoint[None, tuple[Tag, ...]] = Endpoint(
     "GET", "/dataset-tags", gives=tuple[Tag, ...], about="All tags of this node's data"
@@ -160,4 +177,18 @@ TRUSTED: Endpoint[None, Trusted] = Endpoint(
 TRUST = Endpoint("POST", "/v1/trusted", Trust, Done, who="owner", about="Let a key train here")
 DISTRUST: Endpoint[None, Done] = Endpoint(
     "DELETE", "/v1/trusted/{public_key}", gives=Done, who="owner", about="No longer let a key train here"
+)
+PARTS: Endpoint[None, Parts] = Endpoint(
+    "GET", "/v1/parts", gives=Parts, who="owner", about="The runs that this node takes part in"
+)
+PART_EVENTS: Endpoint[None, Events] = Endpoint(
+    "GET",
+    "/v1/parts/{run}/events",
+    gives=Events,
+    query=After,
+    who="owner",
+    about="What this node does in a run, and how its training goes: as the events of a run are heard",
+    entry=Event,
+    deadline=40.0,
+    problems=(RunNotFound,),
 )

@@ -246,7 +246,8 @@ CHECKPOINT = Endpoint(
     Stream,
     who="signed",
     about="The newest checkpoint, sealed to the run's owner",
-    problems=(RunNotFound,),
+    parts=True,
+    problems=(RunNotFound, RangeUnsatisfiable),
 )
 BUNDLE = Endpoint(
     "POST",

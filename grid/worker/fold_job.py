@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from grid.faults import point
 from grid.learning.aggregation import AddScaled, add_scaled
 from grid.learning.folding import BUDGET, Folding, Place
 from grid.learning.layouts import state_layout, update_layout
@@ -41,6 +42,7 @@ def fold(
     def check(
         weight: float = 1.0, loss: float | None = None, normaliser: float | None = None, staleness: int = 0
     ) -> dict[str, Any]:
+        point("worker-check")
         folding.check(inbox)
         Weighing(rule).weigh(Told(weight, loss, normaliser, staleness))  # would the sum believe these numbers?
         return {}
@@ -48,10 +50,12 @@ def fold(
     def add(
         weight: float, loss: float | None = None, normaliser: float | None = None, staleness: int = 0
     ) -> dict[str, Any]:
+        point("worker-fold")
         folding.fold(inbox, Told(weight, loss, normaliser, staleness))
         return {}
 
     def result() -> dict[str, Any]:
+        point("worker-result")
         folding.result()
         return {}
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import msgspec
 
 import grid
+from grid import faults
 from grid.wire.problems import WorkerFailed
 from grid.worker.channel import PACKET_CAP, Ended, Event, Fork, Kill, Order, Ready, Started
 
 START_DEADLINE = 60.0  # seconds; a cold import of torch takes 6 on a loaded machine
 STOP_DEADLINE = 5.0
-INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+INHERITED = (faults.SETTING, "PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 ZYGOTE_DIED = "the process that forks workers has died"
 

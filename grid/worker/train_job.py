@@ -14,9 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from grid.faults import point
 from grid.learning.arrays import views
+from grid.learning.batches import steps_of_epoch
 from grid.learning.layouts import own_layout, statistics_of, update_layout
 from grid.learning.plan import Plan
+from grid.learning.progress import Reporter
 from grid.learning.recipe import Limits as Grant
 from grid.learning.split import split
 from grid.learning.strategy import QFair, Strategy, check_recipe, read_strategy
@@ -65,13 +68,16 @@ def train(
         plan, arrays, inputs=tuple(inputs), target=target, held_out=holdout, split_seed=seed, limits=limits
     )
     amounts = [len(rows) for rows in split(len(arrays[target]), holdout, seed)]
-    work = _Training(kit, desk, plan, chosen, trainer, amounts)
+    epoch = steps_of_epoch(plan.recipe, amounts[0], limits)
+    work = _Training(kit, desk, plan, chosen, trainer, amounts, epoch)
     return {"prepare": work.prepare, "fit": work.fit, "evaluate": work.evaluate}
 
 
 class _Training:
-    def __init__(self, kit: Kit, desk: Desk, plan: Plan, strategy: Strategy, trainer: Any, amounts: list[int]) -> None:
-        self._finish = kit.finish
+    def __init__(
+        self, kit: Kit, desk: Desk, plan: Plan, strategy: Strategy, trainer: Any, amounts: list[int], epoch: int
+    ) -> None:
+        self._finish, self._progress, self._epoch = kit.finish, desk.progress, epoch
         self._plan, self._strategy, self._trainer, self._amounts = plan, strategy, trainer, amounts
         statistics = statistics_of(plan.recipe)
         layout = update_layout(plan.layout, strategy, statistics)
@@ -100,13 +106,14 @@ class _Training:
     ) -> dict[str, Any]:
         """Train the model of the inbox into an update in the outbox; the `numbers` it gives belong into its report.
 
-        `seed`, `epochs` and `steps` take the place of the plan's.
+        `seed`, `epochs` and `steps` take the place of the plan's. Of progress it says step, steps, epoch and loss.
         """
         before = time.perf_counter()
         if seed is not None:
             self._plan.recipe = msgspec.structs.replace(self._plan.recipe, seed=seed)  # the trainer reads it there
         numbers = self._measured()
         self._outbox[:] = self._inbox
+        point("worker-before-fit")
         came, made = self._states["inbox"], self._states["outbox"]
         fitted = self._trainer.fit(
             made,
@@ -116,9 +123,11 @@ class _Training:
             rule=self._strategy.client,
             server=came,
             own=self._own,
+            progress=Reporter(self._progress, self._epoch),
         )
         if not math.isfinite(fitted.loss):
             raise WorkerFailed("the training diverged: its loss is not a finite number")
+        point("worker-after-fit")
         numbers |= self._finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
         return {
             "examples": fitted.examples,

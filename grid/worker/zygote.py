@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from grid import faults
 from grid.worker import sandbox
 from grid.worker.channel import PACKET_CAP, Ended, Event, Fork, Kill, Order, Ready, Started
 from grid.worker.seat import Job, serve
@@ -41,6 +42,7 @@ class Zygote:
     def __init__(self, control: socket.socket, jobs: Mapping[str, Job]) -> None:
         self._control, self._jobs = control, jobs
         self._children: dict[int, _Child] = {}
+        self._killed: set[int] = set()  # seats, at the daemon's word
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
@@ -87,6 +89,7 @@ class Zygote:
     def _kill(self, order: Kill) -> None:
         for child in self._children.values():
             if child.seat == order.seat:  # not buried yet, so the pid is still its own
+                self._killed.add(child.seat)
                 os.kill(child.pid, signal.SIGKILL)
 
     def _bury(self, handle: int) -> None:
@@ -94,6 +97,9 @@ class Zygote:
         self._poll.unregister(handle)
         os.close(handle)
         _, status = os.waitpid(child.pid, 0)
+        if os.WIFSIGNALED(status) and child.seat not in self._killed:
+            faults.disarm()
+        self._killed.discard(child.seat)
         self._say(Ended(child.seat, child.pid, status))
 
     def _say(self, event: Event) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from grid.client.grid import Grid, Remote
+from grid.client.grid import Grid, Remote, _quorum
 from grid.crypto.identity import Identity
 from grid.wire.problems import NoParticipants, NotAllowed, RunRefused
-from grid.wire.runs import Peer
+from grid.wire.runs import Peer, Quorum
 from tests.grid_of_nodes import ANode, Learner, Roll, Scientist, add_dataset, member, plan_of
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -98,6 +99,39 @@ async def test_a_run_is_trained_on_all_verified_nodes_and_the_others_are_named(
     assert [line.accepted for line in result.history] == [2, 2]
     assert result.skipped == run.skipped == ("rfc",)
     assert (run.task.quorum.minimum, run.task.rounds, run.task.tags) == (1, 2, ("#pulse",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({}, Quorum(2)),
+        ({"quorum": "all"}, Quorum(3)),
+        ({"quorum": "all", "drawn": 2}, Quorum(2, 0, 2)),
+        ({"quorum": "all", "drawn": 3, "target": 2}, Quorum(2, 2, 3)),
+        ({"drawn": 2}, Quorum(1, 0, 2)),
+        ({"drawn": 9}, Quorum(2, 0, 9)),
+        ({"quorum": 1, "target": 2, "drawn": 3}, Quorum(1, 2, 3)),
+        ({"target": 1}, Quorum(1, 1)),
+        ({"least": 3}, Quorum(3)),
+    ],
+)
+def test_a_quorum_is_a_number_or_all_that_a_round_waits_for_and_half_by_itself(
+    asked: dict[str, Any], wanted: Quorum
+) -> None:
+    usual: dict[str, Any] = {"quorum": None, "peers": 3, "target": 0, "drawn": 0, "least": 1}
+
+    assert _quorum(**(usual | asked)) == wanted
+
+
+async def test_a_run_of_all_nodes_with_a_draw_and_a_pace_is_what_its_task_says(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    g = scientist.grid(*[await start_node(name) for name in ("ann", "bob", "dan")])
+
+    run = await g.train(plan_of(), "#pulse", coordinator=coordinator.address, quorum="all", drawn=2, rounds=3, pace=4.0)
+
+    assert [line.accepted for line in (await run.result()).history] == [2, 2, 2]
+    assert (run.task.quorum, run.task.pace) == (Quorum(2, 0, 2), 4.0)
 
 
 async def test_data_that_nobody_has_is_said_before_anything_starts(scientist: Scientist) -> None:

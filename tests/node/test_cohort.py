@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from grid.learning.strategy import named
 from grid.wire.problems import NotInvited, RoundClosed, RunRefused
 from grid.wire.runs import Quorum, Report
-from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, plan_of, quorum
+from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
 StartPuppet = Callable[..., Awaitable[Puppet]]
@@ -80,6 +83,14 @@ async def test_fewer_drawn_than_wanted_is_a_task_that_is_refused(scientist: Scie
     node = coordinator  # its own data will do: the task is refused before anybody is asked
     with pytest.raises(RunRefused, match="1 nodes drawn cannot hand in 2 updates"):
         await scientist.start(coordinator, [node], plan_of(), quorum=Quorum(minimum=1, target=2, drawn=1))
+
+
+async def test_steps_that_wait_for_nobody_draw_nobody(scientist: Scientist, coordinator: ANode) -> None:
+    strategy = msgspec.to_builtins(named("fedasync"))
+    with pytest.raises(RunRefused, match="all who are there take part"):
+        await scientist.start(
+            coordinator, [coordinator], strategy=strategy, quorum=Quorum(minimum=1, target=1, drawn=1)
+        )
 
 
 # --- who is drawn for somebody who is lost ---------------------------------------------------------
@@ -163,6 +174,33 @@ async def story_waits(coordinator: ANode) -> None:
             await asyncio.to_thread(lambda: None)
         while leaving:
             await asyncio.to_thread(lambda: None)
+
+
+async def test_a_spare_that_was_drawn_is_so_still_when_its_coordinator_is_back(
+    scientist: Scientist, tmp_path: Path, start_puppet: StartPuppet
+) -> None:
+    first = await a_node("coordinator", tmp_path / "c", data=False)
+    puppets = {name: await start_puppet(name) for name in ("ann", "bob", "dan")}
+    run = await scientist.start(first, list(puppets.values()), quorum=TWO_OF_THREE)
+    for puppet in puppets.values():
+        await puppet.takes_part(run)
+    story = Story(run)
+    drawn = (await story.until("round-opened", round=1))["invited"]
+    await puppets[drawn[0]].reports(1, Report("failed", reason="no electricity"))
+    spare = (await story.until("spare-drawn", round=1))["node"]
+    await first.stop()
+
+    again = await a_node("coordinator", tmp_path / "c", data=False)
+
+    run._address = again.address
+    await Story(run).until("run-resumed", round=1)
+    for name in (drawn[1], spare):
+        puppets[name].joins(run)
+        puppets[name].listens()
+        await puppets[name].updates(1, ONES)
+    assert (await Story(run).until("round-closed"))["accepted"] == 2
+    assert spare not in drawn
+    await again.stop()
 
 
 # --- too late, and how long there is --------------------------------------------------------------

@@ -49,6 +49,7 @@ from grid.wire.runs import (
     START_RUN,
     STOP_RUN,
     TASK,
+    UPDATE,
     After,
     Event,
     Fetch,
@@ -316,6 +317,26 @@ async def test_a_model_whose_connection_breaks_goes_on_where_it_was(
 
     assert len(model) > plan.layout.size == 4_000_004
     assert line.moved["down"] < 1.3 * len(model)  # from the start each time, it would be 7 million
+
+
+async def test_a_checkpoint_whose_connection_breaks_goes_on_where_it_was(
+    scientist: Scientist, coordinator: ANode, start_puppet: StartPuppet
+) -> None:
+    ann, plan = await start_puppet("ann"), plan_of(1_000_000)
+    run = await scientist.start(coordinator, [ann], plan, rounds=2)
+    await ann.takes_part(run)
+    story = Story(run)
+    await story.until("round-opened", round=1)
+    await ann.send(UPDATE, 1, await ann.update(1, [7.0] * 1_000_001, layout=plan.layout))
+    await story.until("round-opened", round=2)
+    async with a_line(coordinator.address) as line:
+        run._address = line.address
+        line.cut("down", 1_000_000, 2_000_000)
+        learned = await run.checkpoint()
+
+    assert learned.initial == plan.trained(b"\0\0\xe0\x40" * 1_000_001).initial
+    assert line.connections == 3
+    assert line.moved["down"] < 1.3 * plan.layout.size
 
 
 async def test_a_run_that_never_was_is_not_found(scientist: Scientist, coordinator: ANode) -> None:

@@ -26,7 +26,7 @@ async def records(tmp_path: Path) -> AsyncIterator[RunRecords]:
     task = Task(RUN, "0" * 64, ANN.id, ("#pulse",), 0.0, 1e10)
     async with Database(tmp_path / "node.db", "node") as database:
         made = RunRecords(database, EventLog(database), lambda: 1000.0)
-        await made.joined(task, Invite(sign_document(ANN, TASK, task), "http://c:5001", b"x"))
+        await made.joined(task, Invite(sign_document(ANN, TASK, task), "http://c:5001", b"x"), "pulse")
         yield made
 
 

@@ -16,6 +16,7 @@ from grid.node.participation import Participation
 from grid.store.keys import erase_prekeys
 from grid.wire.problems import PlanRefused, RunRefused, WorkerFailed
 from grid.wire.runs import Event
+from tests.cutting import a_line
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, numbers, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -328,12 +329,34 @@ async def test_a_prekey_in_the_second_half_of_its_time_is_replaced(
     assert part._prekey.not_after > worn.not_after
 
 
+async def test_a_line_that_breaks_costs_a_round_no_more_than_what_was_lost(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    plan, learner = plan_of(1_000_000), Learner(goal=4.0)
+    learner.may_go_on.clear()
+    ann = await start_node("ann", learner)
+    async with a_line(coordinator.address) as line:
+        coordinator.open.address = line.address
+        line.cut("down", 1_000_000, 4_000_000, 1_000_000)
+        run = await scientist.start(coordinator, [ann], plan)
+        await learner.began.wait()
+        down, way_up = line.moved["down"], line.moved["up"]
+        line.cut("up", 1_500_000, 1_000_000)
+        learner.may_go_on.set()
+        result = await run.result()
+
+    assert [each.accepted for each in result.history] == [1]
+    size = plan.layout.size
+    assert down < 2.3 * size  # the plan and the model
+    assert line.moved["up"] - way_up < 1.3 * size
+
+
 async def test_a_node_can_coordinate_a_run_in_which_it_takes_part(scientist: Scientist, start_node: StartNode) -> None:
     ann, bob = await start_node("ann", Learner(goal=1.0)), await start_node("bob", Learner(goal=1.0))
 
     result = await (await scientist.start(ann, [ann, bob], rounds=2, holdout=0.2)).result()
 
-    assert [line.accepted for line in result.history] == [2, 2]
+    assert [each.accepted for each in result.history] == [2, 2]
 
 
 def test_of_calls_that_piled_up_only_the_last_counts() -> None:

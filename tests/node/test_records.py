@@ -15,7 +15,8 @@ from grid.protocol.round import Policy, open_round
 from grid.store.database import Database
 from grid.store.events import EventLog
 from grid.wire.documents import Signed
-from grid.wire.problems import NotInvited, RunRefused, UpdateRepeated
+from grid.wire.node import Part
+from grid.wire.problems import NotInvited, RunNotFound, RunRefused, UpdateRepeated
 from grid.wire.runs import TASK, After, Invite, Peer, Task
 
 ANN, EVE = Identity.from_seed(b"a" * 32), Identity.from_seed(b"e" * 32)
@@ -124,10 +125,30 @@ async def test_an_unfinished_run_knows_who_was_ready_and_what_was_counted_in_whi
 async def test_a_node_knows_which_runs_it_takes_part_in(records: RunRecords) -> None:
     task, signed, _ = a_task()
     invite = Invite(signed, "http://eve:5001", b"prekey")
-    await records.joined(task, invite)
+    await records.joined(task, invite, "pulse")
 
     assert await records.taking_part() == [(RUN, invite)]
+    assert await records.parts({RUN: "training"}) == [Part(RUN, "training", ANN.id, "http://eve:5001", 1000.0)]
 
+    await records.noted(RUN, "trained", {"round": 1})
     await records.left(RUN)
+    assert await records.parts({}) == []
     assert await records.taking_part() == []
     assert await records.run(RUN, None) is not None  # which it coordinates as well
+
+
+async def test_what_a_participant_notes_is_heard_by_its_own_owner_alone(records: RunRecords) -> None:
+    task, signed, _ = a_task()
+    with pytest.raises(RunNotFound):
+        await records.part_events(RUN, After(0, 20.0))
+    await records.joined(task, Invite(signed, "http://eve:5001", b"prekey"), "pulse")
+    await records.noted(RUN, "trained", {"round": 1})
+
+    noted = await records.part_events(RUN, After())
+
+    assert [(event.kind, event.data) for event in noted.events] == [
+        ("joined", {"scientist": ANN.id, "coordinator": "http://eve:5001", "dataset": "pulse"}),
+        ("trained", {"round": 1}),
+    ]
+    assert (await records.part_events(RUN, After(noted.after))).events == ()
+    assert await kinds(records, to_all=True) == await kinds(records, to_all=False) == []

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
+from grid.protocol.pace import Arrivals
 from grid.protocol.round import (
     AGGREGATING,
     DeadlinePassed,
@@ -48,6 +49,21 @@ async def accept(db: Database, node: str, weight: float) -> None:
 
 async def test_a_round_that_was_just_opened_comes_back_as_it_was(db: Database) -> None:
     assert await db.read(lambda c: rounds.get_round(c, "r", 1)) == OPENED
+
+
+async def test_when_updates_came_is_read_back_round_by_round(db: Database) -> None:
+    for number in (2, 3):
+        opened = open_round(number, Policy(quorum=1, target=4, deadline=100.0), NODES, at=10.0 * number)
+        await db.write(lambda c, r=opened: rounds.open_round(c, "r", r))
+    for node, at in (("bob", 23.0), ("alice", 25.5)):
+        await db.write(
+            lambda c, node=node, at=at: rounds.accept_update(c, "r", 2, node, weight=1.0, file=node, metrics={}, at=at)
+        )
+
+    found = await db.read(lambda c: rounds.arrivals(c, "r", 4, 2))
+
+    assert found == [Arrivals((3.0, 5.5), missing=2), Arrivals((), missing=4)]
+    assert await db.read(lambda c: rounds.arrivals(c, "r", 1, 5)) == []
 
 
 async def test_a_coordinator_that_was_killed_finds_its_round_as_the_machine_left_it(db: Database) -> None:

@@ -53,6 +53,18 @@ async def test_a_round_makes_the_model_better_and_leaves_its_start_alone(engine:
     await seat.close()
 
 
+async def test_a_training_tells_how_far_it_is(engine: LocalEngine, tmp_path: Path) -> None:
+    seat = await opened(engine, tmp_path)
+    seat.inbox[:] = PLAN.initial
+    heard: list[dict[str, float]] = []
+
+    await seat.call("fit", heard.append, round=0)
+
+    assert (heard[0]["step"], heard[0]["epoch"], heard[0]["steps"]) == (1, 1, 20 * -(-160 // PLAN.recipe.batch))
+    assert set(heard[0]) == {"step", "steps", "epoch", "loss"}
+    await seat.close()
+
+
 async def test_a_seat_serves_round_after_round(engine: LocalEngine, tmp_path: Path) -> None:
     seat = await opened(engine, tmp_path)
     seat.inbox[:] = PLAN.initial

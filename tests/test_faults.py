@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from grid.node import faults
+from grid import faults
 
 
 def test_a_point_strikes_once_and_at_its_own_name() -> None:
@@ -33,4 +33,14 @@ def test_a_point_that_is_nowhere_is_refused_at_the_start() -> None:
 
 
 def test_without_a_setting_points_are_nothing() -> None:
-    assert faults.point is faults.nothing
+    assert faults._set is faults.nothing
+
+
+def test_a_fault_strikes_one_of_the_forked_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    struck: list[str] = []
+    monkeypatch.setattr(faults, "_set", faults.trap("worker-fold", lambda: struck.append("!")))
+
+    faults.disarm()
+    faults.point("worker-fold")
+
+    assert struck == []

@@ -1,7 +1,8 @@
-"""Named places at which a test may have this process killed, to see that nothing is lost there.
+"""Named places at which a test may have a process killed, to see that nothing is lost there.
 
 `GRID_FAULT=name` in the environment, read once at the start, ends the process by SIGKILL the first time that
-it comes to `point(name)`; `name:3` the third time. Without it `point` does nothing.
+it comes to `point(name)`; `name:3` the third time. Without it `point` does nothing. It imports nothing of the grid,
+so that every room may name its points.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import os
 import signal
 from collections.abc import Callable
 
-POINTS = (
+SETTING = "GRID_FAULT"
+
+COORDINATOR = (
     "before-update-file",
     "after-update-file",
     "after-update-row",
@@ -20,6 +23,8 @@ POINTS = (
     "after-round-closed",
     "before-round-opened",
     "after-round-opened",
+)
+PARTICIPANT = (
     "after-model",
     "before-fit",
     "after-fit",
@@ -28,12 +33,15 @@ POINTS = (
     "after-upload",
     "after-counted-row",
 )
-"""In the order in which a round passes them: the coordinator's, then the participant's."""
+WORKER = ("worker-before-fit", "worker-after-fit", "worker-check", "worker-fold", "worker-result")
+GATEWAY = ("before-join-row", "after-join-row", "before-lease-row", "after-lease-row")
+POINTS = COORDINATOR + PARTICIPANT + WORKER + GATEWAY
+"""Each process's, in the order in which it passes them. A worker's first two are at a participant."""
 
 
 def die() -> None:
     """As a machine loses its power: nothing of the process is left to tidy up."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)  # to oneself: a sandbox allows no other
 
 
 def trap(setting: str, strike: Callable[[], None] = die) -> Callable[[str], None]:
@@ -61,5 +69,15 @@ def nothing(reached: str) -> None:
     """No fault is wanted."""
 
 
-point: Callable[[str], None] = trap(os.environ["GRID_FAULT"]) if os.environ.get("GRID_FAULT") else nothing
-"""Says that a point is reached."""
+_set: Callable[[str], None] = trap(os.environ[SETTING]) if os.environ.get(SETTING) else nothing
+
+
+def point(reached: str) -> None:
+    """Says that a point is reached."""
+    _set(reached)
+
+
+def disarm() -> None:
+    """The fault has struck a process that was forked from this one: those that are forked from now on are spared."""
+    global _set  # noqa: PLW0603 - one process, one fault
+    _set = nothing
