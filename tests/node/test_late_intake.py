@@ -231,7 +231,7 @@ async def test_work_that_would_be_too_old_is_broken_off_and_begun_anew(
     bob.learner.began.clear()
     await bob.learner.began.wait()
 
-    assert bob.learner.opened == 2
+    assert bob.learner.opened >= 2
     bob.learner.may_go_on.set()
     assert (await story.until("run-ended"))["state"] == "success"
 
