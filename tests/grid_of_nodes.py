@@ -190,7 +190,7 @@ class FakeEngine:
     """Opens seats in this process; keeps those it opened for tests to break."""
 
     def __init__(self, learner: Learner, workers: int = 2) -> None:
-        self.learner, self.workers, self.taken = learner, workers, 0
+        self.learner, self.workers, self.taken, self.waiting = learner, workers, 0, 0
         self.seats: list[FakeSeat] = []
 
     async def open(self, job: Job) -> FakeSeat:
@@ -206,7 +206,7 @@ class FakeEngine:
         return seat
 
     def status(self) -> dict[str, Any]:
-        return {"taken": self.taken, "seats": self.workers, "waiting": 0}
+        return {"taken": self.taken, "seats": self.workers, "waiting": self.waiting}
 
     async def close(self) -> None:
         for seat in self.seats:

@@ -202,9 +202,7 @@ class Participation:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
             self._journal.note("failed", round=number, reason=error.detail)
             await self._report(number, Report(status="failed", reason=error.detail))
-        self.state = "waiting"
-        if self._means.trainer.status()["waiting"]:
-            await self.rest()
+        await self._wait()
 
     async def _finish(self, previous: asyncio.Task[None]) -> None:
         """Let the plan be loaded, or an upload hear its answer; break off anything else, unless it counts later."""
@@ -231,7 +229,7 @@ class Participation:
             await self._report(0, Report(status="failed", reason=error.detail))
             raise  # there is nothing for this node to do in the run
         await self._report(0, report)
-        self.state = "waiting"
+        await self._wait()
 
     async def _ready(self) -> Report:
         await self._finished.recall()
@@ -263,6 +261,8 @@ class Participation:
             if self.task.holdout:
                 done = await seat.call("evaluate", split="held-out")
                 measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
+                told = {"examples": measured.examples, **measured.metrics}
+                self._journal.note("evaluated", round=number - 1, **told)
                 await self._report(number, measured)
             if train:
                 await self._train(number, seat)
@@ -349,6 +349,12 @@ class Participation:
     async def rest(self) -> None:
         """Give the seat back: somebody else can use it. What the strategy keeps goes into the next one."""
         await self._stand_up()
+
+    async def _wait(self) -> None:
+        """Nothing is to be done at present; if other jobs wait for a worker, the seat is theirs."""
+        self.state = "waiting"
+        if self._means.trainer.status()["waiting"]:
+            await self.rest()
 
     async def _stand_up(self) -> None:
         taken, self._seat = self._seat, None

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from grid.learning.strategy import named
 from grid.wire.problems import NotInvited, RoundClosed, RunRefused
 from grid.wire.runs import Quorum, Report
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, plan_of, quorum
@@ -81,6 +83,14 @@ async def test_fewer_drawn_than_wanted_is_a_task_that_is_refused(scientist: Scie
     node = coordinator  # its own data will do: the task is refused before anybody is asked
     with pytest.raises(RunRefused, match="1 nodes drawn cannot hand in 2 updates"):
         await scientist.start(coordinator, [node], plan_of(), quorum=Quorum(minimum=1, target=2, drawn=1))
+
+
+async def test_steps_that_wait_for_nobody_draw_nobody(scientist: Scientist, coordinator: ANode) -> None:
+    strategy = msgspec.to_builtins(named("fedasync"))
+    with pytest.raises(RunRefused, match="all who are there take part"):
+        await scientist.start(
+            coordinator, [coordinator], strategy=strategy, quorum=Quorum(minimum=1, target=1, drawn=1)
+        )
 
 
 # --- who is drawn for somebody who is lost ---------------------------------------------------------

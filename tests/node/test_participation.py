@@ -17,7 +17,7 @@ from grid.store.keys import erase_prekeys
 from grid.wire.problems import PlanRefused, RunRefused, WorkerFailed
 from grid.wire.runs import Event
 from tests.cutting import a_line
-from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, a_node, numbers, plan_of, quorum
+from tests.grid_of_nodes import ANode, FakeEngine, Learner, Puppet, Scientist, Story, a_node, numbers, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
 StartPuppet = Callable[..., Awaitable[Puppet]]
@@ -114,6 +114,21 @@ async def test_a_seat_in_which_nothing_is_done_is_given_to_a_run_that_needs_one(
     await first.result()
     await ann.quiet()
     assert ann.learner.opened == ann.learner.closed == 3
+
+
+async def test_where_jobs_wait_a_node_holds_no_seat_between_its_assignments(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann")
+    engine = ann.open.means.trainer
+    assert isinstance(engine, FakeEngine)
+    engine.waiting = 1
+    run = await scientist.start(coordinator, [ann], rounds=2)
+
+    await run.result()
+
+    await ann.quiet()
+    assert ann.learner.opened == ann.learner.closed >= 3  # to prepare, and for each round
 
 
 async def test_a_straggler_gives_its_seat_back_and_takes_part_in_the_next_round(
