@@ -112,6 +112,7 @@ def show(file: Path, examples: int | None) -> None:
 @click.option(
     "--strategy", type=click.Choice(sorted(PRESETS)), default="fedavg", help="How updates become the next model."
 )
+@click.option("--stop-on", metavar="METRIC[:PATIENCE[:GAIN]]", help="End once it was no better for so many rounds.")
 @click.option("--target", default="target", help="The tensor to be learned.")
 @click.option("--coordinator", type=word(Address, "url (http://HOST:PORT)"), help="A node to drive the run; else here.")
 @click.option("--host", default="127.0.0.1", help="Where a coordinator in this process listens.")
@@ -121,7 +122,7 @@ def show(file: Path, examples: int | None) -> None:
 def train(
     file: Path, tags: tuple[str, ...], host: str, address: str | None, out: Path, gateway: str, **how: Any
 ) -> None:
-    """Train a PLAN on every node whose data has the tags, and fetch what was learned."""
+    """Train a PLAN on every node whose data has the tags, and fetch what was learned: the best of it with --stop-on."""
 
     async def trained() -> Result:
         async with aconnect(gateway, host=host, address=address) as grid:
@@ -131,5 +132,6 @@ def train(
             return await run.result(Progress(how["rounds"], sys.stderr))
 
     result = asyncio.run(trained())
-    result.plan.save(out)
-    click.echo(f"{result!r} -> {out}")
+    (result.best or result.plan).save(out)
+    which = f"round {result.best_round} was the best " if result.best else ""
+    click.echo(f"{result!r} {which}-> {out}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from collections.abc import Iterable
+from typing import Self, TextIO
 
 from grid.client.grid import Node
 from grid.client.run import History, RoundLine
-from grid.client.tables import html_table, metrics, plain, size, table
+from grid.client.tables import html_table, metrics, moment, plain, size, sparkline, table
 from grid.wire.node import DatasetInfo
-from grid.wire.runs import Event
+from grid.wire.runs import Event, RunInfo
 
 
 class Nodes(tuple[Node, ...]):
@@ -44,6 +45,72 @@ class DatasetTable(dict[str, tuple[DatasetInfo, ...]]):
 
     def _repr_html_(self) -> str:
         return html_table(self.HEAD, self._rows())
+
+
+class Runs(tuple[RunInfo, ...]):
+    """Runs at one coordinator."""
+
+    HEAD = ("run", "state", "round", "begun", "reason")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [(r.run, r.state, f"{r.round}/{r.rounds}", moment(r.created), r.reason) for r in self]
+
+    def __repr__(self) -> str:
+        return table(self.HEAD, self._rows()) if self else "no runs"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.HEAD, self._rows())
+
+
+class Rounds(tuple[RoundLine, ...]):
+    """The rounds of a run, the best one marked; in a terminal with a curve for each metric."""
+
+    def __new__(cls, lines: Iterable[RoundLine], best: int = 0) -> Self:
+        """The rounds, and the best of them by the rule of their task (0: it has none)."""
+        self = super().__new__(cls, lines)
+        self.best = best
+        return self
+
+    best: int
+
+    WIDE = 8
+    """Nodes that have columns of their own in a terminal; a page has all."""
+
+    def _table(self, most: int | None = None) -> tuple[list[str], list[list[str]]]:
+        """Means and what each of the first `most` nodes measured, metric by metric."""
+        names = sorted({name for line in self for name in line.metrics})
+        nodes = sorted({node for line in self for node in line.by_node})[:most]
+        head = ["round", *names, *(f"{node} {name}" for name in names for node in nodes)]
+        return [*head, "nodes", "examples", "moved", "seconds", "without"], [
+            [
+                f"{line.round}{' *' if line.round == self.best else ''}",
+                *(_number(line.metrics.get(name)) for name in names),
+                *(_number(line.by_node.get(node, {}).get(name)) for name in names for node in nodes),
+                *(str(line.accepted), str(line.examples), size(line.bytes), f"{line.seconds:.2f}"),
+                ", ".join(sorted(line.failed)),
+            ]
+            for line in self
+        ]
+
+    def curves(self) -> dict[str, list[float]]:
+        """The course of each metric: its means, round by round, where they are known."""
+        names = sorted({name for line in self for name in line.metrics})
+        return {name: [line.metrics[name] for line in self if name in line.metrics] for name in names}
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no rounds"
+        told = [table(*self._table(self.WIDE))]
+        for name, values in self.curves().items():
+            told.append(f"{plain(name)}  {sparkline(values)}  {values[0]:.4f} to {values[-1]:.4f}")
+        return "\n".join(told)
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _tensors(dataset: DatasetInfo) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from grid.client.calls import Calls
 from grid.client.handing_in import hand_in, spooled
 from grid.client.payload import read_prekey, sealed
+from grid.client.reattach import attach
 from grid.client.run import AsyncRun
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity, public_from_id
@@ -20,10 +21,23 @@ from grid.learning.plan import Plan
 from grid.learning.strategy import Strategy, check_recipe, least_updates, named
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
+from grid.protocol.stopping import stopping
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, PREKEY, DatasetInfo
 from grid.wire.problems import GridError, NoParticipants, NotAMember
-from grid.wire.runs import BUNDLE_HELD, PUT_BUNDLE, START_RUN, TASK, Peer, Quorum, StartRun, Task
+from grid.wire.runs import (
+    BUNDLE_HELD,
+    PUT_BUNDLE,
+    RUNS,
+    START_RUN,
+    TASK,
+    Peer,
+    Quorum,
+    RunInfo,
+    StartRun,
+    Stopping,
+    Task,
+)
 from grid.wire.session import IDENTITY
 
 BUNDLE_LIFE = 3600.0
@@ -120,6 +134,7 @@ class Grid:
         seed: int = 0,
         strategy: str | Strategy = "fedavg",
         coordinator: str | None = None,
+        stop_on: str | Stopping | None = None,
     ) -> AsyncRun:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
@@ -128,7 +143,8 @@ class Grid:
         each round, the others stand by (0: all are); `deadline`: seconds for a round at most; `pace`: less than that,
         as many times as long as most updates of past rounds took (0: always the deadline); `holdout`:
         the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
-        (`grid.learning.strategy`); `coordinator`: a node's address, or None for one in this process.
+        (`grid.learning.strategy`); `coordinator`: a node's address, or None for one in this process; `stop_on`: the
+        metric after which the run ends before its last round, as `Stopping` or in words (`stopping`).
 
         Raises:
             NoParticipants: nobody has such data.
@@ -159,12 +175,28 @@ class Grid:
             holdout=holdout,
             strategy=msgspec.to_builtins(chosen),
             seed=seed,
+            stop=stopping(stop_on) if isinstance(stop_on, str) else stop_on,
         )
         await self._hand_in(plan, driver)
         start = StartRun(sign_document(self.identity, TASK, task), peers)
         await self._calls.call(driver.address, START_RUN, start, peer=public_from_id(driver.public_key))
         skipped = tuple(node.id for node in nodes if not node.verified)
         return AsyncRun(self._calls, self.identity, driver.address, task, plan, self._now, skipped)
+
+    async def runs(self, coordinator: str | None = None) -> list[RunInfo]:
+        """The caller's runs at a coordinator (None: the one in this process), newest first."""
+        driver = await self._coordinator(coordinator)
+        return list((await self._calls.call(driver.address, RUNS, peer=public_from_id(driver.public_key))).runs)
+
+    async def run(self, run: str, coordinator: str | None = None) -> AsyncRun:
+        """A run that was started before, perhaps by another process of the caller's, and may be over.
+
+        Raises:
+            RunNotFound: there is no such run of the caller's.
+            BadSignature, RunRefused: the coordinator gives another task than the one that was signed.
+        """
+        driver = await self._coordinator(coordinator)
+        return await attach(self._calls, self.identity, driver, run, self._now)
 
     async def _coordinator(self, address: str | None) -> Coordinator:
         if address is not None:

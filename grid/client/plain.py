@@ -95,9 +95,15 @@ class Run:
         shown = display.Progress(self._run.task.rounds) if progress else None
         return self._loop.run(self._run.result(shown))
 
-    def checkpoint(self) -> Plan:
-        """The plan with the parameters of the newest checkpoint, also while the run goes on."""
-        return self._loop.run(self._run.checkpoint())
+    def checkpoint(self, round: int = 0) -> Plan:  # noqa: A002 - the word for it
+        """The plan with the parameters of the newest checkpoint, or of that of a round, also while the run goes on."""
+        return self._loop.run(self._run.checkpoint(round))
+
+    @property
+    def history(self) -> display.Rounds:
+        """The rounds until now, with what each node measured."""
+        history = self._loop.run(self._run.catch_up())
+        return display.Rounds(history.lines(), history.best(self._run.task.stop))
 
     def __repr__(self) -> str:
         return f"Run({self.id}, {self._run.task.rounds} rounds)"
@@ -129,6 +135,14 @@ class PlainGrid:
     def train(self, plan: Plan, data: Any, **settings: Any) -> Run:
         """Start a run; see `Grid.train` for the settings. Raises GridError, with the reason."""
         return Run(self._loop, self._loop.run(self._grid.train(plan, data, **settings)))
+
+    def runs(self, coordinator: str | None = None) -> display.Runs:
+        """Your runs at a coordinator (None: the one in this process), newest first."""
+        return display.Runs(self._loop.run(self._grid.runs(coordinator)))
+
+    def run(self, run: str, coordinator: str | None = None) -> Run:
+        """A run of yours by its id, also one that another program began. Raises GridError, with the reason."""
+        return Run(self._loop, self._loop.run(self._grid.run(run, coordinator)))
 
     def close(self) -> None:
         """Let go of connections, and of a coordinator in this process."""

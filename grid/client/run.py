@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grid.client.calls import Calls
@@ -17,8 +18,25 @@ from grid.crypto.sealing import Opener
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
+from grid.protocol.stopping import judge
 from grid.wire.problems import RunRefused, Unreachable
-from grid.wire.runs import CHECKPOINT, RUN, RUN_EVENTS, STOP_RUN, After, Event, Fetch, RunInfo, Task
+from grid.wire.runs import (
+    CHECKPOINT,
+    RUN,
+    RUN_EVENTS,
+    RUN_METRICS,
+    STOP_RUN,
+    After,
+    Event,
+    Events,
+    FetchCheckpoint,
+    Measured,
+    NodeMetrics,
+    RunInfo,
+    Since,
+    Stopping,
+    Task,
+)
 
 WAIT = 25.0
 BREATH = 0.05
@@ -33,7 +51,8 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 class RoundLine:
     """One round: how many nodes and examples were counted, what it moved (bytes) and took (seconds).
 
-    `metrics` are the means over the nodes' held-out examples of the checkpoint that it made, once they are known.
+    `metrics` are the means over the nodes' held-out examples of the checkpoint that it made, once they are known;
+    `by_node` what each node measured of it, where that was asked for (`AsyncRun.catch_up`).
     """
 
     round: int
@@ -43,15 +62,23 @@ class RoundLine:
     bytes: int
     failed: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    by_node: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to: the plan with what was learned in it, and how it went, round by round."""
+    """What a run came to: the plan with what was learned in it, and how it went, round by round.
+
+    If its task has a rule for stopping, `best` is the plan with the best checkpoint by that rule, that of round
+    `best_round`; `reason` says why the run ended before its last round, if it did.
+    """
 
     plan: Plan
     history: tuple[RoundLine, ...]
     skipped: tuple[str, ...] = ()
+    best: Plan | None = None
+    best_round: int = 0
+    reason: str = ""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -100,22 +127,31 @@ class History:
                 {**data["failed"], **data["rejected"]},
             )
         elif event.kind == "evaluated" and number in self._lines:
-            self._lines[number] = _measured(self._lines[number], data["metrics"])
+            self._lines[number] = replace(self._lines[number], metrics=dict(data["metrics"]))
         else:
             return None
         return self._lines[number]
+
+    def of_nodes(self, reports: Iterable[NodeMetrics]) -> None:
+        """Take in what each node measured."""
+        for report in reports:
+            if line := self._lines.get(report.round):
+                self._lines[report.round] = replace(line, by_node={**line.by_node, report.node_id: report.metrics})
+
+    def best(self, rule: Stopping | None) -> int:
+        """The round whose checkpoint is the best so far, by a task's rule; 0 if it has none."""
+        if rule is None:
+            return 0
+        measured = [(line.round, line.metrics.get(rule.metric, math.nan)) for line in self.lines() if line.metrics]
+        return judge(rule, measured).best
 
     def lines(self) -> tuple[RoundLine, ...]:
         """All rounds so far, in order."""
         return tuple(self._lines[number] for number in sorted(self._lines))
 
 
-def _measured(line: RoundLine, metrics: dict[str, float]) -> RoundLine:
-    return RoundLine(line.round, line.accepted, line.examples, line.seconds, line.bytes, line.failed, dict(metrics))
-
-
 class AsyncRun:
-    """One run at its coordinator. Made by `Grid.train`."""
+    """One run at its coordinator. Made by `Grid.train`, and by `Grid.run` for one that goes on already, or is over."""
 
     def __init__(
         self,
@@ -150,9 +186,7 @@ class AsyncRun:
         failures = 0
         while True:
             try:
-                events = await self._calls.call(
-                    self._address, RUN_EVENTS, query=After(after, WAIT), peer=self._peer, run=self.id
-                )
+                events = await self._events(After(after, WAIT))
             except Unreachable:
                 if failures == len(PAUSES):
                     raise
@@ -180,13 +214,38 @@ class AsyncRun:
             end = event.data
         if end["state"] != "success":
             raise RunRefused(f"the run ended as {end['state']}: {end['reason']}")
-        return Result(await self.checkpoint(), self.history.lines(), self.skipped)
+        newest, lines, best = await self.checkpoint(), self.history.lines(), self.history.best(self.task.stop)
+        if best and best != lines[-1].round:
+            return Result(newest, lines, self.skipped, await self.checkpoint(best), best, end["reason"])
+        return Result(newest, lines, self.skipped, newest if best else None, best, end["reason"])
 
-    async def checkpoint(self) -> Plan:
-        """The plan with the parameters of the newest checkpoint."""
+    async def catch_up(self) -> History:
+        """The rounds until now, with what each node measured."""
+        after = since = 0
+        while (told := await self._events(After(after))).events:
+            after = told.after
+            for event in told.events:
+                self.history.hear(event)
+        while reports := (await self._metrics(since)).reports:
+            self.history.of_nodes(reports)
+            since = reports[-1].round + 1
+        return self.history
+
+    async def _events(self, query: After) -> Events:
+        return await self._calls.call(self._address, RUN_EVENTS, query=query, peer=self._peer, run=self.id)
+
+    async def _metrics(self, since: int) -> Measured:
+        return await self._calls.call(self._address, RUN_METRICS, query=Since(since), peer=self._peer, run=self.id)
+
+    async def checkpoint(self, round: int = 0) -> Plan:  # noqa: A002 - the word for it
+        """The plan with the parameters of the newest checkpoint, or of the one that a round made.
+
+        Raises:
+            RunNotFound: there is none yet, or it is no longer kept: the newest two are, and the best one.
+        """
         prekey, now = Prekey.generate(), self._now()
-        fetch = Fetch(publish(self._identity, prekey, now, now + PREKEY_LIFE))
-        context = Context(run=self.id, round=0, kind="checkpoint", sender=self._peer, direct=True)
+        fetch = FetchCheckpoint(publish(self._identity, prekey, now, now + PREKEY_LIFE), round)
+        context = Context(run=self.id, round=round, kind="checkpoint", sender=self._peer, direct=True)
         opener = Opener(self._identity.public, {prekey.id: prekey}.get, context, now)
         scheme = Scheme(self.plan, read_strategy(self.task.strategy))
         learned = memoryview(bytearray(scheme.model.size))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def size(count: float) -> str:
@@ -39,3 +41,17 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def metrics(values: Mapping[str, float]) -> str:
     """Metrics for a line: `accuracy 0.9512  loss 0.1733`."""
     return "  ".join(f"{plain(name)} {value:.4f}" for name, value in sorted(values.items()))
+
+
+def moment(seconds: float) -> str:
+    """A time (UTC seconds) for a person."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """A curve in one line of letters, from the least value to the largest; of many values, `width` evenly apart."""
+    count = len(values)
+    shown = [values[at * (count - 1) // (width - 1)] for at in range(width)] if count > width > 1 else values
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    steps = len(BARS) - 1
+    return "".join(BARS[round(steps * (value - low) / ((high - low) or 1.0))] for value in shown)

@@ -178,6 +178,7 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         return await send_parts(request, await coordinator.checkpoint(_run(request), request[CALLER], fetch))
 
     return {
+        **_history_routes(coordinator),
         runs.PUT_BUNDLE: put_bundle,
         runs.BUNDLE_HELD: bundle_held,
         runs.START_RUN: start,
@@ -187,6 +188,22 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         runs.RUN_EVENTS: events,
         runs.CHECKPOINT: checkpoint,
     }
+
+
+def _history_routes(coordinator: Coordinator) -> Routes:
+    async def task(request: web.Request) -> web.StreamResponse:
+        return body.reply(runs.RUN_TASK, await coordinator.task(_run(request), request[CALLER]), request=request)
+
+    async def plan(request: web.Request) -> web.StreamResponse:
+        fetch = await body.read(request, runs.RUN_PLAN)
+        return await send_parts(request, await coordinator.plan(_run(request), request[CALLER], fetch))
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        since = body.query(request, runs.RUN_METRICS)
+        told = await coordinator.metrics(_run(request), request[CALLER], since)
+        return body.reply(runs.RUN_METRICS, told, request=request)
+
+    return {runs.RUN_TASK: task, runs.RUN_PLAN: plan, runs.RUN_METRICS: metrics}
 
 
 def _participant_routes(coordinator: Coordinator, participant: Participant) -> Routes:

@@ -13,8 +13,11 @@ from grid.learning.tensors import Layout, header_bytes
 UPDATES = "updates"
 """The folder in a run's folder where updates wait for their round to be complete."""
 
+PLAN = "plan.safetensors"
+"""The bundle of a run, in its folder for as long as its checkpoints are: they are numbers for this plan."""
+
 KEPT = 2
-"""How many checkpoints are kept: the newest, and the one that its round began with."""
+"""How many checkpoints are kept: the newest, and the one that its round began with; the best one beside them."""
 
 
 class Checkpoints:
@@ -22,7 +25,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self._folder, self._head = folder, header_bytes(layout)
-        self.newest = -1
+        self.newest = self.best = -1
 
     def path(self, number: int) -> Path:
         """Where checkpoint `number` is."""
@@ -36,12 +39,22 @@ class Checkpoints:
         """Write a checkpoint's data section, and the state that belongs to it; durable when this returns."""
         path = await asyncio.to_thread(self._write, number, data, memoryview(state))
         self.newest = number
-        for old in (self.path(number - KEPT), self.state(number - KEPT)):
-            old.unlink(missing_ok=True)
+        self._forget(number - KEPT)
         return path
 
+    def keep(self, number: int) -> None:
+        """This one is the best so far: it stays until another is."""
+        before, self.best = self.best, number
+        if before <= self.newest - KEPT:
+            self._forget(before)
+
+    def _forget(self, number: int) -> None:
+        self.state(number).unlink(missing_ok=True)
+        if number != self.best:
+            self.path(number).unlink(missing_ok=True)
+
     def sweep(self) -> None:
-        """The run is over: only its checkpoints stay."""
+        """The run is over: only its plan and its checkpoints stay."""
         sweep(self._folder)
 
     def _write(self, number: int, data: Iterable[memoryview], state: memoryview) -> Path:
@@ -69,7 +82,7 @@ def _durable(target: Path, parts: Iterable[memoryview]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove all but checkpoints from the folder of a run that is over, however it ended."""
+    """Remove all but plan and checkpoints from the folder of a run that is over, however it ended."""
     shutil.rmtree(folder / UPDATES, ignore_errors=True)
     for path in folder.glob("*"):
         if path.suffix != ".safetensors":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import least_updates, read_strategy
 from grid.node.broadcast import Broadcast
-from grid.node.checkpoints import sweep
+from grid.node.checkpoints import PLAN, sweep
 from grid.node.drive import Drive
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
@@ -27,9 +30,25 @@ from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
 from grid.transport.parts import Parts
+from grid.wire.directory import Prekey
+from grid.wire.documents import Signed
 from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused
 from grid.wire.ranges import WHOLE, Held, Piece
-from grid.wire.runs import TASK, After, Counted, Events, Fetch, RunInfo, RunList, StartRun, Task
+from grid.wire.runs import (
+    TASK,
+    After,
+    Counted,
+    Events,
+    Fetch,
+    FetchCheckpoint,
+    Measured,
+    NodeMetrics,
+    RunInfo,
+    RunList,
+    Since,
+    StartRun,
+    Task,
+)
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +166,8 @@ class Coordinator:
         await self._means.records.created(task, message.task, message.peers)
         drive = self._live[task.run] = Drive(self._means, task, message.task, message.peers, self._address, scheme)
         self._handed_in.discard(task.plan)
+        with suppress(FileExistsError):
+            os.link(bundle, drive.folder / PLAN)
         self._begin(drive, bundle)
         return self._info(drive)
 
@@ -179,20 +200,39 @@ class Coordinator:
             await self._owned(run, caller)
         return await self._means.records.events(run, after, to_all=False)
 
-    async def checkpoint(self, run: str, caller: Caller, fetch: Fetch) -> Parts:
-        """The newest checkpoint, sealed to the caller.
+    async def checkpoint(self, run: str, caller: Caller, fetch: FetchCheckpoint) -> Parts:
+        """The newest checkpoint or that of a round, sealed to the caller.
 
         Raises:
-            RunNotFound: no such run, not the caller's, or without a checkpoint.
+            RunNotFound: no such run, not the caller's, or without such a checkpoint.
         """
         await self._owned(run, caller)
-        path = await self._means.records.newest_checkpoint(run)
-        if path is None or caller.public is None:
-            raise RunNotFound("this run has no checkpoint yet")
-        prekey = read_prekey(fetch.prekey, caller.public, self._means.now())
-        header = self._means.header("checkpoint", run, 0, path.stat().st_size, caller.public)
-        envelope = sealed(self._means.identity, header, [mapped(path)], prekey)
-        return await self._sealed.parts(path, prekey, envelope, sealed_size(header))
+        path = await self._means.records.checkpoint(run, fetch.round)
+        if path is None:
+            which = f"the checkpoint of round {fetch.round} is not kept here" if fetch.round else ""
+            raise RunNotFound(which or "this run has no checkpoint yet")
+        return await self._own("checkpoint", run, fetch.round, path, caller, fetch.prekey)
+
+    async def task(self, run: str, caller: Caller) -> Signed:
+        """The task of a run, as its owner signed it. Raises RunNotFound."""
+        await self._owned(run, caller)
+        return await self._means.records.task(run)
+
+    async def plan(self, run: str, caller: Caller, fetch: Fetch) -> Parts:
+        """The plan that a run began with, sealed to the caller. Raises RunNotFound."""
+        await self._owned(run, caller)
+        path = self._means.runs / run / PLAN
+        if not path.exists():
+            raise RunNotFound("the plan of this run is not kept here")
+        return await self._own("bundle", run, 0, path, caller, fetch.prekey)
+
+    async def metrics(self, run: str, caller: Caller, since: Since) -> Measured:
+        """What each node measured, for the owners of the run and of this node. Raises RunNotFound."""
+        await self._owned(run, caller)
+        names = await self._means.records.names(run)
+        rows = await self._means.records.reports(run, since.round)
+        told = [NodeMetrics(r.round, names[r.node], r.examples, r.metrics) for r in rows if r.node in names]
+        return Measured(tuple(whole_rounds(told)))
 
     # --- what participants ask --------------------------------------------------------------------
 
@@ -231,6 +271,15 @@ class Coordinator:
         states = [drive.run.state.value for drive in self._live.values()]
         return {state: states.count(state) for state in states}
 
+    async def _own(self, kind: str, run: str, number: int, path: Path, caller: Caller, prekey: Prekey) -> Parts:
+        """A file of a run, sealed to a caller whose run it is."""
+        if caller.public is None:
+            raise NotAllowed("what is sealed is sealed to a key: sign in with one")
+        to = read_prekey(prekey, caller.public, self._means.now())
+        header = self._means.header(kind, run, number, path.stat().st_size, caller.public)
+        envelope = sealed(self._means.identity, header, [mapped(path)], to)
+        return await self._sealed.parts(path, to, envelope, sealed_size(header))
+
     def _begin(self, drive: Drive, bundle: Path) -> None:
         driving = self._spawn(self._carry_out(drive, bundle))
         self._driving.add(driving)
@@ -256,6 +305,8 @@ class Coordinator:
             raise RunRefused("the task names another coordinator")
         if len({peer.public_key for peer in message.peers}) != len(message.peers):
             raise RunRefused("a peer is named twice")
+        if task.stop is not None and not task.holdout:
+            raise RunRefused("a rule for stopping needs examples that are held out")
         if len(message.peers) < task.quorum.minimum:
             raise RunRefused(f"{len(message.peers)} peers cannot make a quorum of {task.quorum.minimum}")
         wanted = max(task.quorum.minimum, task.quorum.target)
@@ -274,7 +325,10 @@ class Coordinator:
             raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
         if task.quorum.drawn and steps_of(strategy):
             raise RunRefused("the strategy's steps wait for nobody: they draw nobody, all who are there take part")
-        return Scheme(Plan.from_bundle(mapped(bundle)), strategy)
+        plan = Plan.from_bundle(mapped(bundle))
+        if task.stop is not None and task.stop.metric not in (known := ("loss", *plan.recipe.metrics)):
+            raise RunRefused(f"nobody measures {task.stop.metric}; the plan has {', '.join(known)}")
+        return Scheme(plan, strategy)
 
     def _may_run(self, caller: Caller) -> None:
         if caller.public is None:
@@ -308,6 +362,17 @@ class Coordinator:
             reason=drive.run.reason,
             participants=tuple(entry.info() for entry in drive.roster.entries()),
         )
+
+
+def whole_rounds(reports: list[NodeMetrics], most: int = 10_000) -> Iterator[NodeMetrics]:
+    """The first rounds of what was measured, each whole: one, and more while the reports are at most `most`."""
+    count = 0
+    for _, of_round in groupby(reports, key=lambda report: report.round):
+        told = list(of_round)
+        if count and count + len(told) > most:
+            return
+        count += len(told)
+        yield from told
 
 
 def _key(caller: Caller) -> str:

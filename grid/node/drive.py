@@ -20,6 +20,7 @@ from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.cohort import PATIENCE, Cohort
 from grid.node.collect import Collect
 from grid.node.course import Course
+from grid.node.evaluation import Evaluation
 from grid.node.inviting import Heard, invite_all
 from grid.node.late_intake import intake_of, steps_of
 from grid.node.means import Means
@@ -27,7 +28,6 @@ from grid.node.pulse import Over
 from grid.node.records import Unfinished
 from grid.node.resuming import interrupted_round, recall, tidy
 from grid.node.roster import Roster, Standing
-from grid.node.tally import Tally
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
 from grid.protocol.pace import learned_deadline
@@ -78,7 +78,7 @@ class Drive:
             means, task.run, self._course, self.roster, self._collect, self.folder / UPDATES, scheme
         )
         self._offered: dict[int, Broadcast] = {}
-        self._tally: tuple[int, Tally] = (0, Tally())
+        self._evaluation = Evaluation(means.records, task, self.checkpoints)
         self._asking: asyncio.Task[None] | None = None
         self.sent = self._intake.received = 0
 
@@ -105,8 +105,8 @@ class Drive:
             await self._begin(bundle)
             while self._course.run.state == runs.RUNNING:
                 await self._hold_round(self._course.run.current)
-            await self._evaluate(self._course.run.rounds + 1)
-            await self._end(runs.RoundCompleted(self._course.run.rounds))
+            await self._evaluate(self._course.run.current + 1)
+            await self._end(self._evaluation.ending(self._course.run))
         except Over:
             await self._end(runs.Stopped(self._course.pulse.reason or ""))
         except GridError as error:
@@ -132,6 +132,7 @@ class Drive:
             raise RunRefused("its task expired while the coordinator was away")
         if self._left is not None:
             recall(self.roster, self._left)
+            await self._evaluation.recall()
         header = self._means.header("bundle", self.task.run, 0)
         sealed = self.folder / "bundle.sealed"
         if self._course.run.state == runs.PREPARING:
@@ -189,7 +190,7 @@ class Drive:
         if self._course.round is None or self._course.round.number != number:
             await self._open_round(number)
         await self._collected(number)
-        await self._conclude_tally()
+        await self._evaluation.conclude(self._means.now())
         closed = self._course.the_round
         if closed.state == rounds.INVALID:
             raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
@@ -211,7 +212,7 @@ class Drive:
             "bytes": {"up": self._intake.received, "down": self.sent},
             "staleness": {self.roster.name(key): old for key, old in self._collect.staleness().items()},
         }
-        if number < self.task.rounds:  # the last is complete once its checkpoint was evaluated
+        if not self._evaluation.is_last(number):  # the last is complete once its checkpoint was evaluated
             self._course.advance(runs.RoundCompleted(number))
         await self._means.records.round_closed(
             self._course.the_round, self._course.run, self.checkpoints.path(number), told
@@ -266,16 +267,16 @@ class Drive:
         await self._offer(number)
         await self._means.records.say(self.task.run, "evaluating", {"round": number}, to_all=True)
         await self._course.pulse.until(
-            lambda: self._cohort.present() <= self._tally[1].heard, within=min(PATIENCE, self.task.deadline)
+            lambda: self._cohort.present() <= self._evaluation.tally.heard, within=min(PATIENCE, self.task.deadline)
         )
-        await self._conclude_tally()
+        await self._evaluation.conclude(self._means.now())
         self._offered.pop(number).discard()
 
     async def _offer(self, number: int) -> None:
         """Seal the newest checkpoint, once, for whoever takes part in round `number`."""
         header = self._means.header("model", self.task.run, number)
         target = self.folder / f"model-{number}.sealed"
-        self._tally = (number, Tally())
+        self._evaluation.begin(number)
         self._offered[number] = await Broadcast.seal(
             self._means.identity, header, self.checkpoints.path(number - 1), target
         )
@@ -326,8 +327,8 @@ class Drive:
             await self._welcome(key, report.examples)
         elif report.status == "failed":
             await self._give_up(number, key, report.reason[:REASON])
-        elif report.status == "evaluated" and number == self._tally[0]:
-            self._tally[1].add(key, report.metrics, report.examples)
+        elif report.status == "evaluated" and number == self._evaluation.number:
+            self._evaluation.tally.add(key, report.metrics, report.examples)
             self._course.pulse.beat()
 
     async def take(self, number: int, key: str, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> Counted:
@@ -344,8 +345,8 @@ class Drive:
         """A participant cannot go on: in this round, or in the run when it could not even prepare."""
         if number == 0:
             await self._stand(key, Standing.FAILED, reason)
-        if number == self._tally[0]:
-            self._tally[1].pass_over(key)
+        if number == self._evaluation.number:
+            self._evaluation.tally.pass_over(key)
             self._course.pulse.beat()
         if self._course.round is None or number not in {0, self._course.round.number}:
             return
@@ -369,19 +370,6 @@ class Drive:
         self._course.pulse.beat()
         await self._means.records.ready(self.task.run, key, told)
 
-    async def _conclude_tally(self) -> None:
-        """Tell how the checkpoint before this round did, as far as it was reported."""
-        number, tally = self._tally
-        self._tally = (0, Tally())
-        if tally.nodes:
-            told = {
-                "round": number - 1,
-                "metrics": tally.means(),
-                "examples": tally.examples,
-                "nodes": len(tally.nodes),
-            }
-            await self._means.records.say(self.task.run, "evaluated", told)
-
     # --- ending ---------------------------------------------------------------------------------------
 
     async def _fail(self, reason: str) -> None:
@@ -392,7 +380,7 @@ class Drive:
 
     async def _end(self, event: object) -> None:
         self._course.advance(event)
-        await self._means.records.ended(self._course.run)
+        await self._means.records.ended(self._course.run, self._evaluation.best)
 
     async def _close(self) -> None:
         self.up.set()

@@ -261,6 +261,8 @@ class Participation:
             if self.task.holdout:
                 done = await seat.call("evaluate", split="held-out")
                 measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
+                told = {"examples": measured.examples, **measured.metrics}
+                self._journal.note("evaluated", round=number - 1, **told)
                 await self._report(number, measured)
             if train:
                 await self._train(number, seat)

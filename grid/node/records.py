@@ -81,9 +81,21 @@ class RunRecords:
 
         await self._db.write(work)
 
-    async def ended(self, run: Run) -> None:
-        """The run is over."""
-        await self.moved(run, "run-ended", {"state": run.state.value, "reason": run.reason})
+    async def ended(self, run: Run, best: int = 0) -> None:
+        """The run is over; `best` is the round whose checkpoint is the best one by the rule of its task."""
+        told = {"state": run.state.value, "reason": run.reason, **({"best": best} if best else {})}
+        await self.moved(run, "run-ended", told)
+
+    async def evaluated(self, run: str, reports: Iterable[results.ReportRow], told: dict[str, Any]) -> None:
+        """A checkpoint was measured: each node's report is kept, the means are told."""
+        at, rows = self._now(), list(reports)
+
+        def work(connection: Transaction) -> None:
+            for row in rows:
+                results.add_report(connection, row)
+            events.append(connection, _owner(run), "evaluated", at, told)
+
+        await self._db.write(work)
 
     async def ready(self, run: str, key: str, told: dict[str, Any]) -> None:
         """A participant has the plan loaded."""
@@ -279,14 +291,30 @@ class RunRecords:
         """Whether the update that a node made of a round's model was counted, in that round or a later one."""
         return await self._db.read(lambda connection: rounds.counted_in(connection, run, number, key)) > 0
 
+    async def checkpoint(self, run: str, number: int = 0) -> Path | None:
+        """The file of the checkpoint that a round made (0: of the newest), if it is still kept."""
+        found = await self._db.read(lambda connection: results.checkpoints(connection, run))
+        wanted = [Path(each.file) for each in found if number in {0, each.round}][-1:]
+        return next((path for path in wanted if path.exists()), None)
+
+    async def reports(self, run: str, since: int = 0) -> list[results.ReportRow]:
+        """What each node measured of the checkpoints from round `since` on, by round and key."""
+        rows = await self._db.read(lambda connection: results.reports(connection, run))
+        return [row for row in rows if row.round >= since]
+
+    async def names(self, run: str) -> dict[str, str]:
+        """The node ids of a run's participants, by key."""
+        rows = await self._db.read(lambda connection: runs.participants(connection, run))
+        return {row.public_key: row.node_id for row in rows}
+
+    async def task(self, run: str) -> Signed:
+        """The task of a run, as it was signed. Raises RunNotFound."""
+        row = await self._db.read(lambda connection: runs.get_run(connection, run))
+        return msgspec.msgpack.decode(row.task, type=Signed)
+
     async def arrivals(self, run: str, number: int) -> list[Arrivals]:
         """When the updates of the rounds before one came, as far back as it matters."""
         return await self._db.read(lambda connection: rounds.arrivals(connection, run, number, WINDOW))
-
-    async def newest_checkpoint(self, run: str) -> Path | None:
-        """The file of the newest checkpoint that a round made."""
-        found = await self._db.read(lambda connection: results.latest_checkpoint(connection, run))
-        return Path(found.file) if found else None
 
     async def events(self, run: str, after: After, *, to_all: bool) -> Events:
         """What was told after a cursor; waits up to `after.wait` seconds for the first of it."""

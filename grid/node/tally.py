@@ -9,14 +9,15 @@ from collections.abc import Mapping
 class Tally:
     """The mean of each metric, weighted by examples, over the `nodes` that reported it.
 
-    `heard` are all that had their say, also those that had nothing to measure.
+    `nodes` holds what each one said: its examples, and the metrics that are numbers. `heard` are all that had
+    their say, also those that had nothing to measure.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._weights: dict[str, int] = {}
         self.heard: set[str] = set()
-        self.nodes: set[str] = set()
+        self.nodes: dict[str, tuple[int, dict[str, float]]] = {}
         self.examples = 0
 
     def pass_over(self, node: str) -> None:
@@ -33,12 +34,12 @@ class Tally:
         self.heard.add(node)
         if examples < 1:
             return
-        self.nodes.add(node)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.nodes[node] = examples, finite
         self.examples += examples
-        for name, value in metrics.items():
-            if math.isfinite(value):
-                self._sums[name] = self._sums.get(name, 0.0) + value * examples
-                self._weights[name] = self._weights.get(name, 0) + examples
+        for name, value in finite.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * examples
+            self._weights[name] = self._weights.get(name, 0) + examples
 
     def means(self) -> dict[str, float]:
         """Each metric's mean so far."""

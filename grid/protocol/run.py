@@ -62,6 +62,13 @@ class RoundCompleted(Struct, frozen=True):
     number: int
 
 
+class LearnedEnough(Struct, frozen=True):
+    """The checkpoint after a round is on disk, and by the task's own rule it is the last one."""
+
+    number: int
+    reason: str
+
+
 class RoundInvalid(Struct, frozen=True):
     """A round came to nothing."""
 
@@ -119,6 +126,12 @@ def completed(r: Run, e: RoundCompleted) -> Outcome:
     return replace(r, state=RUNNING, current=r.current + 1), (OpenRound(r.current + 1),)
 
 
+def enough(r: Run, e: LearnedEnough) -> Outcome:
+    """A success before the last round."""
+    _present(r, e.number)
+    return replace(r, state=SUCCESS, reason=e.reason), (Finish(SUCCESS),)
+
+
 def invalid(r: Run, e: RoundInvalid) -> Outcome:
     """A round that came to nothing ends the run; its checkpoints stay."""
     _present(r, e.number)
@@ -153,6 +166,7 @@ RUN: Machine[Run, Effect] = Machine(
         (RUNNING, RoundInvalid): (invalid, frozenset({FAILED})),
         (RUNNING, Stopped): (stop, frozenset({STOPPED})),
         (AGGREGATING, RoundCompleted): (completed, frozenset({RUNNING, SUCCESS})),
+        (AGGREGATING, LearnedEnough): (enough, frozenset({SUCCESS})),
         (AGGREGATING, RoundInvalid): (invalid, frozenset({FAILED})),
         (AGGREGATING, Stopped): (stop, frozenset({STOPPED})),
     },

@@ -53,13 +53,26 @@ class Quorum(Document, frozen=True):
     drawn: Annotated[int, Meta(ge=0, le=100_000)] = 0
 
 
+class Stopping(Document, frozen=True):
+    """When a run has learned enough: `metric` was not better by more than `min_delta` for `patience` rounds.
+
+    `mode` says which way is better; the metric is the mean over the examples that the nodes hold out.
+    """
+
+    metric: Name
+    mode: Literal["min", "max"] = "min"
+    patience: Annotated[int, Meta(ge=1, le=100_000)] = 5
+    min_delta: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class Task(Document, frozen=True):
     """What a scientist asks for, signed by the scientist: participants obey this, not the coordinator's word.
 
     `plan` is the digest of the bundle; `tags` the data it is for, `inputs` and `target` the tensors it reads;
     `deadline` seconds per round at most; `pace`: less than that, as many times as long as most updates of past rounds
     took (0: always the deadline; `grid.protocol.pace`); `holdout` the share of examples kept for evaluation;
-    `strategy` how updates become a model, as `grid.learning.strategy` reads it (nothing: FedAvg).
+    `strategy` how updates become a model, as `grid.learning.strategy` reads it (nothing: FedAvg); `stop` when the
+    run ends before its last round.
     """
 
     run: RunId
@@ -77,6 +90,7 @@ class Task(Document, frozen=True):
     strategy: Annotated[dict[str, Any], Meta(max_length=16)] = {}
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     pace: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    stop: Stopping | None = None
 
 
 class Peer(Message, frozen=True):
@@ -166,6 +180,34 @@ class Fetch(Message, frozen=True):
     prekey: Prekey
 
 
+class FetchCheckpoint(Message, frozen=True):
+    """Ask for the checkpoint that a round made (0: the newest), to be wrapped for this prekey of the caller."""
+
+    prekey: Prekey
+    round: Number = 0
+
+
+class Since(Message, frozen=True):
+    """Read from this round on."""
+
+    round: Number = 0
+
+
+class NodeMetrics(Message, frozen=True):
+    """How the checkpoint of round `round` did on the `examples` that one node holds out."""
+
+    round: Number
+    node_id: NodeId
+    examples: Count
+    metrics: dict[str, float]
+
+
+class Measured(Message, frozen=True):
+    """What each node measured, by round: whole rounds, as many as fit. None: there is no more."""
+
+    reports: tuple[NodeMetrics, ...]
+
+
 class Report(Document, frozen=True):
     """What a participant says of one round, sealed to the coordinator.
 
@@ -242,12 +284,34 @@ RUN_EVENTS: Endpoint[None, Events] = Endpoint(
 CHECKPOINT = Endpoint(
     "POST",
     "/v1/runs/{run}/checkpoint",
+    FetchCheckpoint,
+    Stream,
+    who="signed",
+    about="The newest checkpoint, or that of a round, sealed to the run's owner",
+    parts=True,
+    problems=(RunNotFound, RangeUnsatisfiable),
+)
+RUN_TASK: Endpoint[None, Signed] = Endpoint(
+    "GET", "/v1/runs/{run}/task", gives=Signed, who="signed", about="The signed task", problems=(RunNotFound,)
+)
+RUN_PLAN = Endpoint(
+    "POST",
+    "/v1/runs/{run}/plan",
     Fetch,
     Stream,
     who="signed",
-    about="The newest checkpoint, sealed to the run's owner",
+    about="The plan that a run began with, sealed to its owner",
     parts=True,
     problems=(RunNotFound, RangeUnsatisfiable),
+)
+RUN_METRICS: Endpoint[None, Measured] = Endpoint(
+    "GET",
+    "/v1/runs/{run}/metrics",
+    gives=Measured,
+    query=Since,
+    who="signed",
+    about="What each node measured, for the owners of run and coordinator",
+    problems=(RunNotFound,),
 )
 BUNDLE = Endpoint(
     "POST",

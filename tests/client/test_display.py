@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grid.client.display import DatasetTable, Nodes, Progress, round_line
+from grid.client.display import DatasetTable, Nodes, Progress, Rounds, Runs, round_line
 from grid.client.grid import Node
 from grid.client.run import History, RoundLine
-from grid.client.tables import html_table, size, table
+from grid.client.tables import html_table, size, sparkline, table
 from grid.wire.node import DatasetInfo, TensorInfo
-from grid.wire.runs import Event
+from grid.wire.runs import Event, RunInfo
 
 ANN = Node("ann", "http://ann.example", ("#mri", "#2024"), True, "online", "k" * 43)
 EVE = Node("eve", "http://eve.example", ("<script>alert(1)</script>", "\x1b[2Jgone"), False, "online")
@@ -121,3 +121,56 @@ def test_a_bar_moves_on_a_terminal_and_nowhere_else() -> None:
 
     assert "████████░░░░░░░░░░░░░░░░ 1/3 round-opened" in shown(events, Terminal())
     assert shown(events, io.StringIO()) == ""
+
+
+def test_a_history_is_a_table_with_the_best_round_marked_and_a_curve_for_each_metric() -> None:
+    lines = [
+        RoundLine(1, 2, 20, 0.5, 800, {}, {"loss": 1.0}, {"ann": {"loss": 0.5}, "bob": {"loss": 1.5}}),
+        RoundLine(2, 1, 10, 0.5, 400, {"bob": "gone"}, {"loss": 0.5}, {"ann": {"loss": 0.5}}),
+        RoundLine(3, 2, 20, 0.5, 800),
+    ]
+    told = repr(Rounds(lines, best=2)).splitlines()
+
+    assert told[0].split() == [
+        "round",
+        "loss",
+        "ann",
+        "loss",
+        "bob",
+        "loss",
+        "nodes",
+        "examples",
+        "moved",
+        "seconds",
+        "without",
+    ]
+    assert told[1].split()[:4] == ["1", "1.0000", "0.5000", "1.5000"]
+    assert told[2].split()[:5] == ["2", "*", "0.5000", "0.5000", "–"]
+    assert told[3].split()[:4] == ["3", "–", "–", "–"]
+    assert told[4] == "loss  █▁  1.0000 to 0.5000"
+    assert "<td>2 *</td>" in Rounds(lines, best=2)._repr_html_()
+    assert repr(Rounds(())) == "no rounds"
+
+
+def test_in_a_terminal_only_some_nodes_have_columns_and_a_page_has_all() -> None:
+    line = RoundLine(1, 9, 90, 0.5, 800, {}, {"loss": 1.0}, {f"node{n}": {"loss": 1.0} for n in range(9)})
+    rounds = Rounds([line])
+
+    assert "node7 loss" in repr(rounds)
+    assert "node8 loss" not in repr(rounds)
+    assert "node8 loss" in rounds._repr_html_()
+
+
+def test_runs_are_a_table() -> None:
+    told = repr(Runs([RunInfo("0" * 32, "success", 3, 9, 0.0, "enough")]))
+
+    assert told.splitlines()[1].split() == ["0" * 32, "success", "3/9", "1970-01-01", "00:00", "UTC", "enough"]
+    assert repr(Runs()) == "no runs"
+
+
+def test_a_curve_in_letters_goes_from_the_least_to_the_largest() -> None:
+    assert sparkline([0.0, 7.0, 3.5]) == "▁█▅"
+    assert sparkline([2.0, 2.0]) == "▁▁"
+    assert sparkline([]) == ""
+    long = sparkline([float(n) for n in range(1000)], width=10)
+    assert (len(long), long[0], long[-1]) == (10, "▁", "█")

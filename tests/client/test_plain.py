@@ -90,6 +90,25 @@ def test_a_result_shows_a_line_for_each_round(
     ]
 
 
+def test_a_notebook_that_comes_back_finds_its_run_with_its_history_and_its_best_round(
+    world: World, plain: PlainGrid
+) -> None:
+    where = world.coordinator.address
+    begun = plain.train(plan_of(), "#pulse", rounds=40, coordinator=where, stop_on="loss:2:0.4")
+    begun.result(progress=False)
+    plain.close()
+
+    with connect(world.gateway, identity=SCIENTIST) as later:
+        (listed,) = later.runs(where)
+        run = later.run(listed.run, where)
+        result, history = run.result(progress=False), run.history
+
+    assert run.id == begun.id
+    assert 0 < history.best == result.best_round <= len(history) < 40
+    assert all(set(line.by_node) == {"ann"} for line in history)
+    assert result.reason in listed.reason
+
+
 def test_what_the_grid_refuses_is_raised_in_the_callers_thread(plain: PlainGrid, world: World) -> None:
     with pytest.raises(NoParticipants):
         plain.train(plan_of(), "#unicorns")

@@ -224,7 +224,7 @@ async def test_two_runs_of_one_plan_share_nothing_that_the_first_takes_with_it(
     await (await scientist.start(coordinator, [ann], plan)).result()
     await coordinator.quiet()
 
-    assert set(coordinator.files()) <= {"checkpoint-0.safetensors", "checkpoint-1.safetensors"}
+    assert set(coordinator.files()) <= {f"{name}.safetensors" for name in ("checkpoint-0", "checkpoint-1", "plan")}
 
 
 # --- whose runs -------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ async def test_after_a_restart_a_round_goes_on_with_what_was_counted(
     assert await Story(run).until("run-ended") == {"state": "success", "reason": ""}
     assert (await run.checkpoint()).initial == plan_of().trained(b"\0\0\xc0\x40" * 4).initial
     await again.quiet()
-    assert again.files() == ["checkpoint-1.safetensors", "checkpoint-2.safetensors"]
+    assert again.files() == ["checkpoint-1.safetensors", "checkpoint-2.safetensors", "plan.safetensors"]
     await again.stop()
 
 

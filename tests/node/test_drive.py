@@ -81,7 +81,7 @@ async def test_nothing_is_left_of_a_run_but_its_newest_checkpoints(
     for node in (coordinator, ann, bob):
         await node.quiet()
 
-    assert coordinator.files() == ["checkpoint-3.safetensors", "checkpoint-4.safetensors"]
+    assert coordinator.files() == ["checkpoint-3.safetensors", "checkpoint-4.safetensors", "plan.safetensors"]
     assert ann.files() == bob.files() == []
     assert ann.learner.opened == ann.learner.closed == 1
 
@@ -248,7 +248,7 @@ async def test_an_envelope_that_does_not_open_is_refused_and_may_be_sent_again(
     await ann.updates(1, ONES)
     assert (await story.until("round-closed"))["accepted"] == 2
     await coordinator.quiet()
-    assert [name for name in coordinator.files() if "checkpoint" not in name] == []
+    assert [name for name in coordinator.files() if "checkpoint" not in name] == ["plan.safetensors"]
 
 
 async def test_a_forged_update_of_another_shape_is_not_held_against_whom_it_names(

@@ -44,7 +44,7 @@ def test_a_node_has_one_say() -> None:
     tally.pass_over("bob")
     tally.add("bob", {"loss": 9.0}, 10)
 
-    assert (tally.means(), tally.examples, tally.nodes) == ({"loss": 1.0}, 10, {"ann"})
+    assert (tally.means(), tally.examples, tally.nodes) == ({"loss": 1.0}, 10, {"ann": (10, {"loss": 1.0})})
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])

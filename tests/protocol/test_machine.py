@@ -140,6 +140,7 @@ def run_events(r: run.Run) -> list[object]:
     events: list[object] = [run.Started(), run.Prepared(), run.PreparationFailed(""), run.Stopped()]
     for number in range(r.rounds + 1):
         events += [run.RoundCollected(number), run.RoundCompleted(number), run.RoundInvalid(number, "")]
+        events += [run.LearnedEnough(number, "")]
     return events
 
 

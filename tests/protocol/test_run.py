@@ -14,6 +14,7 @@ from grid.protocol.run import (
     STOPPED,
     SUCCESS,
     Finish,
+    LearnedEnough,
     OpenRound,
     PreparationFailed,
     Prepare,
@@ -47,6 +48,12 @@ def test_a_run_plays_its_rounds_and_succeeds() -> None:
 
     assert (r.state, r.current) == (SUCCESS, 2)
     assert effects == [Prepare(), OpenRound(1), OpenRound(2), Finish(SUCCESS)]
+
+
+def test_a_run_that_has_learned_enough_is_a_success_before_its_last_round() -> None:
+    r, effects = play(TWO_ROUNDS, Started(), Prepared(), RoundCollected(1), LearnedEnough(1, "no better"))
+
+    assert (r.state, r.current, r.reason, effects[-1]) == (SUCCESS, 1, "no better", Finish(SUCCESS))
 
 
 @pytest.mark.parametrize("before", [[], [RoundCollected(1)]], ids=["collecting", "aggregating"])
@@ -83,6 +90,7 @@ events = st.one_of(
     st.sampled_from([Started(), Prepared(), PreparationFailed("no"), Stopped()]),
     st.builds(RoundCollected, numbers),
     st.builds(RoundCompleted, numbers),
+    st.builds(LearnedEnough, numbers, st.just("enough")),
     st.builds(RoundInvalid, numbers, st.just("no")),
 )
 
@@ -102,4 +110,4 @@ def test_rounds_come_one_after_the_other_and_a_run_ends_once(rounds: int, story:
     assert opened == list(range(1, len(opened) + 1))
     assert len(opened) <= rounds
     assert finished == ([r.state] if RUN.final(r.state) else [])
-    assert r.state != SUCCESS or r.current == rounds
+    assert r.state != SUCCESS or r.reason == "enough" or r.current == rounds
