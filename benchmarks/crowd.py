@@ -1,6 +1,6 @@
 """What a round takes of all but the participants: memory with 10 and 50 nodes. And a node's processor time for a task.
 
-The participants of the memory rows are whole nodes in one process, whose workers give back what they were given:
+The participants of the memory rows are whole nodes, ten to a process, whose workers give back what they were given:
 everything but the learning is real. The memory counted is that of the coordinator, its workers, and a gateway.
 """
 
@@ -69,12 +69,11 @@ class Echoes:
         return
 
 
-def _crowd(folder: Path, count: int, trust: str, report: Connection) -> None:
+def _crowd(folder: Path, names: list[str], trust: str, report: Connection) -> None:
     async def main() -> None:
         async with AsyncExitStack() as stack:
             addresses = []
-            for number in range(count):
-                name = f"node-{number}"
+            for name in names:
                 settings = NodeSettings(name, folder / name, port=0, trust=(trust,))
                 identity = Identity.load_or_create(folder / name / "identity.key")
                 opened = open_node(settings, identity, owners=(), engines=lambda *_: Echoes())
@@ -90,18 +89,22 @@ def _crowd(folder: Path, count: int, trust: str, report: Connection) -> None:
 
 @contextmanager
 def crowd(folder: Path, count: int, trust: str) -> Iterator[list[str]]:
-    """The addresses of so many participants, in a process of their own."""
-    for number in range(count):
-        give_dataset(folder / f"node-{number}", rows=EXAMPLES)
+    """The addresses of so many participants, ten to a process."""
+    names = [f"node-{number}" for number in range(count)]
+    for name in names:
+        give_dataset(folder / name, rows=EXAMPLES)
     context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=_crowd, args=(folder, count, trust, theirs), daemon=True)
-    process.start()
-    try:
-        yield mine.recv()
-    finally:
-        process.terminate()
-        process.join()
+    addresses: list[str] = []
+    with ExitStack() as stack:
+        for start in range(0, count, FEW):
+            mine, theirs = context.Pipe()
+            arguments = (folder, names[start : start + FEW], trust, theirs)
+            process = context.Process(target=_crowd, args=arguments, daemon=True)
+            process.start()
+            stack.callback(process.join)
+            stack.callback(process.terminate)
+            addresses += mine.recv()
+        yield addresses
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def aggregate_seconds(clients: int, numbers: int) -> list[float]:
     programs = environment()
     if programs is None:
         return []
-    command = [programs / "python", "-c", AGGREGATE, str(clients), str(numbers)]
+    command: list[str | Path] = [programs / "python", "-c", AGGREGATE, str(clients), str(numbers)]
     env = {**os.environ, **QUIET, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=env, timeout=120)
     return [float(line) for line in done.stdout.split()]
@@ -166,7 +166,7 @@ def flower_rounds(programs: Path, folder: Path, case: Case) -> list[float]:
     )
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, **QUIET, "FLWR_HOME": str(home), "PATH": path}
-    server = [
+    server: list[str | Path] = [
         programs / "flower-superlink",
         "--insecure",
         f"--port={port}",
@@ -176,7 +176,12 @@ def flower_rounds(programs: Path, folder: Path, case: Case) -> list[float]:
         stack.enter_context(started(server, folder / "superlink.log", env))
         wait_for(port)
         for number, own in enumerate(nodes):
-            command = [programs / "flower-supernode", "--insecure", f"--superlink=127.0.0.1:{port}", f"--port={own}"]
+            command: list[str | Path] = [
+                programs / "flower-supernode",
+                "--insecure",
+                f"--superlink=127.0.0.1:{port}",
+                f"--port={own}",
+            ]
             stack.enter_context(started(command, folder / f"supernode-{number}.log", env))
         subprocess.run([programs / "flwr", "run", app, "here"], check=True, capture_output=True, env=env, timeout=60)
         moments = reported(report, case.theirs, folder / "superlink.log")

@@ -66,6 +66,19 @@ def fit_rate(clients: int, fits: int, turns: int) -> float:
     return statistics.median(once() for _ in range(turns))
 
 
+def cohort(size: int = 100, crowd: int = 100_000, rounds: int = 100) -> float:
+    """Fits a second of a cohort drawn from many who are registered, of the rate where it is everybody; in turns."""
+
+    def once(population: int) -> float:
+        drawn = {"goal": size, "drawn": size, "quorum": 1, "lost": 0.0, "deadline": 1e6}
+        scenario, learner = replace(PHONES, population=population, rounds=rounds, **drawn), Fits(Task())
+        _, seconds = cpu(lambda: simulate(scenario, learner))
+        assert learner.fitted == size * rounds
+        return learner.fitted / seconds
+
+    return statistics.median(once(crowd) / once(size) for _ in range(TURNS))
+
+
 def crowd() -> float:
     """Peak memory of a process that plays rounds of a thousand out of fifteen million, MB."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -90,6 +103,9 @@ def rows() -> Iterator[Row]:
     yield Row("simulation.fits", "real fits a second, rounds of 100 clients", few, "/s", least=2000)
     yield Row("simulation.fits.many", "the same in one round of 100,000 clients", many, "/s", least=2000)
     yield Row("simulation.fits.flat", "of the rate with 100 clients, the rate with 100,000", many / few, "x", least=0.5)
+    yield Row(
+        "simulation.cohort", "rounds of 100 out of 100,000 registered, of the fits out of 100", cohort(), "x", least=0.5
+    )
     yield Row("simulation.memory", "15,000,000 ids, rounds of 1,000: peak of the process", crowd(), "MB", most=1000)
     yield from policies()
 

@@ -93,6 +93,7 @@ class Daemon:
 
     async def keep(self) -> None:
         """Run it; start it again each time that it was killed."""
+        self.data.mkdir(parents=True, exist_ok=True)
         while True:
             with self.log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
@@ -208,8 +209,8 @@ async def a_grid(folder: Path, who: str, fault: str) -> AsyncIterator[tuple[list
     gateway = Daemon(GATEWAY, folder / GATEWAY, fault) if who == GATEWAY else None
     daemons = [Daemon(name, folder / name, fault if name == who else "", gateway) for name in (COORDINATOR, *OTHERS)]
     for at, daemon in enumerate(daemons):
-        daemon.data.mkdir(parents=True)
         if at:
+            daemon.data.mkdir(parents=True)
             await add_data(daemon, at)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))

@@ -43,7 +43,7 @@ class Show:
 
     def __init__(self, began: float, err: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._began, self._err, self._now = began, err, now
-        self._told = 0
+        self._told = 0  # rounds up to this one
         self.first_round = 0.0
 
     def age(self) -> float:
@@ -75,8 +75,10 @@ class Show:
         elif event.kind == "round-closed":
             self.first_round = self.first_round or self.age()
         if event.kind in {"evaluated", "run-ended"}:
-            for line in history.lines()[self._told :]:
-                if line.metrics or event.kind == "run-ended":
+            lines = history.lines()
+            measured = max((line.round for line in lines if line.metrics), default=0)
+            for line in lines:
+                if line.round > self._told and (line.round <= measured or event.kind == "run-ended"):
                     self._round(line)
 
     def comparing(self) -> None:
@@ -115,11 +117,11 @@ class Show:
         if not self._told:
             self._say("")
             self._say("round  accuracy    loss  nodes  examples      moved   seconds   (on what the nodes hold out)")
-        self._told += 1
-        accuracy, loss = (line.metrics.get(name, float("nan")) for name in ("accuracy", "loss"))
+        self._told = line.round
+        accuracy, loss = (f"{line.metrics[name]:.4f}" if name in line.metrics else "–" for name in ("accuracy", "loss"))
         lost = f"   without {', '.join(sorted(line.failed))}" if line.failed else ""
         self._say(
-            f"{line.round:5}  {accuracy:8.4f}  {loss:6.4f}  {line.accepted:5}  {line.examples:8}"
+            f"{line.round:5}  {accuracy:>8}  {loss:>6}  {line.accepted:5}  {line.examples:8}"
             f"  {size(line.bytes):>9}  {line.seconds:8.3f}{lost}"
         )
 

@@ -18,7 +18,7 @@ from grid.client.run import AsyncRun
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
-from grid.learning.strategy import Strategy, check_recipe, least_updates, named, travelling
+from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates, travelling
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
@@ -144,9 +144,9 @@ class Grid:
         each round, the others stand by (0: all are); `deadline`: seconds for a round at most; `pace`: less than that,
         as many times as long as most updates of past rounds took (0: always the deadline); `holdout`:
         the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
-        (`grid.learning.strategy`); `upload`: how its updates travel
-        ("exact", "int8", "top-k"); `coordinator`: a node's address, or None for one in this process; `stop_on`: the
-        metric after which the run ends before its last round, as `Stopping` or in words (`stopping`).
+        (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum); `upload`: how its updates
+        travel ("exact", "int8", "top-k"); `coordinator`: a node's address, or None for one in this process; `stop_on`:
+        the metric after which the run ends before its last round, as `Stopping` or in words (`stopping`).
 
         Raises:
             NoParticipants: nobody has such data.
@@ -159,7 +159,8 @@ class Grid:
         if not peers:
             raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
         driver = await self._coordinator(coordinator)
-        now, chosen = self._now(), named(strategy) if isinstance(strategy, str) else strategy
+        least = _quorum(quorum, len(peers), 0, 0, 1).minimum
+        now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
         chosen = travelling(chosen, upload) if upload else chosen
         check_recipe(chosen, plan.recipe)
         task = Task(

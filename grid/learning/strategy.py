@@ -299,6 +299,18 @@ def travelling(strategy: Strategy, upload: str) -> Strategy:
     return validated(msgspec.structs.replace(strategy, upload=UPLOADS[upload]))
 
 
+def fitted(name: str, most: int) -> Strategy:
+    """A preset for rounds that count with `most` updates: its buffer, if it has one, holds no more than these.
+
+    Raises:
+        StrategyRefused: no such preset.
+    """
+    strategy = named(name)
+    if isinstance(strategy.timing, Buffered) and strategy.timing.size > most:
+        return named(name, size=most)
+    return strategy
+
+
 def read_strategy(data: Mapping[str, Any] | str) -> Strategy:
     """A strategy from a task: the name of a preset, or its parts as plain data; `{}` is FedAvg.
 

@@ -235,14 +235,14 @@ class Drive:
         drawn, target = self._cohort.draw(number)
         policy = rounds.Policy(quorum.minimum, target, deadline)
         if steps := steps_of(self._scheme.strategy):
-            policy = step_policy(policy, steps)
+            policy, drawn = step_policy(policy, steps), present  # whoever still trains hands in to it, too
         self._course.round = rounds.open_round(number, policy, drawn, self._means.now())
         self._course.wake_at(self._course.round.ends)
         told = {
             "round": number,
             "ends": self._course.round.ends,
             "invited": [self.roster.name(key) for key in sorted(drawn)],
-            "target": target,
+            "target": policy.target,
             "deadline": deadline,
         }
         point("before-round-opened")

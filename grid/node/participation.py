@@ -99,10 +99,10 @@ class Participation:
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
-        self._goes_on = steps_of(read_strategy(task.strategy)) is not None
+        self._steps = steps_of(read_strategy(task.strategy))
         self._call = (0, False)
         self._called = False
-        self._counted = 0
+        self._begun = self._counted = 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self._found = asyncio.Event()
@@ -193,6 +193,7 @@ class Participation:
         if train and number <= self._counted:  # 0: not drawn; else this step took the update of an earlier model
             self.state = "waiting"
             return
+        self._begun = number
         try:
             async with self._turn:
                 await self._again_if_lost(lambda: self._assignment(number, train))
@@ -218,8 +219,9 @@ class Participation:
             raise
 
     def _lets_finish(self) -> bool:
-        """Whether what this node trains goes on although a round opened: the next steps take it as well."""
-        return self._goes_on and self._call[1]
+        """Whether what this node trains goes on although a round opened: a step will take it, unless it is too old."""
+        number, train = self._call
+        return self._steps is not None and train and number - self._begun <= self._steps.oldest
 
     async def _prepare(self) -> None:
         """Fetch the plan, load it with the data into a sandboxed seat, and say whether that went well."""

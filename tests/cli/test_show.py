@@ -49,7 +49,7 @@ def test_a_round_that_nobody_measured_is_shown_at_the_end(capsys: pytest.Capture
     run.close(1)
     run.tell("run-ended", state="success", reason="")
 
-    assert "nan" in capsys.readouterr().out
+    assert "–       –" in capsys.readouterr().out
 
 
 def test_the_first_finished_round_is_timed() -> None:
@@ -61,6 +61,18 @@ def test_the_first_finished_round_is_timed() -> None:
     run.close(2)
 
     assert show.first_round == 5.5
+
+
+def test_a_round_that_nobody_measured_is_told_with_the_next_and_none_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(Show(began=0.0, err=False, now=lambda: 1.0))
+    for number in (1, 2, 3):
+        run.close(number)
+        if number != 2:
+            run.tell("evaluated", round=number, metrics={"accuracy": 0.5, "loss": 1.0}, examples=1, nodes=1)
+    run.tell("run-ended", state="success", reason="")
+
+    told = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert told == ["round", "1", "2", "3"]
 
 
 def test_all_goes_to_standard_error_where_a_program_reads(capsys: pytest.CaptureFixture[str]) -> None:

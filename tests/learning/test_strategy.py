@@ -23,6 +23,7 @@ from grid.learning.strategy import (
     Strategy,
     TrimmedMean,
     check_recipe,
+    fitted,
     least_updates,
     named,
     read_strategy,
@@ -98,6 +99,12 @@ def test_parts_that_make_each_other_meaningless_are_refused(strategy: Strategy) 
 )
 def test_robust_rules_say_how_many_updates_their_promise_needs(aggregation: Krum, least: int) -> None:
     assert least_updates(Strategy(aggregation=aggregation)) == least
+
+
+def test_a_preset_s_buffer_is_fitted_to_a_small_grid() -> None:
+    assert fitted("fedbuff", 3) == named("fedbuff", size=3)
+    assert fitted("fedbuff", 30) == PRESETS["fedbuff"]
+    assert fitted("fedasync", 3) == PRESETS["fedasync"]
 
 
 def test_only_what_needs_the_current_model_asks_for_it() -> None:

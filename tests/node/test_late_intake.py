@@ -217,6 +217,25 @@ async def test_a_slow_node_goes_on_training_while_rounds_pass_and_its_update_cou
     assert (await story.until("run-ended"))["state"] == "success"
 
 
+async def test_work_that_would_be_too_old_is_broken_off_and_begun_anew(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, bob = await start_node("ann", Learner(goal=1.0)), await start_node("bob", Learner(goal=-1.0))
+    bob.learner.may_go_on.clear()
+    strategy = msgspec.to_builtins(named("fedasync", oldest=2))
+    run = await scientist.start(coordinator, [ann, bob], rounds=40, strategy=strategy, quorum=quorum(2))
+    story = Story(run)
+    await bob.learner.began.wait()
+    await story.until("round-opened", round=4)
+
+    bob.learner.began.clear()
+    await bob.learner.began.wait()
+
+    assert bob.learner.opened >= 2
+    bob.learner.may_go_on.set()
+    assert (await story.until("run-ended"))["state"] == "success"
+
+
 async def test_a_node_that_is_slow_beyond_the_last_step_does_not_hold_up_the_end(
     scientist: Scientist, coordinator: ANode, start_node: StartNode
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from grid.learning.plan import Plan
-from grid.learning.strategy import PRESETS, Synchronous, least_updates, named
+from grid.learning.strategy import PRESETS, UPLOADS, Synchronous, least_updates, named, travelling
 from grid.wire.problems import RunRefused, StrategyRefused
 from grid.wire.runs import Quorum
 from grid.worker.engine import LocalEngine
@@ -104,6 +104,27 @@ async def test_every_synchronous_strategy_learns_on_seven_nodes(nodes: list[ANod
         assert [line.accepted for line in result.history] == [NODES] * 4, name
 
     assert {name for name, (first, last) in losses.items() if not last < first} == set(), losses
+
+
+@pytest.mark.slow
+async def test_encoded_updates_learn_as_exact_ones_do(nodes: list[ANode], scientist: Scientist) -> None:
+    coordinator, *participants = nodes
+    losses: dict[str, float] = {}
+    plan = Plan.mlp([3, 64, 1], loss="mse", optimizer="sgd", lr=0.05, epochs=2, batch=8)
+    for name in UPLOADS:
+        run = await scientist.start(
+            coordinator,
+            participants,
+            plan,
+            rounds=6,
+            holdout=0.25,
+            quorum=Quorum(NODES),
+            strategy=msgspec.to_builtins(travelling(PRESETS["fedavg"], name)),
+        )
+        losses[name] = (await run.result()).metrics["loss"]
+
+    assert losses["int8"] == pytest.approx(losses["exact"], rel=0.05)
+    assert losses["top-k"] < 2.0, losses  # the untrained model has about 5
 
 
 async def test_a_quorum_below_what_the_strategy_needs_is_refused(coordinator: ANode, scientist: Scientist) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
@@ -127,6 +128,21 @@ async def test_no_update_is_counted_twice_or_uncounted_or_taken_from_a_stranger(
 
     (update,) = await db.read(lambda c: rounds.accepted_updates(c, "r", 1))
     assert update.weight == 1.0
+
+
+async def test_what_was_made_of_an_earlier_model_is_found_by_that_model(db: Database) -> None:
+    await db.write(lambda c: rounds.open_round(c, "r", replace(OPENED, number=3)))
+    await db.write(
+        lambda c: rounds.accept_update(c, "r", 3, "alice", weight=1.0, file="alice.sealed", metrics={}, base=1)
+    )
+    await db.write(lambda c: rounds.accept_update(c, "r", 3, "bob", weight=1.0, file="bob.sealed", metrics={}))
+
+    async def counted_in(base: int, node: str) -> int:
+        return await db.read(lambda c: rounds.counted_in(c, "r", base, node))
+
+    assert [await counted_in(base, "alice") for base in (1, 2, 3)] == [3, 0, 0]
+    assert [await counted_in(base, "bob") for base in (1, 2, 3)] == [0, 0, 3]
+    assert [row.base for row in await db.read(lambda c: rounds.accepted_updates(c, "r", 3))] == [1, 0]
 
 
 async def test_what_is_noted_about_a_round_stays_until_it_is_noted_anew(db: Database) -> None:
