@@ -79,8 +79,7 @@ async def test_strategies_that_wait_for_nobody_learn_on_seven_nodes(nodes: list[
             strategy=msgspec.to_builtins(strategy),
         )
         result = await run.result()
-        history = [line.metrics["loss"] for line in result.history if line.metrics]
-        assert history[-1] < history[0] / 2, name
+        assert result.metrics["loss"] < 1.0, name  # nothing learned: about 5, the mean square of the targets
         assert [line.accepted for line in result.history] == [least_updates(strategy)] * rounds, name
 
 
