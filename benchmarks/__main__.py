@@ -1,6 +1,8 @@
 """Runs the benchmarks, each in a process of its own, and shows what came of them.
 
-python -m benchmarks [NAME...] [--json FILE]
+python -m benchmarks [NAME...] [--json FILE] [--write]
+
+Without a name all that are not in brackets are run, and the table in docs/performance.md is written.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import page
 from benchmarks.machine import describe, load
 from benchmarks.row import Row, line, table
 
 BENCHMARKS = {
     "rounds": "what a round costs besides learning",
     "aggregation": "the sum of ten updates of 100 MB, beside flwr's",
+    "uploads": "updates in fewer bytes, and what that costs in accuracy",
     "idle": "memory and processor while nothing happens",
     "cold_start": "from the first process to the first finished round",
     "streams": "200 MB in and out of a node",
@@ -46,13 +50,14 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which (all but those in brackets)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
+    parser.add_argument("--write", action="store_true", help="write the rows of those named into docs/performance.md")
     parser.add_argument("--alone", choices=[*BENCHMARKS, *ONLY_BY_NAME], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := set(options.names) - {*BENCHMARKS, *ONLY_BY_NAME}:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     if options.alone:
         return _measure(options.alone)
-    return _run(options.names or list(BENCHMARKS), options.json)
+    return _run(options.names or list(BENCHMARKS), options.json, written=options.write or not options.names)
 
 
 def _list() -> str:
@@ -60,7 +65,7 @@ def _list() -> str:
     return "\n".join(f"  {name:<14} {what}" for name, what in {**BENCHMARKS, **bracketed}.items())
 
 
-def _run(names: list[str], target: Path | None) -> int:
+def _run(names: list[str], target: Path | None, *, written: bool) -> int:
     machine, found, broken = describe(), list[Row](), []
     print(machine, flush=True)
     for name in names:
@@ -73,6 +78,8 @@ def _run(names: list[str], target: Path | None) -> int:
     print("", *table(found), sep="\n")
     if broken:
         print(f"broken: {', '.join(broken)}")
+    if written:
+        page.write(machine, found, load())
     if target is not None:
         kept = {"machine": machine, "rows": [row.plain() for row in found], "broken": broken}
         target.write_text(json.dumps(kept, indent=1))

@@ -17,7 +17,7 @@ def describe() -> str:
     model = next((line.partition(": ")[2] for line in _lines("cpuinfo") if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
     return (
-        f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}, "
+        f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {platform.system()} {platform.release().partition('-')[0]}, "
         f"CPython {platform.python_version()}, load {load()}"
     )
 
