@@ -16,8 +16,9 @@ def describe() -> str:
     """Processor, cores, memory, load, versions: what a figure has to be read with."""
     model = next((line.partition(": ")[2] for line in _lines("cpuinfo") if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    release = platform.release().partition("-")[0]
     return (
-        f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {platform.system()} {platform.release().partition('-')[0]}, "
+        f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {platform.system()} {release}, "
         f"CPython {platform.python_version()}, load {load()}"
     )
 
