@@ -56,7 +56,8 @@ def test_a_byte_for_each_number_is_off_by_half_a_step_at_most(seed: int) -> None
 
     plain, back = views(PLAN, after), views(PLAN, came(Int8(), sent(Int8(), before, after), before))
 
-    step = np.abs(plain["w"] - views(PLAN, before)["w"]).max() / 127
+    came_from = views(PLAN, before)  # a block may reach from one tensor into the next, and has one scale
+    step = max(np.abs(plain[name].astype(np.float32) - came_from[name]).max() for name in ("w", "b")) / 127
     assert np.abs(back["w"] - plain["w"]).max() <= 0.51 * step
     np.testing.assert_array_equal(back["mean"], plain["mean"])
     assert back["count"] == plain["count"]
