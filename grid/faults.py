@@ -24,6 +24,7 @@ COORDINATOR = (
     "before-round-opened",
     "after-round-opened",
 )
+SPARE = ("before-spare-row", "after-change-row", "after-spare-row")
 PARTICIPANT = (
     "after-model",
     "before-fit",
@@ -35,8 +36,9 @@ PARTICIPANT = (
 )
 WORKER = ("worker-before-fit", "worker-after-fit", "worker-check", "worker-fold", "worker-result")
 GATEWAY = ("before-join-row", "after-join-row", "before-lease-row", "after-lease-row")
-POINTS = COORDINATOR + PARTICIPANT + WORKER + GATEWAY
-"""Each process's, in the order in which it passes them. A worker's first two are at a participant."""
+POINTS = COORDINATOR + SPARE + PARTICIPANT + WORKER + GATEWAY
+"""Each process's, in the order in which it passes them. `SPARE`: a coordinator's, where a node is drawn for a lost one.
+A worker's first two are at a participant."""
 
 
 def die() -> None:

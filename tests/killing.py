@@ -29,6 +29,7 @@ from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.learning.strategy import PRESETS
 from grid.protocol.documents import sign_document
+from grid.protocol.draw import drawing_order
 from grid.wire.directory import SEARCH, Search
 from grid.wire.problems import Unreachable
 from grid.wire.runs import START_RUN, TASK, Peer, Quorum, StartRun, Task
@@ -53,7 +54,7 @@ def free_port() -> int:
 
 @dataclass
 class Daemon:
-    """A node or a gateway as a process; `fault` ends the first one of it, and another takes its place."""
+    """A node or a gateway as a process; `fault` ends the first one of it, another takes its place `again`."""
 
     name: str
     data: Path
@@ -62,6 +63,7 @@ class Daemon:
     port: int = field(default_factory=free_port)
     deaths: int = 0
     up: asyncio.Event = field(default_factory=asyncio.Event)
+    again: asyncio.Event = field(default_factory=asyncio.Event)
     died: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
 
@@ -105,11 +107,12 @@ class Daemon:
             assert self._process.stdout is not None
             if b"listening on" in await self._process.stdout.readline():
                 self.up.set()
-            if await self._process.wait() != -signal.SIGKILL:
+            if await self._process.wait() != -signal.SIGKILL or self.deaths or not self.fault:
                 raise AssertionError(f"{self.name} ended:\n{self.log.read_text()[-3000:]}")
             self.deaths += 1
             self.up.clear()
             self.died.set()
+            await self.again.wait()
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -150,15 +153,24 @@ class Outcome:
     found: set[str] = field(default_factory=set)
 
 
-async def outcome(folder: Path, who: str = "", fault: str = "") -> Outcome:
-    """A run of `ROUNDS` rounds with three participants, in which `who` is killed at a point."""
-    async with a_grid(folder, who, fault) as (daemons, gateway, calls):
+async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "") -> Outcome:
+    """A run of `ROUNDS` rounds with three participants, in which `who` is killed at a point.
+
+    `lost`: two of three are drawn, and this one is killed in the first round and away until a spare is drawn for it.
+    """
+    faults = {who: fault, **({lost: "before-fit"} if lost else {})}
+    async with a_grid(folder, faults) as (daemons, gateway, calls):
         coordinator, *others = daemons
-        run = await started(calls, coordinator, others)
+        away = next((daemon for daemon in others if daemon.name == lost), None)
+        if away:
+            away.again.clear()
+        run = await started(calls, coordinator, others, away)
         arrived: list[tuple[int, str]] = []
         state = reason = ""
         async with asyncio.timeout(2 * START):
             async for event in run.watch():
+                if event.kind == "spare-drawn" and away:
+                    away.again.set()
                 if event.kind == "update":
                     arrived.append((event.data["round"], event.data["node"]))
                 if event.kind == "run-ended":
@@ -204,27 +216,37 @@ async def heard(calls: Calls, daemons: list[Daemon], counted: Counter[tuple[int,
 
 
 @asynccontextmanager
-async def a_grid(folder: Path, who: str, fault: str) -> AsyncIterator[tuple[list[Daemon], Daemon | None, Calls]]:
+async def a_grid(folder: Path, faults: dict[str, str]) -> AsyncIterator[tuple[list[Daemon], Daemon | None, Calls]]:
     """A coordinator and three participants that answer, a gateway if it is to be killed, calls of the scientist."""
-    gateway = Daemon(GATEWAY, folder / GATEWAY, fault) if who == GATEWAY else None
-    daemons = [Daemon(name, folder / name, fault if name == who else "", gateway) for name in (COORDINATOR, *OTHERS)]
+    gateway = Daemon(GATEWAY, folder / GATEWAY, faults[GATEWAY]) if GATEWAY in faults else None
+    daemons = [Daemon(name, folder / name, faults.get(name, ""), gateway) for name in (COORDINATOR, *OTHERS)]
     for at, daemon in enumerate(daemons):
         if at:
             daemon.data.mkdir(parents=True)
             await add_data(daemon, at)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
-        everybody = [*daemons, gateway] if gateway else daemons
-        for daemon in everybody:
+        await stack.enter_async_context(kept([*daemons, gateway] if gateway else daemons))
+        yield daemons, gateway, Calls(http, identity=SCIENTIST)
+
+
+@asynccontextmanager
+async def kept(daemons: list[Daemon]) -> AsyncIterator[None]:
+    """Daemons that answer. One that does not start, or ends not by its fault, ends the block with its log."""
+    async with AsyncExitStack() as stack:
+        for daemon in daemons:
             stack.push_async_callback(daemon.stop)
-        keeping = [asyncio.create_task(daemon.keep()) for daemon in everybody]
-        for task in keeping:
-            stack.callback(task.cancel)
-        calls = Calls(http, identity=SCIENTIST)
-        async with asyncio.timeout(START):
-            for daemon in daemons:
-                await daemon.up.wait()
-        yield daemons, gateway, calls
+            daemon.again.set()
+        async with asyncio.TaskGroup() as group:
+            keeping = [group.create_task(daemon.keep()) for daemon in daemons]
+            try:
+                async with asyncio.timeout(START):
+                    for daemon in daemons:
+                        await daemon.up.wait()
+                yield
+            finally:
+                for task in keeping:
+                    task.cancel()
 
 
 async def add_data(daemon: Daemon, seed: int) -> None:
@@ -242,18 +264,21 @@ async def add_data(daemon: Daemon, seed: int) -> None:
     assert await adding.wait() == 0
 
 
-async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> AsyncRun:
-    """A run over all participants, whose quorum is all: SCAFFOLD, for which server and clients keep something."""
+async def started(calls: Calls, coordinator: Daemon, others: list[Daemon], away: Daemon | None = None) -> AsyncRun:
+    """A run over all participants, whose quorum is all: SCAFFOLD, for which server and clients keep something.
+
+    `away`: the quorum is two, as many are drawn, and this one is drawn into the first round.
+    """
     plan, now = Plan.linear(3, 1, loss="mse", optimizer="sgd", lr=0.05, epochs=2, batch=8), time.time()
     task = Task(
-        run=Identity.generate().public.hex()[:32],
+        run=run_id(others, away),
         plan=plan.digest,
         coordinator=coordinator.identity.id,
         tags=("#pulse",),
         created=now,
         expires=now + 3600,
         rounds=ROUNDS,
-        quorum=Quorum(len(others)),
+        quorum=Quorum(2, 2, 2) if away else Quorum(len(others)),
         strategy=msgspec.to_builtins(PRESETS["scaffold"]),
         holdout=0.25,
     )
@@ -262,3 +287,12 @@ async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> As
     message = StartRun(sign_document(SCIENTIST, TASK, task), tuple(other.peer for other in others))
     await calls.call(coordinator.address, START_RUN, message, peer=coordinator.identity.public)
     return AsyncRun(calls, SCIENTIST, coordinator.address, task, plan, time.time)
+
+
+def run_id(others: list[Daemon], away: Daemon | None) -> str:
+    """An id at random; one by which `away` is drawn first into the first round."""
+    keys = [other.identity.id for other in others]
+    while True:
+        drawn = Identity.generate().public.hex()[:32]
+        if away is None or drawing_order(keys, f"{drawn}/0", 1)[0] == away.identity.id:
+            return drawn

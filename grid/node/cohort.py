@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from grid.faults import point
 from grid.node.attendance import Attendance
 from grid.node.course import Course
+from grid.node.records import RunRecords
 from grid.node.roster import Roster, Standing
 from grid.protocol import round as rounds
 from grid.protocol.draw import drawing_order
@@ -18,16 +20,12 @@ ABSENT = "it stopped listening"
 
 
 class Cohort:
-    """The participants of one run, from round to round. They are named by public key.
-
-    `owed` are the spares that were drawn and are still to be written down and told.
-    """
+    """The participants of one run, from round to round. They are named by public key."""
 
     def __init__(self, task: Task, course: Course, roster: Roster) -> None:
         self._seed, self._quorum = f"{task.run}/{task.seed}", task.quorum
         self._course, self._roster = course, roster
         self._waits: dict[str, asyncio.TimerHandle] = {}
-        self.owed: list[str] = []
         self.attendance = Attendance(self._gone, self._back)
         course.losing = self._losing
 
@@ -39,7 +37,7 @@ class Cohort:
         """Who is invited to a round, of those who are there now, and how many updates close it."""
         drawn = drawing_order(self.present(), self._seed, number)[: self._quorum.drawn or None]
         target = min(self._quorum.target or len(drawn), len(drawn))
-        self.owed.clear()
+        self._course.owed.clear()  # of a round that is complete
         return frozenset(drawn), max(target, self._quorum.minimum)
 
     def welcome(self, key: str) -> None:
@@ -74,7 +72,6 @@ class Cohort:
         return drawing_order(self.present() - r.invited, self._seed, r.number)
 
     def _invite(self, key: str) -> None:
-        self.owed.append(key)
         self._course.apply(rounds.SpareDrawn(key))
 
     def _gone(self, key: str) -> None:
@@ -100,3 +97,19 @@ class Cohort:
             self._roster.put(key, Standing.READY if entry.ready else Standing.PREPARING)
         self.welcome(key)
         self._course.pulse.beat()
+
+
+async def write_down(records: RunRecords, run: str, course: Course, roster: Roster) -> None:
+    """What became of a round's nodes: committed, and told, when this returns.
+
+    Who was lost and who was drawn instead are one transaction: no restart finds a loss without its spare.
+    """
+    changes, r = course.take_owed(), course.the_round
+    if not changes:
+        return
+    drawn = any(isinstance(change, rounds.SpareDrawn) for change in changes)
+    if drawn:
+        point("before-spare-row")
+    await records.cohort_changed(run, r, changes, roster.name)
+    if drawn:
+        point("after-spare-row")

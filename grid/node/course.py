@@ -16,17 +16,22 @@ REMEMBERED = 64
 
 _OPEN = frozenset({rounds.WAITING, rounds.COLLECTING})
 
+Change = rounds.SpareDrawn | rounds.NodeFailed | rounds.UpdateRejected | rounds.NodeCommitted
+"""What becomes of a node in an open round, besides an update that is counted; committed: it is back."""
+
 
 class Course:
     """Runs the machines; every change beats the `pulse`. Whoever changes something writes it down.
 
-    `losing` is called before a round loses a node.
+    `losing` is called before a round loses a node. `owed` is what became of the round's nodes and is not written
+    down yet, in the order in which it happened.
     """
 
     def __init__(self, run: runs.Run, now: Callable[[], float]) -> None:
         self.run, self._now = run, now
         self.round: rounds.Round | None = None
         self.losing: Callable[[rounds.NodeFailed | rounds.UpdateRejected], None] = lambda event: None
+        self.owed: list[Change] = []
         self._closed: dict[int, tuple[float, str]] = {}
         self.pulse = Pulse()
 
@@ -50,15 +55,21 @@ class Course:
         """The one way in which the round changes."""
         if isinstance(event, rounds.NodeFailed | rounds.UpdateRejected):
             self.losing(event)
-        was_open = self.state in _OPEN
-        self.round, effects = rounds.advance(self.the_round, event)
-        if was_open and self.state not in _OPEN:
+        before = self.the_round
+        self.round, effects = rounds.advance(before, event)
+        self._owe(before, event)
+        if before.state in _OPEN and self.state not in _OPEN:
             self._closed[self.round.number] = self._now(), rounds.why_closed(self.round)
             self._closed.pop(self.round.number - REMEMBERED, None)
         for effect in effects:
             if isinstance(effect, rounds.WakeAt):
                 self.wake_at(effect.at)
         self.pulse.beat()
+
+    def take_owed(self) -> list[Change]:
+        """What is to be written down, all of it at once; spares only as long as the round takes updates."""
+        owed, self.owed = self.owed, []
+        return [each for each in owed if self.state in _OPEN or not isinstance(each, rounds.SpareDrawn)]
 
     def fail(self, key: str, reason: str) -> None:
         """No longer wait for a node in this round."""
@@ -81,6 +92,15 @@ class Course:
     def wake_at(self, at: float) -> None:
         """The present stage of the round is over at this time (UTC seconds)."""
         self.pulse.ring(at - self._now(), self._ring)
+
+    def _owe(self, before: rounds.Round, event: object) -> None:
+        match event:
+            case rounds.SpareDrawn() | rounds.UpdateRejected():
+                self.owed.append(event)
+            case rounds.NodeFailed(node=node) if node not in before.failed and node in self.the_round.failed:
+                self.owed.append(event)
+            case rounds.NodeCommitted(node=node) | rounds.UploadBegan(node=node) if node in before.failed:
+                self.owed.append(rounds.NodeCommitted(node))
 
     def _ring(self) -> None:
         if self.round is not None and rounds.ROUND.takes(self.round, rounds.DeadlinePassed):

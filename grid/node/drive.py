@@ -17,7 +17,7 @@ from grid.faults import point
 from grid.learning.scheme import Scheme
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
-from grid.node.cohort import PATIENCE, Cohort
+from grid.node.cohort import PATIENCE, Cohort, write_down
 from grid.node.collect import Collect
 from grid.node.course import Course
 from grid.node.evaluation import Evaluation
@@ -139,7 +139,8 @@ class Drive:
             await self.checkpoints.write(0, self._scheme.first())
             self._scheme.let_go()  # the memory of a run is its sum and the update at hand
         self._offered[0] = await Broadcast.seal(self._means.identity, header, bundle, sealed)
-        for key in self.roster.keys(Standing.READY):
+        lost = self._left.round.failed if self._left is not None and self._left.round is not None else {}
+        for key in self.roster.keys(Standing.READY) - lost.keys():  # who was lost is there once it listens
             self.attendance.expect(key)
         if self._course.run.state == runs.PREPARING:
             self.up.set()
@@ -189,7 +190,7 @@ class Drive:
         self.sent = self._intake.received = 0
         if self._course.round is None or self._course.round.number != number:
             await self._open_round(number)
-        await self._collected(number)
+        await self._collected()
         await self._evaluation.conclude(self._means.now())
         closed = self._course.the_round
         if closed.state == rounds.INVALID:
@@ -250,15 +251,12 @@ class Drive:
         point("after-round-opened")
         self._course.pulse.beat()  # updates of earlier models may wait for it
 
-    async def _collected(self, number: int) -> None:
-        """Wait for the updates of a round; spares that are drawn meanwhile are told."""
+    async def _collected(self) -> None:
+        """Wait for the updates of a round; who is lost and which spares are drawn meanwhile is told."""
         done = {rounds.AGGREGATING, rounds.INVALID}
         while self._course.state not in done:
-            await self._course.pulse.until(lambda: bool(self._cohort.owed) or self._course.state in done)
-            while self._cohort.owed and self._course.state not in done:
-                key = self._cohort.owed.pop(0)
-                told = {"round": number, "node": self.roster.name(key), "ends": self._course.the_round.ends}
-                await self._means.records.spare_drawn(self.task.run, number, key, told)
+            await self._course.pulse.until(lambda: bool(self._course.owed) or self._course.state in done)
+            await self._write_down()
 
     async def _evaluate(self, number: int) -> None:
         """Let everybody measure the newest checkpoint on its held-out examples."""
@@ -351,9 +349,10 @@ class Drive:
         if self._course.round is None or number not in {0, self._course.round.number}:
             return
         self._course.fail(key, reason)
-        if number and key in self._course.round.failed:  # what it says after it was counted changes nothing
-            told = {"round": number, "node": self.roster.name(key), "reason": reason}
-            await self._means.records.assignment_failed(self.task.run, number, key, "failed", reason, told)
+        await self._write_down()
+
+    async def _write_down(self) -> None:
+        await write_down(self._means.records, self.task.run, self._course, self.roster)
 
     async def _stand(self, key: str, standing: Standing, reason: str = "") -> None:
         entry = self.roster.put(key, standing, reason)

@@ -11,6 +11,7 @@ from grid.crypto.identity import public_from_id
 from grid.faults import point
 from grid.learning.scheme import Scheme
 from grid.learning.tensors import MAX_HEADER
+from grid.node.cohort import write_down
 from grid.node.collect import Collect
 from grid.node.course import Course
 from grid.node.means import Means
@@ -115,7 +116,7 @@ class Intake:
             if report.examples > announced:
                 raise UpdateRefused(f"it claims {report.examples} examples, where {announced} were announced")
         except (TensorsRefused, UpdateRefused) as error:
-            await self._reject(number, key, error.detail)
+            await self._reject(key, error.detail)
             raise UpdateRefused(error.detail) from None
         return report
 
@@ -141,7 +142,6 @@ class Intake:
         if self._course.the_round.number == number and key in self._course.the_round.uploading:
             self._course.apply(rounds.UploadBroken(key))
 
-    async def _reject(self, number: int, key: str, reason: str) -> None:
+    async def _reject(self, key: str, reason: str) -> None:
         self._course.apply(rounds.UpdateRejected(key, reason))
-        told = {"round": number, "node": self._roster.name(key), "reason": reason}
-        await self._means.records.assignment_failed(self._run, number, key, "rejected", reason, told)
+        await write_down(self._means.records, self._run, self._course, self._roster)

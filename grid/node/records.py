@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from grid.faults import point
+from grid.node.course import Change
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
 from grid.protocol.pace import WINDOW, Arrivals
-from grid.protocol.round import Round
+from grid.protocol.round import NodeCommitted, NodeFailed, Round, SpareDrawn, UpdateRejected
 from grid.protocol.run import RUN, Run
 from grid.store import events, results, rounds, runs
 from grid.store.database import Database
@@ -24,7 +26,7 @@ from grid.store.schema import Snapshot, Transaction
 from grid.wire.documents import Signed
 from grid.wire.message import MSGPACK, encode
 from grid.wire.node import Part
-from grid.wire.problems import NotFound, RunNotFound
+from grid.wire.problems import NotFound, RunNotFound, UpdateRepeated
 from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
 
 STOPPED = "stopped"
@@ -121,13 +123,17 @@ class RunRecords:
 
         await self._db.write(work)
 
-    async def spare_drawn(self, run: str, number: int, key: str, told: dict[str, Any]) -> None:
-        """A spare was drawn into a round that is open: it may begin."""
-        at, row = self._now(), rounds.AssignmentRow(Assignment(run, number, key))
+    async def cohort_changed(self, run: str, r: Round, changes: Iterable[Change], name: Callable[[str], str]) -> None:
+        """Nodes were lost to a round, refused or back in it; spares were drawn into it and may begin. All or nothing.
+
+        `name` gives the node id of a key.
+        """
+        at, listed = self._now(), list(changes)
 
         def work(connection: Transaction) -> None:
-            rounds.put_assignment(connection, row)
-            _tell(connection, run, "spare-drawn", at, told, to_all=True)
+            for change in listed:
+                _write_change(connection, run, r, change, at, name(change.node))
+                point("after-change-row")
 
         await self._db.write(work)
 
@@ -153,18 +159,6 @@ class RunRecords:
                 connection, run, number, key, weight=weight, file=str(file), metrics=metrics, base=base, at=at
             )
             events.append(connection, _owner(run), "update", at, told)
-
-        await self._db.write(work)
-
-    async def assignment_failed(
-        self, run: str, number: int, key: str, state: str, reason: str, told: dict[str, Any]
-    ) -> None:
-        """A node's part in a round came to nothing (`state`: rejected or failed)."""
-        at, row = self._now(), Assignment(run, number, key, assignment.State(state), reason)
-
-        def work(connection: Transaction) -> None:
-            rounds.set_assignment(connection, row)
-            events.append(connection, _owner(run), "assignment", at, told)
 
         await self._db.write(work)
 
@@ -344,6 +338,30 @@ def _tell(connection: Transaction, run: str, kind: str, at: float, told: dict[st
     events.append(connection, _owner(run), kind, at, told)
     if to_all:
         events.append(connection, _all(run), kind, at, told)
+
+
+def _write_change(connection: Transaction, run: str, r: Round, change: Change, at: float, node: str) -> None:
+    if isinstance(change, SpareDrawn):
+        rounds.put_assignment(connection, rounds.AssignmentRow(Assignment(run, r.number, change.node)))
+        _tell(connection, run, "spare-drawn", at, {"round": r.number, "node": node, "ends": r.ends}, to_all=True)
+        return
+    state, reason = _became(change)
+    try:
+        rounds.set_assignment(connection, Assignment(run, r.number, change.node, state, reason))
+    except UpdateRepeated:  # it was counted meanwhile, and that stands
+        return
+    told = {"round": r.number, "node": node, "state": state.value, "reason": reason}
+    events.append(connection, _owner(run), "assignment", at, told)
+
+
+def _became(change: NodeFailed | UpdateRejected | NodeCommitted) -> tuple[assignment.State, str]:
+    match change:
+        case NodeFailed(reason=reason):
+            return assignment.FAILED, reason
+        case UpdateRejected(reason=reason):
+            return assignment.REJECTED, reason
+        case NodeCommitted():
+            return assignment.COMMITTED, ""
 
 
 def _unfinished(connection: Snapshot, row: runs.RunRow) -> Unfinished:

@@ -47,6 +47,31 @@ async def test_a_node_that_fails_where_nobody_waits_for_it_changes_nothing() -> 
     assert course.the_round.failed == {"ann": "away"}
 
 
+async def test_what_became_of_nodes_is_owed_in_order_and_taken_once() -> None:
+    course = a_course()
+    course.losing = lambda event: course.apply(rounds.SpareDrawn("eve"))
+
+    course.fail("ann", "away")
+    course.apply(rounds.NodeCommitted("ann"))
+    course.apply(rounds.NodeCommitted("bob"))  # of whom nothing else was said
+
+    assert course.take_owed() == [
+        rounds.SpareDrawn("eve"),
+        rounds.NodeFailed("ann", "away"),
+        rounds.NodeCommitted("ann"),
+    ]
+    assert course.take_owed() == []
+
+
+async def test_no_spare_is_called_into_a_round_that_takes_no_more_updates() -> None:
+    course = a_course()
+    course.apply(rounds.SpareDrawn("eve"))
+    course.fail("ann", "away")
+    course.apply(rounds.Stopped())
+
+    assert course.take_owed() == [rounds.NodeFailed("ann", "away")]
+
+
 def test_before_the_first_round_there_is_none() -> None:
     with pytest.raises(RunRefused):
         _ = Course(runs.Run("r", rounds=1), lambda: 0.0).the_round

@@ -11,7 +11,7 @@ from grid.crypto.identity import Identity
 from grid.node.records import RunRecords
 from grid.protocol import run as runs
 from grid.protocol.documents import sign_document
-from grid.protocol.round import Policy, open_round
+from grid.protocol.round import NodeCommitted, NodeFailed, Policy, SpareDrawn, open_round
 from grid.store.database import Database
 from grid.store.events import EventLog
 from grid.wire.documents import Signed
@@ -75,18 +75,47 @@ async def test_events_go_on_from_a_cursor(records: RunRecords) -> None:
 
 
 async def test_an_update_is_counted_once_and_a_refusal_does_not_undo_it(records: RunRecords, tmp_path: Path) -> None:
-    await records.round_opened(open_round(1, Policy(1, 1, 60.0), frozenset({ANN.id}), 0.0), RUN, {"round": 1})
+    r = open_round(1, Policy(1, 1, 60.0), frozenset({ANN.id}), 0.0)
+    await records.round_opened(r, RUN, {"round": 1})
     told = {"round": 1, "metrics": {"loss": 0.5}}
     await records.update_accepted(RUN, 1, ANN.id, 3.0, tmp_path / "u", told)
 
     with pytest.raises(UpdateRepeated):
         await records.update_accepted(RUN, 1, ANN.id, 3.0, tmp_path / "u", told)
-    with pytest.raises(UpdateRepeated):
-        await records.assignment_failed(RUN, 1, ANN.id, "failed", "late", {})
+    await records.cohort_changed(RUN, r, [NodeFailed(ANN.id, "late")], str)
     with pytest.raises(NotInvited):
         await records.update_accepted(RUN, 1, EVE.id, 3.0, tmp_path / "u", told)
 
-    assert (await kinds(records, to_all=False)).count("update") == 1
+    told_of = await kinds(records, to_all=False)
+    assert (told_of.count("update"), told_of.count("assignment")) == (1, 0)
+
+
+async def test_a_loss_and_the_spare_drawn_for_it_are_written_down_together_or_not_at_all(records: RunRecords) -> None:
+    r = open_round(1, Policy(1, 1, 60.0), frozenset({ANN.id}), 0.0)
+    await records.round_opened(r, RUN, {"round": 1})
+    stranger = [SpareDrawn(EVE.id), NodeFailed("nobody", "away")]
+
+    with pytest.raises(NotInvited):
+        await records.cohort_changed(RUN, r, stranger, str)
+
+    assert await kinds(records, to_all=True) == ["round-opened"]
+    await records.cohort_changed(RUN, r, [SpareDrawn(EVE.id), NodeFailed(ANN.id, "away")], str)
+    assert await kinds(records, to_all=True) == ["round-opened", "spare-drawn"]
+    assert (await kinds(records, to_all=False))[-2:] == ["spare-drawn", "assignment"]
+
+
+async def test_a_node_that_was_lost_and_is_back_is_waited_for_after_a_restart(records: RunRecords) -> None:
+    preparing, _ = runs.advance(runs.Run(RUN, 3), runs.Started())
+    running, _ = runs.advance(preparing, runs.Prepared())
+    await records.moved(running, "prepared", {})
+    r = open_round(1, Policy(1, 1, 60.0), frozenset({ANN.id}), 0.0)
+    await records.round_opened(r, RUN, {"round": 1})
+
+    await records.cohort_changed(RUN, r, [NodeFailed(ANN.id, "away"), NodeCommitted(ANN.id)], str)
+
+    (left,) = await records.unfinished()
+    assert left.round is not None
+    assert (left.round.failed, left.round.committed) == ({}, {ANN.id})
 
 
 async def test_a_run_is_unfinished_until_all_were_told_of_its_end(records: RunRecords) -> None:
