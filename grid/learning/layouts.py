@@ -43,7 +43,7 @@ def statistics_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def model_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
-    """What a round begins with, and the coordinator keeps as a checkpoint: the model, SCAFFOLD's variate c beside it."""
+    """What a round begins with, and the coordinator keeps as a checkpoint: the model, SCAFFOLD's c beside it."""
     return Layout((*layout.specs, *_controls(layout, strategy, statistics)))
 
 

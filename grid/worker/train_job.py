@@ -152,7 +152,7 @@ class _Training:
         }
 
     def _encoded(self) -> dict[str, Any]:
-        """Encode the update in the outbox, and name the SHA-256 of its model as `base`, where the strategy asks for it."""
+        """Encode the update in the outbox, and name its model (SHA-256) as `base`, where the strategy asks for it."""
         if self._codec is not None:
             self._codec.encode(self._inbox, self._outbox, self._residual, memoryview(self._coded))
             self._sent[:] = self._coded

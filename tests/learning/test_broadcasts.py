@@ -122,7 +122,7 @@ SYNCHRONOUS = sorted(name for name, each in PRESETS.items() if each.timing == Sy
 
 @pytest.mark.parametrize("name", SYNCHRONOUS)
 def test_those_who_learned_nothing_change_nothing_of_the_servers_own_numbers(name: str) -> None:
-    """Nothing of what rounding cut off is lost: a round of updates that are the model as it came gives w, bit for bit."""
+    """Nothing that rounding cut off is lost: updates that are the model as it came give w again, bit for bit."""
     strategy = travelling(PRESETS[name], broadcast="bf16")
     current = model(7, strategy)
 
