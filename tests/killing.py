@@ -27,7 +27,7 @@ from grid.client.grid import Grid
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
-from grid.learning.strategy import PRESETS
+from grid.learning.strategy import PRESETS, travelling
 from grid.protocol.documents import sign_document
 from grid.wire.directory import SEARCH, Search
 from grid.wire.problems import Unreachable
@@ -150,11 +150,11 @@ class Outcome:
     found: set[str] = field(default_factory=set)
 
 
-async def outcome(folder: Path, who: str = "", fault: str = "") -> Outcome:
+async def outcome(folder: Path, who: str = "", fault: str = "", broadcast: str = "exact") -> Outcome:
     """A run of `ROUNDS` rounds with three participants, in which `who` is killed at a point."""
     async with a_grid(folder, who, fault) as (daemons, gateway, calls):
         coordinator, *others = daemons
-        run = await started(calls, coordinator, others)
+        run = await started(calls, coordinator, others, broadcast)
         arrived: list[tuple[int, str]] = []
         state = reason = ""
         async with asyncio.timeout(2 * START):
@@ -242,7 +242,7 @@ async def add_data(daemon: Daemon, seed: int) -> None:
     assert await adding.wait() == 0
 
 
-async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> AsyncRun:
+async def started(calls: Calls, coordinator: Daemon, others: list[Daemon], broadcast: str) -> AsyncRun:
     """A run over all participants, whose quorum is all: SCAFFOLD, for which server and clients keep something."""
     plan, now = Plan.linear(3, 1, loss="mse", optimizer="sgd", lr=0.05, epochs=2, batch=8), time.time()
     task = Task(
@@ -254,7 +254,7 @@ async def started(calls: Calls, coordinator: Daemon, others: list[Daemon]) -> As
         expires=now + 3600,
         rounds=ROUNDS,
         quorum=Quorum(len(others)),
-        strategy=msgspec.to_builtins(PRESETS["scaffold"]),
+        strategy=msgspec.to_builtins(travelling(PRESETS["scaffold"], broadcast=broadcast)),
         holdout=0.25,
     )
     where = Peer_(coordinator.address, coordinator.identity.id)
