@@ -27,7 +27,7 @@ from grid.client.grid import Grid
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
-from grid.learning.strategy import PRESETS
+from grid.learning.strategy import PRESETS, travelling
 from grid.protocol.documents import sign_document
 from grid.protocol.draw import drawing_order
 from grid.wire.directory import SEARCH, Search
@@ -153,7 +153,7 @@ class Outcome:
     found: set[str] = field(default_factory=set)
 
 
-async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "") -> Outcome:
+async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "", broadcast: str = "exact") -> Outcome:
     """A run of `ROUNDS` rounds with three participants, in which `who` is killed at a point.
 
     `lost`: two of three are drawn, and this one is killed in the first round and away until a spare is drawn for it.
@@ -164,7 +164,7 @@ async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "") 
         away = next((daemon for daemon in others if daemon.name == lost), None)
         if away:
             away.again.clear()
-        run = await started(calls, coordinator, others, away)
+        run = await started(calls, coordinator, others, broadcast, away)
         arrived: list[tuple[int, str]] = []
         state = reason = ""
         async with asyncio.timeout(2 * START):
@@ -264,7 +264,9 @@ async def add_data(daemon: Daemon, seed: int) -> None:
     assert await adding.wait() == 0
 
 
-async def started(calls: Calls, coordinator: Daemon, others: list[Daemon], away: Daemon | None = None) -> AsyncRun:
+async def started(
+    calls: Calls, coordinator: Daemon, others: list[Daemon], broadcast: str, away: Daemon | None = None
+) -> AsyncRun:
     """A run over all participants, whose quorum is all: SCAFFOLD, for which server and clients keep something.
 
     `away`: the quorum is two, as many are drawn, and this one is drawn into the first round.
@@ -279,7 +281,7 @@ async def started(calls: Calls, coordinator: Daemon, others: list[Daemon], away:
         expires=now + 3600,
         rounds=ROUNDS,
         quorum=Quorum(2, 2, 2) if away else Quorum(len(others)),
-        strategy=msgspec.to_builtins(PRESETS["scaffold"]),
+        strategy=msgspec.to_builtins(travelling(PRESETS["scaffold"], broadcast=broadcast)),
         holdout=0.25,
     )
     where = Peer_(coordinator.address, coordinator.identity.id)

@@ -54,10 +54,14 @@ def replayed(plan: Plan, task: Task, bundle: Path, data: Mapping[str, Path], ord
     folder = Sitting(FoldJob(head, strategy=scheme.strategy, statistics=scheme.statistics, updates=len(data)))
     model = b"".join(scheme.first())
     for number, order in enumerate(orders, 1):
+        folder.call("round", model)
+        sent = bytes(folder.desk.inbox[: scheme.broadcast.size])
         folder.call("begin", model, current="inbox", population=len(data))
         for name in order:
-            done = nodes[name].call("fit", model, round=number, seed=task.seed + number)
+            nodes[name].call("receive", sent)
+            done = nodes[name].call("fit", round=number, seed=task.seed + number)
             told = {key: done["numbers"][key] for key in NUMBERS if key in done["numbers"]}
+            told |= {"base": done["base"]} if "base" in done else {}
             told["weight"] = float(done["examples"])
             folder.call("check", nodes[name].desk.outbox, **told)
             folder.call("fold", **told)

@@ -32,7 +32,7 @@ from grid.client.run import Result
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.learning.recipe import Sgd
-from grid.learning.strategy import PRESETS, UPLOADS
+from grid.learning.strategy import BROADCASTS, PRESETS, UPLOADS
 from grid.wire.node import STATUS, Isolation
 from grid.worker.engine import IsolationPolicy, LocalEngine
 
@@ -59,6 +59,7 @@ T = TypeVar("T")
     help="How updates become the next model.",
 )
 @click.option("--upload", type=click.Choice(list(UPLOADS)), default="exact", help="How updates travel.")
+@click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Jobs at once on a node.")
 @click.option(
     "--report",
@@ -76,6 +77,7 @@ def demo(
     seed: int,
     strategy: str,
     upload: str,
+    broadcast: str,
     workers: int,
     report: Path,
     keep: bool,
@@ -93,7 +95,9 @@ def demo(
     except (ValueError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from None
     with _folder(keep) as folder:
-        outcome = until_signal(Demo(dealt, rounds, seed, folder, show, strategy, upload, workers).carry_out(keep))
+        outcome = until_signal(
+            Demo(dealt, rounds, seed, folder, show, strategy, upload, broadcast, workers).carry_out(keep)
+        )
     report.write_text(page(outcome, time.time()), encoding="utf-8")
     show.end(outcome, report.resolve())
     if as_json:
@@ -112,9 +116,10 @@ class Demo:
         show: Show,
         strategy: str = "fedavg",
         upload: str = "exact",
+        broadcast: str = "exact",
         workers: int = 2,
     ) -> None:
-        self._workers, self._upload = workers, upload
+        self._workers, self._upload, self._broadcast = workers, upload, broadcast
         self._dealt, self._rounds, self._seed, self._strategy = dealt, rounds, seed, strategy
         self._folder, self._show = folder, show
         self._shares = dict(zip(NAMES, dealt.shares, strict=False))
@@ -141,6 +146,7 @@ class Demo:
                     seed=self._seed,
                     strategy=self._strategy,
                     upload=self._upload,
+                    broadcast=self._broadcast,
                 )
                 result = await run.result(self._show.heard)
             isolation = await confined(here.nodes)

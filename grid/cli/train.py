@@ -16,7 +16,7 @@ from grid.client.display import Progress
 from grid.client.run import Result
 from grid.learning.plan import Plan
 from grid.learning.sheet import sheet
-from grid.learning.strategy import PRESETS, UPLOADS
+from grid.learning.strategy import BROADCASTS, PRESETS, UPLOADS
 from grid.wire.names import Address
 
 gateway_option = click.option(
@@ -113,6 +113,7 @@ def show(file: Path, examples: int | None) -> None:
     "--strategy", type=click.Choice(sorted(PRESETS)), default="fedavg", help="How updates become the next model."
 )
 @click.option("--upload", type=click.Choice(list(UPLOADS)), default="exact", help="How updates travel.")
+@click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--stop-on", metavar="METRIC[:PATIENCE[:GAIN]]", help="End once it was no better for so many rounds.")
 @click.option("--target", default="target", help="The tensor to be learned.")
 @click.option("--coordinator", type=word(Address, "url (http://HOST:PORT)"), help="A node to drive the run; else here.")

@@ -134,6 +134,7 @@ class Grid:
         seed: int = 0,
         strategy: str | Strategy = "fedavg",
         upload: str | None = None,
+        broadcast: str | None = None,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
     ) -> AsyncRun:
@@ -145,8 +146,9 @@ class Grid:
         as many times as long as most updates of past rounds took (0: always the deadline); `holdout`:
         the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
         (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum); `upload`: how its updates
-        travel ("exact", "int8", "top-k"); `coordinator`: a node's address, or None for one in this process; `stop_on`:
-        the metric after which the run ends before its last round, as `Stopping` or in words (`stopping`).
+        travel ("exact", "int8", "top-k"); `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`:
+        a node's address, or None for one in this process; `stop_on`: the metric after which the run ends before its
+        last round, as `Stopping` or in words (`stopping`).
 
         Raises:
             NoParticipants: nobody has such data.
@@ -161,7 +163,7 @@ class Grid:
         driver = await self._coordinator(coordinator)
         least = _quorum(quorum, len(peers), 0, 0, 1).minimum
         now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
-        chosen = travelling(chosen, upload) if upload else chosen
+        chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
         check_recipe(chosen, plan.recipe)
         task = Task(
             run=secrets.token_hex(16),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from grid.learning.aggregation import AddScaled, WeightedMean, add_scaled, check_length, check_update
+from grid.learning.broadcasts import base_of
 from grid.learning.layouts import Role, roles, state_layout, update_layout
 from grid.learning.robust import SideBySide, Updates, UpdatesInMemory, robust_blocks
 from grid.learning.server import ServerStep
@@ -83,7 +84,7 @@ class Folding:
 
     @property
     def current(self) -> memoryview:
-        """The model that the round began with; empty where the strategy does not need it."""
+        """The server's model as the round began; empty where the strategy does not need it."""
         return self._current
 
     def check(self, update: memoryview) -> None:
@@ -147,7 +148,7 @@ class Folding:
         return len(self._examples) / max(self._population, len(self._examples))
 
     def _distance(self, update: memoryview) -> float:
-        """||w_k - w||^2 over the parameters, for the rule that asks."""
+        """||w_k - w||^2 over the parameters, for the rule that asks; w is what the client began with."""
         total = 0.0
         if not isinstance(self._strategy.aggregation, QFair):
             return total
@@ -156,6 +157,7 @@ class Folding:
             if span.role is Role.PARAMETER:
                 theirs, ours = stored(update, span), stored(self._current, span)
                 for place in span.blocks():
-                    apart = widened(theirs[place], span.dtype) - widened(ours[place], span.dtype)
+                    base = base_of(widened(ours[place], span.dtype), span, self._strategy)
+                    apart = widened(theirs[place], span.dtype) - base
                     total += float(np.dot(apart, apart))
         return total

@@ -43,8 +43,18 @@ def statistics_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def model_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
-    """What the coordinator sends, and keeps as a checkpoint: the model, for SCAFFOLD the variate c beside it."""
+    """What a round begins with, and the coordinator keeps as a checkpoint: the model, SCAFFOLD's c beside it."""
     return Layout((*layout.specs, *_controls(layout, strategy, statistics)))
+
+
+def broadcast_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
+    """A model as it travels: as it is, or with its float32 parameters as bfloat16 (`broadcasts`)."""
+    model = model_layout(layout, strategy, statistics)
+    if strategy.broadcast == Exact():
+        return model
+    kinds = roles(model, statistics)
+    halved = {spec for spec in model.specs if kinds[spec.name] is Role.PARAMETER and spec.dtype == "F32"}
+    return Layout(TensorSpec(spec.name, "BF16", spec.shape) if spec in halved else spec for spec in model.specs)
 
 
 def update_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:

@@ -6,7 +6,15 @@ import mmap
 from collections.abc import Iterator
 from functools import cached_property
 
-from grid.learning.layouts import first_model, model_layout, pick, state_layout, statistics_of, upload_layout
+from grid.learning.layouts import (
+    broadcast_layout,
+    first_model,
+    model_layout,
+    pick,
+    state_layout,
+    statistics_of,
+    upload_layout,
+)
 from grid.learning.plan import Plan
 from grid.learning.strategy import Strategy, check_recipe
 from grid.learning.tensors import Layout
@@ -27,8 +35,13 @@ class Scheme:
 
     @cached_property
     def model(self) -> Layout:
-        """What the coordinator sends, and keeps as a checkpoint."""
+        """What a round begins with, and the coordinator keeps as a checkpoint."""
         return model_layout(self.layout, self.strategy, self.statistics)
+
+    @cached_property
+    def broadcast(self) -> Layout:
+        """A model as the coordinator sends it."""
+        return broadcast_layout(self.layout, self.strategy, self.statistics)
 
     @cached_property
     def update(self) -> Layout:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from grid.learning.arrays import views
+from grid.learning.broadcasts import base_of
 from grid.learning.layouts import MOMENTUM, SECOND, STEPS, Role
 from grid.learning.spans import Block, Values, sane, stored, widened
-from grid.learning.strategy import Adagrad, Adam, Asynchronous, Average, Momentum, Server, Strategy, Yogi
+from grid.learning.strategy import Adagrad, Adam, Asynchronous, Average, Exact, Momentum, Server, Strategy, Yogi
 from grid.learning.tensors import Layout
 from grid.wire.problems import UpdateRefused
 
@@ -16,13 +17,14 @@ class ServerStep:
     """Turns an aggregate into the next model, block by block, in place.
 
     `state` is a data section of `layout` (`layouts.state_layout`), zeros before the first step; it is written to, and
-    holds what the next step needs: keep it beside the model. `current` is the model that the round began with.
+    holds what the next step needs: keep it beside the model. `current` is the server's model as the round began; what
+    clients began with may be its rounding, and what they learned on top of that is added to the server's own.
 
     Source: Reddi et al. 2021, arXiv:2003.00295, Algorithm 2, where delta is the mean of the clients' changes.
     """
 
     def __init__(self, strategy: Strategy, layout: Layout, state: memoryview) -> None:
-        self._rule, self._layout, self._state = strategy.server, layout, state
+        self._strategy, self._rule, self._layout, self._state = strategy, strategy.server, layout, state
         self._deltas = strategy.sends_delta
         self._mixes_statistics = isinstance(strategy.timing, Asynchronous)
         self._steps = views(layout, state)[STEPS] if STEPS in layout.by_name else None
@@ -55,11 +57,11 @@ class ServerStep:
         elif span.role is Role.STATISTIC:
             if self._mixes_statistics:
                 _towards(values, before, reach)
-        elif self._rule == Average() and not self._deltas:
+        elif self._rule == Average() and not self._deltas and self._strategy.broadcast == Exact():
             _towards(values, before, reach)
         else:
             if not self._deltas:
-                values -= before
+                values -= base_of(before, span, self._strategy)
             values *= reach
             self._go(values, block, before)
         if not sane(values):

@@ -89,7 +89,11 @@ def store(values: Values, target: Values, dtype: str) -> None:
     """Wide values back into stored ones, rounded to nearest, ties to even, as torch does."""
     if dtype == "BF16":
         bits = values.view(np.uint32)
-        np.copyto(target, ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16))
+        upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+        none = np.isnan(values)
+        if none.any():  # the sum above would carry one into its sign
+            upper[none] = 0x7FC0
+        np.copyto(target, upper)
     else:
         np.copyto(target, values, casting="same_kind")
 

@@ -1,6 +1,6 @@
 """A strategy as data: what clients do differently, how updates become one, how far the server goes, and when.
 
-Four parts that go together freely where that makes sense; `validate` says where it does not. What travels and
+Its parts go together freely where that makes sense; `validated` says where it does not. What travels and
 what is kept for a strategy is in `layouts`, the arithmetic in `folding` and `client_rules`.
 """
 
@@ -188,11 +188,18 @@ class Asynchronous(Part, frozen=True, tag="asynchronous", tag_field="name"):
     oldest: Oldest = 100
 
 
-# --- how updates travel ----------------------------------------------------------------------------------
+# --- how models and updates travel ----------------------------------------------------------------------------------
 
 
 class Exact(Part, frozen=True, tag="exact", tag_field="name"):
-    """Parameters travel up as they are."""
+    """Parameters travel as they are."""
+
+
+class BFloat16(Part, frozen=True, tag="bf16", tag_field="name"):
+    """float32 parameters travel down as bfloat16: half of the bytes.
+
+    All begin with the rounded model, and the server adds what they learned to its own (`grid.learning.broadcasts`).
+    """
 
 
 class Int8(Part, frozen=True, tag="int8", tag_field="name"):
@@ -213,8 +220,10 @@ Robust = Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedian
 Aggregation = Mean | QFair | Robust
 Server = Average | Momentum | Adagrad | Adam | Yogi
 Timing = Synchronous | Buffered | Asynchronous
+Broadcast = Exact | BFloat16
 Upload = Exact | Int8 | TopK
 
+BROADCASTS: dict[str, Broadcast] = {"exact": Exact(), "bf16": BFloat16()}
 UPLOADS: dict[str, Upload] = {"exact": Exact(), "int8": Int8(), "top-k": TopK()}
 
 ROBUST = (Median, TrimmedMean, Krum, MultiKrum, Bulyan, GeometricMedian)
@@ -228,12 +237,18 @@ class Strategy(Part, frozen=True):
     server: Server = Average()
     timing: Timing = Synchronous()
     upload: Upload = Exact()
+    broadcast: Broadcast = Exact()
 
     @property
     def needs_current(self) -> bool:
         """Whether a round has to know the model that it began with; plain means and medians do not."""
-        plain = self.server == Average() and self.timing == Synchronous() and self.upload == Exact()
+        plain = self.server == Average() and self.timing == Synchronous() and self.upload == self.broadcast == Exact()
         return not (plain and isinstance(self.aggregation, (Mean, *ROBUST)) and isinstance(self.client, (Plain, Prox)))
+
+    @property
+    def names_base(self) -> bool:
+        """Whether an update counts only on top of one model, so that its report has to name that."""
+        return self.upload != Exact() or (self.broadcast != Exact() and not self.sends_delta)
 
     @property
     def sends_delta(self) -> bool:
@@ -288,15 +303,19 @@ def named(name: str, **settings: Any) -> Strategy:
     return validated(strategy)
 
 
-def travelling(strategy: Strategy, upload: str) -> Strategy:
-    """The same strategy, its updates encoded so: a name of `UPLOADS`.
+def travelling(strategy: Strategy, upload: str | None = None, broadcast: str | None = None) -> Strategy:
+    """The same strategy, its updates (a name of `UPLOADS`) and models (one of `BROADCASTS`) encoded so, where given.
 
     Raises:
         StrategyRefused: there is no such encoding, or not with this strategy.
     """
-    if upload not in UPLOADS:
-        raise StrategyRefused(f"no encoding {upload!r}; there are {', '.join(UPLOADS)}")
-    return validated(msgspec.structs.replace(strategy, upload=UPLOADS[upload]))
+    chosen: dict[str, Any] = {}
+    for part, name, known in (("upload", upload, UPLOADS), ("broadcast", broadcast, BROADCASTS)):
+        if name is not None and name not in known:
+            raise StrategyRefused(f"no encoding {name!r}; there are {', '.join(known)}")
+        if name is not None:
+            chosen[part] = known[name]
+    return validated(msgspec.structs.replace(strategy, **chosen))
 
 
 def fitted(name: str, most: int) -> Strategy:
@@ -383,6 +402,10 @@ def _quarrels(strategy: Strategy) -> list[str]:
         (
             strategy.timing != Synchronous() and strategy.upload != Exact(),
             "int8 and top-k say what was learned on top of the round's own model; late updates began with another",
+        ),
+        (
+            isinstance(strategy.timing, Asynchronous) and strategy.broadcast != Exact(),
+            "asynchronous mixes in whole models, and rounded ones would take back what is finer than their rounding",
         ),
     ]
     return [why for broken, why in rules if broken]

@@ -42,6 +42,14 @@ class Checkpoints:
         self._forget(number - KEPT)
         return path
 
+    def draft(self, number: int, layout: Layout, data: memoryview) -> Path:
+        """Checkpoint `number` in another form, for a while: made anew after a restart, so not durable."""
+        target = self._folder / f"broadcast-{number}.draft"
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(header_bytes(layout))
+            file.write(data)
+        return target
+
     def keep(self, number: int) -> None:
         """This one is the best so far: it stays until another is."""
         before, self.best = self.best, number

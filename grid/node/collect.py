@@ -101,6 +101,13 @@ class Collect:
         async with self.turn:
             return await self._with_seat(_result)
 
+    async def broadcast(self, number: int) -> Path:
+        """The file of checkpoint `number` as it travels: its own, or a draft for as long as it takes to seal it."""
+        if self._scheme.broadcast == self._scheme.model:
+            return self._checkpoints.path(number)
+        async with self.turn:
+            return await self._with_seat(lambda seat: self._rounded(seat, number))
+
     def staleness(self) -> dict[str, int]:
         """By key, how many steps old the counted updates were that began with an earlier model."""
         return {b64(each.sender): self._number - each.base for each in self._in if each.base}
@@ -135,7 +142,8 @@ class Collect:
             seat = await self._means.folder.open(self._job())
             try:
                 await self._restore(seat)
-                await self._begin(seat)
+                if self._number:  # 0: after a restart between two rounds
+                    await self._begin(seat)
                 for counted in self._in:
                     await self._look(seat, counted.update, counted.sender, counted.base)
                     await seat.call("fold", **self._told(counted))
@@ -167,6 +175,12 @@ class Collect:
         into = seat.inbox[: self._scheme.model.size]
         await asyncio.to_thread(_load, self._checkpoints.path(self._number - 1), into)
         await seat.call("begin", current="inbox", population=self._population)
+
+    async def _rounded(self, seat: Seat, number: int) -> Path:
+        await asyncio.to_thread(_load, self._checkpoints.path(number), seat.inbox[: self._scheme.model.size])
+        await seat.call("round")
+        wire = self._scheme.broadcast
+        return await asyncio.to_thread(self._checkpoints.draft, number, wire, seat.inbox[: wire.size])
 
     async def _look(self, seat: Seat, update: Path, sender: bytes, base: int) -> Report:
         context = Context(run=self._run, round=base or self._number, kind="update", sender=sender, direct=True)

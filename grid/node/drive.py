@@ -275,9 +275,10 @@ class Drive:
         header = self._means.header("model", self.task.run, number)
         target = self.folder / f"model-{number}.sealed"
         self._evaluation.begin(number)
-        self._offered[number] = await Broadcast.seal(
-            self._means.identity, header, self.checkpoints.path(number - 1), target
-        )
+        source = await self._collect.broadcast(number - 1)
+        self._offered[number] = await Broadcast.seal(self._means.identity, header, source, target)
+        if source != self.checkpoints.path(number - 1):
+            source.unlink()
 
     async def _answered(self, peer: Peer, answer: Invited | GridError) -> None:
         """What came of an invitation."""

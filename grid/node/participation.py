@@ -100,8 +100,7 @@ class Participation:
         self._scheme: Scheme
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
         self._steps = steps_of(read_strategy(task.strategy))
-        self._call = (0, False)
-        self._called = False
+        self._call, self._called = (0, False), False
         self._begun = self._counted = 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
@@ -401,7 +400,8 @@ class Participation:
 
     async def _model(self, number: int, seat: Seat) -> None:
         async with self._fetched(MODEL, number, "model") as (opener, blocks):
-            await open_tensors(opener, blocks, self._scheme.model, seat.inbox[: self._scheme.model.size])
+            await open_tensors(opener, blocks, self._scheme.broadcast, seat.inbox[: self._scheme.broadcast.size])
+        await seat.call("receive")
 
     @asynccontextmanager
     async def _fetched(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from grid.faults import point
 from grid.learning.aggregation import AddScaled, add_scaled
+from grid.learning.broadcasts import Rounding
 from grid.learning.codec import Codec
 from grid.learning.folding import BUDGET, Folding, Place
 from grid.learning.layouts import state_layout, update_layout, upload_layout
@@ -31,7 +32,10 @@ def fold(
     *,
     add_scaled: AddScaled = add_scaled,
 ) -> Mapping[str, Verb]:
-    """`begin` a round anew, `check` and `fold` the update of the inbox, put the `result` into the outbox."""
+    """`begin` a round anew, `check` and `fold` the update of the inbox, put the `result` into the outbox.
+
+    `round` makes of a model in the inbox the form in which it travels, there.
+    """
     plan, rule = read_header(layout)[0], read_strategy(strategy)
     size = update_layout(plan, rule, statistics).size
     kept = UpdatesInMemory() if desk.spill is None else Spill(desk.spill, size)
@@ -73,23 +77,31 @@ def fold(
         folding.result()
         return {}
 
-    return {"begin": begin, "check": check, "fold": add, "result": result}
+    def rounded() -> dict[str, Any]:
+        Rounding(rule, plan, tuple(statistics)).shrink(inbox)
+        return {}
+
+    return {"begin": begin, "check": check, "fold": add, "result": result, "round": rounded}
 
 
 class Arrivals:
-    """Updates as they come: those that are encoded are decoded on top of the round's model, if it is theirs."""
+    """Updates as they come: those that began with another model are refused where that matters, those that are
+    encoded are decoded on top of the one that was sent."""
 
     def __init__(self, rule: Strategy, plan: Layout, statistics: tuple[str, ...], inbox: memoryview) -> None:
         size = update_layout(plan, rule, statistics).size
         self._codec = None if rule.upload == Exact() else Codec(rule, plan, statistics)
+        self._names_base, self._rounding = rule.names_base, Rounding(rule, plan, statistics)
         self._came = inbox[: upload_layout(plan, rule, statistics).size]
         self._current, self._digest = memoryview(b""), ""
         self.update = inbox[:size] if self._codec is None else memoryview(bytearray(size))
 
     def begin(self, current: memoryview) -> None:
         """A round begins with a model."""
-        if self._codec is not None:
-            self._current, self._digest = current, sha256(current).hexdigest()
+        if self._names_base:
+            sent = self._rounding.received(current)
+            self._digest = sha256(sent).hexdigest()
+            self._current = sent if self._codec is not None else memoryview(b"")
 
     def take(self, base: str) -> memoryview:
         """The update in the inbox, decoded. `base`: SHA-256 of the model that its sender began with.
@@ -97,8 +109,8 @@ class Arrivals:
         Raises:
             UpdateRefused: that is not the round's, or it is none that an encoder writes.
         """
+        if self._names_base and base != self._digest:
+            raise UpdateRefused("it says what was learned on top of another model than this round's")
         if self._codec is not None:
-            if base != self._digest:
-                raise UpdateRefused("it says what was learned on top of another model than this round's")
             self._codec.decode(self._came, self._current, self.update)
         return self.update

@@ -100,7 +100,8 @@ class TrainJob:
 
     `inputs` and `target` name tensors of the dataset; `holdout` is the share of examples, 0 to 1,
     kept apart by `seed` for evaluation. `grant` is what the node's owner allows plans (its memory and
-    threads are those of `limits`). Verbs: `prepare`, `fit(round, seed, epochs, steps)`, `evaluate(split, model)`.
+    threads are those of `limits`). Verbs: `prepare`, `fit(round, seed, epochs, steps)`, `evaluate(split, model)`, and
+    `receive()` before these: the model in the inbox came in the form that travels.
 
     Inbox and outbox are what the `strategy` lets travel down and up; `state` is this node's own part in it, to be
     saved when an update was accepted. `fit` gives the `numbers` that belong into the update's report.
@@ -148,6 +149,7 @@ class FoldJob:
       (needed if `strategy.needs_current`), `"outbox"` if that is the last result. `population`: N of SCAFFOLD.
     * `check()` the update of the inbox; `fold(weight, loss, normaliser, staleness)` it, `weight` in examples,
       the others where the strategy asks.
+    * `round()`: a model in the inbox takes the form in which it travels, there.
     * `result()`: the next model is in the outbox, and in `state` what belongs to it: save both together.
     """
 

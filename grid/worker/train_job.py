@@ -18,6 +18,7 @@ import msgspec
 from grid.faults import point
 from grid.learning.arrays import views
 from grid.learning.batches import steps_of_epoch
+from grid.learning.broadcasts import Rounding
 from grid.learning.codec import Codec, residual_of
 from grid.learning.layouts import own_layout, residual_layout, statistics_of, update_layout, upload_layout
 from grid.learning.plan import Plan
@@ -53,7 +54,7 @@ def train(
     grant: dict[str, Any],
     strategy: Mapping[str, Any] | str = "fedavg",
 ) -> Mapping[str, Verb]:
-    """Read and check plan and data; then `prepare`, `fit` and `evaluate`.
+    """Read and check plan and data; then `prepare`, and for each model `receive`, `evaluate` and `fit`.
 
     Raises:
         PlanRefused: the plan breaks a rule, does not fit the data, or asks for more than the grant and limits.
@@ -72,7 +73,7 @@ def train(
     amounts = [len(rows) for rows in split(len(arrays[target]), holdout, seed)]
     epoch = steps_of_epoch(plan.recipe, amounts[0], limits)
     work = _Training(kit, desk, plan, chosen, trainer, amounts, epoch)
-    return {"prepare": work.prepare, "fit": work.fit, "evaluate": work.evaluate}
+    return {"prepare": work.prepare, "receive": work.receive, "fit": work.fit, "evaluate": work.evaluate}
 
 
 class _Training:
@@ -83,6 +84,7 @@ class _Training:
         self._plan, self._strategy, self._trainer, self._amounts = plan, strategy, trainer, amounts
         statistics = statistics_of(plan.recipe)
         layout = update_layout(plan.layout, strategy, statistics)
+        self._came, self._rounding = desk.inbox, Rounding(strategy, plan.layout, statistics)
         self._inbox, self._outbox = desk.inbox[: layout.size], desk.outbox[: layout.size]
         self._states = {"inbox": kit.views(layout, self._inbox), "outbox": kit.views(layout, self._outbox)}
         own = own_layout(plan.layout, strategy, statistics)
@@ -103,6 +105,11 @@ class _Training:
             "held_out": held_out,
             "estimate": self._trainer.estimate.memory,
         }
+
+    def receive(self) -> dict[str, Any]:
+        """A model came into the inbox in the form that travels; it becomes the model that it stands for."""
+        self._rounding.widen(self._came)
+        return {}
 
     def fit(
         self,
@@ -145,12 +152,11 @@ class _Training:
         }
 
     def _encoded(self) -> dict[str, Any]:
-        """Encode the update in the outbox, where the strategy asks for it; `base` is then the SHA-256 of its model."""
-        if self._codec is None:
-            return {}
-        self._codec.encode(self._inbox, self._outbox, self._residual, memoryview(self._coded))
-        self._sent[:] = self._coded
-        return {"base": sha256(self._inbox).hexdigest()}
+        """Encode the update in the outbox, and name its model (SHA-256) as `base`, where the strategy asks for it."""
+        if self._codec is not None:
+            self._codec.encode(self._inbox, self._outbox, self._residual, memoryview(self._coded))
+            self._sent[:] = self._coded
+        return {"base": sha256(self._inbox).hexdigest()} if self._strategy.names_base else {}
 
     def _measured(self) -> dict[str, float]:
         """F_k(w^t) for q-FedAvg: the loss of the model that came, on the examples to train on."""

@@ -126,6 +126,27 @@ async def test_encoded_updates_learn_as_exact_ones_do(nodes: list[ANode], scient
     assert losses["top-k"] < 2.0, losses  # the untrained model has about 5
 
 
+async def test_rounded_models_go_down_in_half_of_the_bytes_and_learn_as_exact_ones_do(
+    nodes: list[ANode], scientist: Scientist
+) -> None:
+    coordinator, *participants = nodes
+    told: dict[tuple[str, str], tuple[float, int]] = {}
+    plan = Plan.mlp([3, 2048, 1], loss="mse", optimizer="sgd", lr=0.01, epochs=2, batch=8)
+    for sent in (("exact", "exact"), ("exact", "bf16"), ("int8", "bf16")):
+        strategy = msgspec.to_builtins(travelling(PRESETS["fedavg"], *sent))
+        run = await scientist.start(
+            coordinator, participants[:3], plan, rounds=3, holdout=0.25, quorum=Quorum(3), strategy=strategy
+        )
+        down = [event.data["bytes"]["down"] async for event in run.watch() if event.kind == "round-closed"]
+        learned = await run.checkpoint()
+        told[sent] = run.history.lines()[-1].metrics["loss"], down[1]
+        assert np.frombuffer(learned.initial, np.uint32)[:4096].astype(np.uint16).any()  # no rounded model
+
+    loss, whole = told["exact", "exact"]
+    assert [told[sent][0] for sent in told] == pytest.approx([loss] * 3, rel=0.05)
+    assert [told[sent][1] / whole for sent in told] == pytest.approx([1.0, 0.5, 0.5], abs=0.1)  # with its envelope
+
+
 async def test_a_quorum_below_what_the_strategy_needs_is_refused(coordinator: ANode, scientist: Scientist) -> None:
     strategy = msgspec.to_builtins(PRESETS["krum"])
     with pytest.raises(RunRefused, match=f"needs {least_updates(PRESETS['krum'])} updates"):

@@ -69,6 +69,16 @@ async def test_a_kill_changes_nothing_of_what_a_run_comes_to(who: str, role: str
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("who", "fault"), [("carol", "before-checkpoint:2"), ("ann", "after-finished-row:2")])
+async def test_nor_does_one_where_models_go_down_rounded(who: str, fault: str, tmp_path: Path) -> None:
+    result = await outcome(tmp_path, who, fault, broadcast="bf16")
+
+    sound(result)
+    assert result.deaths == 1
+
+
+@pytest.mark.slow
 def test_the_matrix_is_in_the_docs() -> None:
     if held != ROWS:
         pytest.skip("not all of it was run, or held")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from grid.learning.strategy import PRESETS, Strategy, named
+from grid.learning.strategy import PRESETS, BFloat16, Strategy, named
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
-from grid.wire.problems import GridError, StrategyRefused, WorkerFailed
+from grid.wire.problems import GridError, StrategyRefused, UpdateRefused, WorkerFailed
 from grid.worker.engine import FoldJob, LocalEngine, LocalSeat
 
 LAYOUT = Layout([TensorSpec("weight", "F32", (2, 2)), TensorSpec("bias", "F32", (2,))])
@@ -180,3 +181,23 @@ def test_a_strategy_travels_to_the_seat_as_plain_data() -> None:
 
     assert msgspec.convert(work.arguments["strategy"], Strategy) == PRESETS["fedadam"]
     assert (work.model_bytes, work.state_bytes, work.spill_bytes) == (LAYOUT.size, 8 + 2 * LAYOUT.size, 0)
+
+
+async def test_an_update_on_top_of_another_model_than_the_rounded_one_is_refused(engine: LocalEngine) -> None:
+    seat = await seat_of(engine, Strategy(broadcast=BFloat16()))
+    seat.inbox[:] = model(1.001)
+    await seat.call("begin", current="inbox")
+    seat.inbox[:] = model(1.001)
+    await seat.call("round")
+    assert bytes(seat.inbox[:12]) == bytes.fromhex("803f") * 6  # the nearest bfloat16 is 1
+
+    for base in ("", sha256(model(1.001)).hexdigest()):
+        seat.inbox[:] = model(2.0)
+        with pytest.raises(UpdateRefused, match="another model"):
+            await seat.call("check", base=base)
+    based = sha256(model(1.0)).hexdigest()
+    await seat.call("check", base=based)
+    await seat.call("fold", weight=1, base=based)
+    await seat.call("result")
+
+    assert np.frombuffer(seat.outbox, np.float32) == pytest.approx(2.001, abs=1e-6)

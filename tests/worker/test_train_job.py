@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
 
+from grid.learning.broadcasts import Rounding
 from grid.learning.layouts import model_layout
 from grid.learning.plan import Plan
 from grid.learning.recipe import Limits as Grant
-from grid.learning.strategy import PRESETS
+from grid.learning.strategy import PRESETS, travelling
 from grid.learning.tensors import read_header
 from grid.wire.problems import PlanRefused, StrategyRefused, WorkerFailed
 from grid.worker.engine import Limits, LocalEngine, LocalSeat, TrainJob
@@ -203,4 +205,19 @@ async def test_a_rule_about_steps_of_sgd_refuses_another_optimizer(engine: Local
 
     with pytest.raises(StrategyRefused, match="steps of sgd"):
         await seat.call("prepare")
+    await seat.close()
+
+
+async def test_training_begins_with_what_was_received_and_names_it(engine: LocalEngine, tmp_path: Path) -> None:
+    strategy = travelling(PRESETS["fedavg"], broadcast="bf16")
+    seat = await opened(engine, tmp_path, strategy=strategy)
+    wire = memoryview(bytearray(PLAN.initial))
+    Rounding(strategy, PLAN.layout).shrink(wire)
+    expected = bytes(Rounding(strategy, PLAN.layout).received(memoryview(PLAN.initial)))
+    seat.inbox[: PLAN.layout.size // 2] = wire[: PLAN.layout.size // 2]
+
+    await seat.call("receive")
+
+    assert bytes(seat.inbox) == expected != PLAN.initial
+    assert (await seat.call("fit", round=0))["base"] == sha256(expected).hexdigest()
     await seat.close()
