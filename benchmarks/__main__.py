@@ -31,6 +31,7 @@ BENCHMARKS = {
     "control_plane": "signed requests per second",
     "gateway": "searches, joins, renewals, memory per member",
     "workers": "from an assignment to the first training step",
+    "deaths": "a participant and a coordinator killed in the middle of a round",
     "interpreter": "a training step through a plan",
     "simulation": "events and fits a second, memory, and what policies come to",
     "install": "what an installation takes on disk",
