@@ -38,6 +38,7 @@ BENCHMARKS = {
 }
 ONLY_BY_NAME = {
     "crowd": "memory with 10 and with 50 nodes of 100 MB; a node's processor time for an assignment: minutes, 8 GB",
+    "gpu": "training steps in seats with an NVIDIA GPU beside the same on the processor",
     "flower": "rounds beside flwr's deployment engine: ten minutes",
 }
 LIMITS = {"flower": 1500.0, "crowd": 900.0}

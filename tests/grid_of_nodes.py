@@ -141,6 +141,7 @@ class FakeSeat:
         self.inbox, self.outbox = memoryview(bytearray(size)), memoryview(bytearray(size))
         self.state = memoryview(bytearray(work.state_bytes))
         self.broken = self.closed = False
+        self.device = "cpu"
 
     async def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         if self.broken or self.closed:

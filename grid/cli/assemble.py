@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,7 +37,8 @@ from grid.transport.auth import Authenticator
 from grid.transport.metrics import Metrics
 from grid.transport.serve import running, serve
 from grid.wire import node as wire
-from grid.worker.engine import IsolationPolicy, LocalEngine, capabilities
+from grid.worker.engine import GPU_SEATS, IsolationPolicy, LocalEngine, capabilities
+from grid.worker.gpus import Device, Gpu, chosen, here
 from grid.worker.port import Engine
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class NodeSettings:
     """What a node needs to know to start; `address` is how others reach it, its own if None.
 
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
+    `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
     node_id: str
@@ -66,6 +69,8 @@ class NodeSettings:
     workers: int = 2
     worker_idle: float = 600.0
     warm: bool = False
+    device: str = "auto"
+    gpu_seats: int = GPU_SEATS
 
 
 class OpenNode:
@@ -186,7 +191,7 @@ async def _wired(settings: NodeSettings, means: Means, blobs: Blobs, events: Eve
         coordinator=coordinator,
         participant=participant,
         status=lambda: _status(settings, means, coordinator, participant, started),
-        busy=lambda: means.trainer.status()["taken"] >= settings.workers,
+        busy=lambda: _is_busy(means.trainer),
         now=means.now,
     )
     metrics = Metrics()
@@ -219,8 +224,34 @@ def training_preload() -> str:
     return "linear" if find_spec("torch") is None else "torch"
 
 
+def _is_busy(engine: Engine) -> bool:
+    found = engine.status()
+    return bool(found["taken"] >= found["seats"])
+
+
+def gpus_for(device: str) -> tuple[Gpu, ...]:
+    """The GPUs of this machine that trainings are to use.
+
+    Raises:
+        GpuMissing: they are demanded and there is none.
+    """
+    found = here(os.environ)
+    gpus = chosen(Device(device), found)
+    if device == Device.AUTO.value:
+        log.info("trainings are computed on %s", ", ".join(map(str, gpus)) or f"the processor: {found.why}")
+    return gpus
+
+
 def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
-    """An engine of processes on this machine, whose workers have `preload` loaded: see `worker.jobs`."""
+    """An engine of processes on this machine, whose workers have `preload` loaded: see `worker.jobs`.
+
+    Raises:
+        GpuMissing: trainings are to be computed on a GPU, and there is none.
+    """
+    on_gpus: dict[str, Any] = {}
+    if preload != "numpy":
+        device = Device(settings.device)
+        on_gpus = {"gpus": gpus_for(settings.device), "gpu_seats": settings.gpu_seats, "device": device}
     scratch = settings.data / "scratch" / preload
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     return LocalEngine(
@@ -230,6 +261,7 @@ def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
         policy=IsolationPolicy(settings.isolation),
         idle=settings.worker_idle or None,
         patience=PATIENCE,
+        **on_gpus,
     )
 
 
@@ -241,7 +273,7 @@ def _status(
     driven = {f"coordinating {state}": count for state, count in coordinator.running().items()}
     joined = {f"taking part {state}": count for state, count in participant.running().items()}
     return wire.Status(
-        status="busy" if engine["taken"] >= settings.workers else "online",
+        status="busy" if _is_busy(means.trainer) else "online",
         node_id=means.node_id,
         version=VERSION,
         started=started,

@@ -62,6 +62,13 @@ T = TypeVar("T")
 @click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Jobs at once on a node.")
 @click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="What the nodes compute trainings on.",
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("grid-demo-report.html"),
@@ -79,6 +86,7 @@ def demo(
     upload: str,
     broadcast: str,
     workers: int,
+    device: str,
     report: Path,
     keep: bool,
     as_json: bool,
@@ -96,7 +104,7 @@ def demo(
         raise click.ClickException(str(error)) from None
     with _folder(keep) as folder:
         outcome = until_signal(
-            Demo(dealt, rounds, seed, folder, show, strategy, upload, broadcast, workers).carry_out(keep)
+            Demo(dealt, rounds, seed, folder, show, strategy, upload, broadcast, workers, device).carry_out(keep)
         )
     report.write_text(page(outcome, time.time()), encoding="utf-8")
     show.end(outcome, report.resolve())
@@ -118,7 +126,9 @@ class Demo:
         upload: str = "exact",
         broadcast: str = "exact",
         workers: int = 2,
+        device: str = "auto",
     ) -> None:
+        self._device = device
         self._workers, self._upload, self._broadcast = workers, upload, broadcast
         self._dealt, self._rounds, self._seed, self._strategy = dealt, rounds, seed, strategy
         self._folder, self._show = folder, show
@@ -134,7 +144,7 @@ class Demo:
         key = self._folder / "scientist.key"
         me = Identity.load_or_create(key)
         self._show.begin(self._dealt)
-        async with small_grid(self._folder, self._shares, me.id, self._show.ready, self._workers) as here:
+        async with small_grid(self._folder, self._shares, me.id, self._show.ready, self._workers, self._device) as here:
             async with aconnect(here.gateway.address, identity=me) as grid:
                 self._show.found(TAG, await here.listed(grid))
                 run = await grid.train(

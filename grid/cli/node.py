@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from grid.cli.assemble import NodeSettings, run_node
+from grid.cli.assemble import NodeSettings, gpus_for, run_node
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
 from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.dataset import dataset
@@ -22,6 +22,7 @@ from grid.node.access import Access
 from grid.store.database import Database
 from grid.transport import logs
 from grid.wire.names import Address, NodeId, PublicKey
+from grid.wire.problems import GpuMissing
 
 KEY = word(PublicKey, "key (43 letters, as `grid id` prints it)")
 URL = word(Address, "url (http://HOST:PORT)")
@@ -53,6 +54,13 @@ def main() -> None:
 )
 @click.option("--workers", type=click.IntRange(1, 256), default=2, help="Jobs at once.")
 @click.option("--worker-idle", type=click.FloatRange(0), default=600.0, help="Seconds an unused worker stays; 0: ever.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="What trainings are computed on: NVIDIA GPUs if there are some (auto), never, or nothing else (cuda).",
+)
+@click.option("--gpu-seats", type=click.IntRange(1, 64), default=2, help="Jobs that share one GPU at most.")
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -67,6 +75,8 @@ def start(
     isolation: str,
     workers: int,
     worker_idle: float,
+    device: str,
+    gpu_seats: int,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -74,6 +84,10 @@ def start(
     When it is ready it prints one line, `listening on http://HOST:PORT`.
     """
     logs.setup(log_level)
+    try:
+        gpus_for(device)
+    except GpuMissing as missing:
+        raise click.ClickException(f"{missing.detail}; --device auto would use the processor") from None
     with alone(data) as post:
         settings = NodeSettings(
             node_id=id or node_id(Identity.load_or_create(data / "identity.key")),
@@ -87,6 +101,8 @@ def start(
             isolation=isolation,
             workers=workers,
             worker_idle=worker_idle,
+            device=device,
+            gpu_seats=gpu_seats,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -36,7 +36,8 @@ async def _list(data: Path) -> None:
     async with open_desk(data) as desk:
         for part in await desk.parts():
             since = time.strftime("%Y-%m-%d %H:%M", time.localtime(part.since))
-            click.echo(f"{part.run}  {part.state}  since {since}  for {part.scientist}  at {part.coordinator}")
+            on = f"  on {part.device}" if part.device else ""
+            click.echo(f"{part.run}  {part.state}{on}  since {since}  for {part.scientist}  at {part.coordinator}")
 
 
 @runs.command()

@@ -59,10 +59,12 @@ async def small_grid(
     trusted: str,
     ready: Callable[[Daemon], None],
     workers: int = 2,
+    device: str = "auto",
 ) -> AsyncIterator[SmallGrid]:
     """Start a gateway, and a node for each share with that share as its dataset; stop them when the block ends.
 
-    The holder of the key `trusted` may train at the nodes, each of which does up to `workers` jobs at once.
+    The holder of the key `trusted` may train at the nodes, each of which does up to `workers` jobs at once
+    and trains on `device`.
     `ready` hears of each daemon that answers.
 
     Raises:
@@ -81,7 +83,14 @@ async def small_grid(
 
         # Nobody waits for the gateway to load its modules: its port is fixed before, and nodes try again.
         port, jobs = free_port(), f"--workers={workers}"
-        told = (f"--gateway=http://127.0.0.1:{port}", f"--trust={trusted}", "--isolation=prefer", "--warm", jobs)
+        told = (
+            f"--gateway=http://127.0.0.1:{port}",
+            f"--trust={trusted}",
+            "--isolation=prefer",
+            "--warm",
+            jobs,
+            f"--device={device}",
+        )
         gateway = start("gateway", "grid.cli.gateway", f"--port={port}")
         first, *nodes = await together(gateway, *(node(name, share) for name, share in shares.items()))
         yield SmallGrid(first, tuple(nodes), daemons.leave, daemons.check)

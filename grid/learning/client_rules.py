@@ -38,7 +38,7 @@ def correction(
         case Prox(mu=mu):
             return _pull(list(weights.values()), mu)
         case Scaffold():
-            return _drift([(server[CONTROL + n] - own[CONTROL + n]).to(w.dtype) for n, w in weights.items()])
+            return _drift([(server[CONTROL + n] - own[CONTROL + n]).to(w) for n, w in weights.items()])
         case _:
             return plainly
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from grid.learning.batches import batches, check_amounts, seed_of, steps_in
 from grid.learning.client_rules import Correction, correction
+from grid.learning.devices import CPU, generators, room_for, words
 from grid.learning.interpreter import TORCH_TYPES
 from grid.learning.model import Model
 from grid.learning.objectives import CLASSES, METRICS
@@ -27,7 +28,7 @@ from grid.learning.state import State, tensor_views
 from grid.learning.strategy import ClientRule, Plain
 from grid.learning.tensors import Layout
 from grid.learning.validate import held_by
-from grid.wire.problems import PlanRefused
+from grid.wire.problems import GpuFailed, PlanRefused
 
 DEFAULT_LIMITS = Limits()
 PLAIN = Plain()
@@ -42,10 +43,13 @@ class Trainer:
 
     `tensors` are the dataset's arrays, each (n, ...); `inputs` and `target` name those that the plan takes.
     A share `held_out` of the rows is kept for evaluation; the same rows whenever `split_seed` is the same.
-    Arrays of the right dtype are used where they are, without a copy.
+    Arrays of the right dtype are used where they are, without a copy. With another `device` than the processor it
+    trains and evaluates there; the plan is rehearsed on the processor all the same, and the dataset goes there whole
+    where it is small beside the device's free memory, else batch by batch.
 
     Raises:
         PlanRefused: dataset and plan do not fit, or the plan asks for more than the limits grant.
+        GpuFailed: the device could not do it.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Trainer:
         held_out: float = 0.2,
         split_seed: int = 0,
         limits: Limits = DEFAULT_LIMITS,
+        device: str = "cpu",
     ) -> None:
         if torch.get_num_threads() != limits.threads:
             torch.set_num_threads(limits.threads)
@@ -68,7 +73,7 @@ class Trainer:
         wanted = recipe.model.named("input")
         if len(wanted) != len(inputs):
             raise PlanRefused(f"the plan takes {len(wanted)} inputs, the task names {len(inputs)}")
-        self._limits, self._plan = limits, plan
+        self._limits, self._plan, self._device = limits, plan, torch.device(device)
         train, held = split(len(tensors[target]), held_out, split_seed)
         self._rows = {"train": train, "held-out": held}
         check_amounts(recipe, len(train), limits)
@@ -82,7 +87,11 @@ class Trainer:
         self.estimate = rehearse(recipe, self._batch, limits.memory, batch_of_targets, device="cpu")
         _check_classes(recipe, self._target, self.estimate.outputs[0])
         self._features[0] = _transformed(recipe, self._features[0])
-        self._constants = _constants(plan)
+        with self._discreet():
+            self._constants = self._moved(_constants(plan))
+            if room_for([*self._features, self._target], self._device):
+                self._features = [feature.to(self._device) for feature in self._features]
+                self._target = self._target.to(self._device)
 
     def fit(
         self,
@@ -105,22 +114,24 @@ class Trainer:
 
         Raises:
             PlanRefused: more steps than the limits grant.
+            GpuFailed: the device could not do it; the state is as it was.
         """
         recipe, rows = self._plan.recipe, self._rows["train"]
         total = steps_in(recipe, len(rows), self._limits, epochs, steps)
         seed = seed_of(recipe.seed, round_number)
-        leaves = {name: tensor.detach() for name, tensor in state.items()}
-        weights = {entry.name: leaves[entry.name].requires_grad_() for entry in recipe.model.named("param")}
-        model = Model(recipe, leaves, self._constants, training=True)
-        descend = _Descent(recipe, weights, round_number, lambda used: correction(rule, used, server, own))
         loss_sum = 0.0
-        with _Seeded(seed), _discreet():
+        with self._discreet(), _Seeded(seed, self._device):
+            leaves = self._moved(state)
+            weights = {entry.name: leaves[entry.name].requires_grad_() for entry in recipe.model.named("param")}
+            model = Model(recipe, leaves, self._constants, training=True, device=str(self._device))
+            descend = _Descent(recipe, weights, round_number, lambda used: correction(rule, used, server, own))
             for done, chosen in zip(range(total), batches(rows, self._batch, self._limits, seed + 1), strict=False):
-                batch = torch.from_numpy(chosen)
-                loss = model.loss(model(self._take(batch)), self._target.index_select(0, batch))
+                features, target = self._take(torch.from_numpy(chosen))
+                loss = model.loss(model(features), target)
                 descend(loss)
                 loss_sum += (number := loss.item())
                 progress(done + 1, total, number)
+            self._give_back(leaves, state)
         return Fitted(len(rows), total, loss_sum / max(total, 1), descend.lr)
 
     def evaluate(self, state: State, part: str = "held-out") -> Score:
@@ -128,19 +139,46 @@ class Trainer:
         rows = self._rows[part]
         if not len(rows):
             return Score(0, None, {})
-        model = Model(self._plan.recipe, state, self._constants, training=False)
         sums = dict.fromkeys(("loss", *self._plan.recipe.metrics), 0.0)
-        with torch.no_grad(), _discreet():
+        with self._discreet(), torch.no_grad():
+            held = self._moved(state)
+            model = Model(self._plan.recipe, held, self._constants, training=False, device=str(self._device))
             for batch in torch.split(torch.from_numpy(rows), max(self._batch, 256)):
-                outputs, target = model(self._take(batch)), self._target.index_select(0, batch)
+                features, target = self._take(batch)
+                outputs = model(features)
                 sums["loss"] += len(batch) * model.loss(outputs, target).item()
                 for name in self._plan.recipe.metrics:
                     sums[name] += len(batch) * METRICS[name](outputs[0], target).item()
         means = {name: value / len(rows) for name, value in sums.items()}
         return Score(len(rows), means.pop("loss"), means)
 
-    def _take(self, rows: Rows) -> list[torch.Tensor]:
-        return [feature.index_select(0, rows) for feature in self._features]
+    def _take(self, rows: Rows) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Features and targets of a batch, on the device; drawn where the dataset lies."""
+        there = rows.to(self._target.device)
+        *features, target = [whole.index_select(0, there).to(self._device) for whole in (*self._features, self._target)]
+        return features, target
+
+    def _moved(self, state: State) -> State:
+        """The same tensors on the processor, copies on another device."""
+        return {name: tensor.detach().to(self._device) for name, tensor in state.items()}
+
+    def _give_back(self, leaves: State, state: State) -> None:
+        if self._device != CPU:
+            for name, tensor in state.items():
+                tensor.copy_(leaves[name].detach())
+
+    @contextmanager
+    def _discreet(self) -> Iterator[None]:
+        """A kernel's message may quote a record ("index 93 is out of bounds"), so only its type leaves.
+
+        Of a GPU a failure is never held against the plan: the processor may tell.
+        """
+        try:
+            yield
+        except (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError) as error:
+            if self._device != CPU:
+                raise GpuFailed(words(error)) from None
+            raise PlanRefused(f"the plan failed on this dataset ({type(error).__name__})") from None
 
 
 class _Descent:
@@ -171,26 +209,19 @@ class _Descent:
 
 
 class _Seeded:
-    """torch's own generator (dropout draws from it) seeded inside, as before outside."""
+    """torch's own generators (dropout draws from them) seeded inside, as before outside."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed, self._generators = seed, generators(device)
 
     def __enter__(self) -> None:
-        self._before = torch.default_generator.get_state()
-        torch.default_generator.manual_seed(self._seed)
+        self._before = [generator.get_state() for generator in self._generators]
+        for generator in self._generators:
+            generator.manual_seed(self._seed)
 
     def __exit__(self, *_: object) -> None:
-        torch.default_generator.set_state(self._before)
-
-
-@contextmanager
-def _discreet() -> Iterator[None]:
-    """A kernel's message may quote a record ("index 93 is out of bounds"), so only its type leaves."""
-    try:
-        yield
-    except (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError) as error:
-        raise PlanRefused(f"the plan failed on this dataset ({type(error).__name__})") from None
+        for generator, before in zip(self._generators, self._before, strict=True):
+            generator.set_state(before)
 
 
 def _tensor(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
@@ -238,12 +269,16 @@ def _constants(plan: Plan) -> State:
     }
 
 
-def warm_up() -> None:
-    """Train one step and evaluate, so that a process which forks has already loaded all that training needs."""
+def warm_up(device: str = "cpu", *, gradients: bool = True) -> None:
+    """Train one step and evaluate, so that a process which forks has already loaded all that training needs.
+
+    Without `gradients` it evaluates only.
+    """
     plan = Plan.mlp([4, 4, 2], metrics=("accuracy",), minimum_examples=1)
     rng = np.random.default_rng(0)
     arrays: Arrays = {"features": rng.random((64, 4), np.float32), "target": rng.integers(0, 2, 64)}
     state = tensor_views(plan.layout, bytearray(plan.initial))
-    trainer = Trainer(plan, arrays)
-    trainer.fit(state, steps=1)
+    trainer = Trainer(plan, arrays, device=device)
+    if gradients:
+        trainer.fit(state, steps=1)
     trainer.evaluate(state)

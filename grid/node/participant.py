@@ -91,7 +91,7 @@ class Participant:
 
     async def parts(self) -> list[Part]:
         """The runs that this node takes part in, for its owner."""
-        return await self._means.records.parts({run: part.state for run, part in self._live.items()})
+        return await self._means.records.parts({run: (part.state, part.device) for run, part in self._live.items()})
 
     async def events(self, run: str, after: After) -> Events:
         """What was noted of this node's part in a run: see `RunRecords.part_events`."""

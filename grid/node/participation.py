@@ -291,7 +291,8 @@ class Participation:
         hears = self._journal.progress_of(number)
         done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
         point("after-fit")
-        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"])
+        told = {"examples": done["examples"], **done["metrics"], "device": seat.device}
+        self._journal.note("trained", round=number, **told)
         self.state = "uploading"
         learned = Report(
             status="trained",
@@ -348,6 +349,11 @@ class Participation:
         except (asyncio.CancelledError, WorkerFailed):
             await self._stand_up()
             raise
+
+    @property
+    def device(self) -> str:
+        """What its seat computes on; empty while it holds none."""
+        return "" if self._seat is None else self._seat[0].device
 
     @property
     def resting(self) -> bool:

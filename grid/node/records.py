@@ -226,10 +226,11 @@ class RunRecords:
         rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))
         return [(row.run.id, _invite(row)) for row in rows]
 
-    async def parts(self, states: Mapping[str, str]) -> list[Part]:
-        """The runs that this node takes part in, newest first, each in its one of the `states`."""
+    async def parts(self, live: Mapping[str, tuple[str, str]]) -> list[Part]:
+        """The runs that this node takes part in, newest first; of those that are `live`, state and device."""
         rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))
-        return [Part(row.run.id, states.get(row.run.id, STOPPED), row.owner, row.peer, row.created) for row in rows]
+        found = [(row, *live.get(row.run.id, (STOPPED, ""))) for row in rows]
+        return [Part(row.run.id, state, row.owner, row.peer, row.created, device) for row, state, device in found]
 
     async def part_events(self, run: str, after: After) -> Events:
         """What was noted after a cursor of this node's part in a run; waits up to `after.wait` seconds for it.

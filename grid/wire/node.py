@@ -116,13 +116,17 @@ class Trusted(Message, frozen=True):
 
 
 class Part(Message, frozen=True):
-    """This node's part in a run: what it does at present, for whom, driven by which coordinator, since when."""
+    """This node's part in a run: what it does at present, for whom, driven by which coordinator, since when.
+
+    `device` is what its worker computes on (`cpu`, or a GPU), empty while it has none.
+    """
 
     run: RunId
     state: str
     scientist: PublicKey
     coordinator: Address
     since: Seconds
+    device: str = ""
 
 
 class Parts(Message, frozen=True):

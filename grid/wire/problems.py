@@ -203,6 +203,14 @@ class WorkerBusy(GridError):
     status, slug, title = 503, "worker-busy", "All workers are taken"
 
 
+class GpuMissing(GridError):
+    status, slug, title = 503, "gpu-missing", "This node computes on GPUs only, and there is none"
+
+
+class GpuFailed(WorkerFailed):
+    status, slug, title = 500, "gpu-failed", "The job could not be done on the GPU"
+
+
 class SandboxMissing(GridError):
     status, slug, title = 503, "sandbox-missing", "This machine cannot isolate a job as policy asks"
 

@@ -63,13 +63,21 @@ Event = Ready | Started | Ended
 # --- daemon to seat and back -----------------------------------------------------------------
 
 
+class GpuShare(msgspec.Struct, frozen=True):
+    """The GPU of a seat, as `CUDA_VISIBLE_DEVICES` calls it, and how much of its memory tensors may take (0 to 1)."""
+
+    gpu: str
+    share: float
+
+
 class Opening(msgspec.Struct, frozen=True):
-    """The first frame to a seat: its job, its limits and the layers to stand in."""
+    """The first frame to a seat: its job, its limits, the layers to stand in, and its GPU if it has one."""
 
     job: str
     arguments: dict[str, Any]
     limits: Limits
     layers: Isolation
+    gpu: GpuShare | None = None
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -7,30 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grid.wire.problems import WorkerBusy, WorkerFailed
 from grid.worker import sandbox
-from grid.worker.channel import Opening
+from grid.worker.channel import GpuShare, Opening
+from grid.worker.gpus import Device, Gpu
 from grid.worker.launch import ZygoteProcess
 from grid.worker.local_seat import LocalSeat
 from grid.worker.memory import SharedMemory
+from grid.worker.placement import Placement
 from grid.worker.port import Engine, FoldJob, Job, Limits, Priority, Seat, TrainJob, Work
 from grid.worker.queue import Full, Queue
 from grid.worker.sandbox import Isolation, IsolationPolicy, capabilities
 
 __all__ = [
-    "Engine", "FoldJob", "Isolation", "IsolationPolicy", "Job", "Limits",
+    "Device", "Engine", "FoldJob", "Gpu", "Isolation", "IsolationPolicy", "Job", "Limits",
     "LocalEngine", "LocalSeat", "Priority", "Seat", "TrainJob", "capabilities",
 ]  # fmt: skip
 
+log = logging.getLogger(__name__)
+
 QUEUE = 64
 """Jobs that wait for a seat at most."""
+
+GPU_SEATS = 2
+"""Seats that share one GPU at most."""
 
 
 class LocalEngine:
@@ -41,6 +50,8 @@ class LocalEngine:
     `scratch`: an empty folder, the zygote's working and temporary one.
     `jobs` names the module with the job table; `isolation` the layers to put
     around jobs, all that the kernel offers if not given.
+    `gpus` are for jobs that are faster there, each for `gpu_seats` of them at once; `device` says whether such a job
+    may do without: where it is `CUDA`, there are no more seats than have a GPU.
     """
 
     def __init__(
@@ -54,7 +65,12 @@ class LocalEngine:
         jobs: str = "grid.worker.jobs",
         isolation: Isolation | None = None,
         queue: int = QUEUE,
+        gpus: tuple[Gpu, ...] = (),
+        gpu_seats: int = GPU_SEATS,
+        device: Device = Device.AUTO,
     ) -> None:
+        self._device, self._placement = device, Placement(gpus, gpu_seats)
+        seats = min(seats, self._placement.room) if device is Device.CUDA else seats
         self._preload, self._jobs, self._scratch = preload, jobs, scratch
         self._policy, self._idle, self._patience = policy, idle, patience
         self._seats, self._most, self._queue = seats, queue, Queue(seats, queue)
@@ -106,6 +122,8 @@ class LocalEngine:
             "warm": self.zygote_pid is not None,
             "isolation": str(self._isolation),
             "policy": self._policy.value,
+            "device": self._device.value,
+            "gpus": {str(gpu): held for gpu, held in self._placement.seats()},
         }
 
     async def close(self) -> None:
@@ -144,11 +162,39 @@ class LocalEngine:
                 self._calls[number].set_result(None)
 
     async def _seated(self, work: Work, limits: Limits) -> LocalSeat:
+        """A seat on the GPU that the rule gives the job; if that fails, and may, one without."""
+        number = next(self._numbers)
+        gpu = self._placement.take(number, work.accelerable, work.run)
+        try:
+            return await self._begun(number, gpu, work, limits)
+        except BaseException as failed:
+            self._placement.leave(number)
+            if (
+                gpu is None
+                or not isinstance(failed, WorkerFailed)
+                or not self._goes_without(gpu, work.run, str(failed))
+            ):
+                raise
+        return await self._begun(next(self._numbers), None, work, limits)
+
+    def _goes_without(self, gpu: Gpu, run: str, why: str) -> bool:
+        """Whether a job that failed on a GPU may be done on the processor; if so, its run stays there."""
+        if self._device is Device.CUDA:
+            return False
+        log.warning("a job failed on %s, and goes on on the processor: %s", gpu, why)
+        self._placement.avoid(run, why)
+        return True
+
+    async def _begun(self, number: int, gpu: Gpu | None, work: Work, limits: Limits) -> LocalSeat:
         zygote = await self._started()
         sizes = {"inbox": work.model_bytes, "outbox": work.model_bytes, "state": work.state_bytes}
         limits = replace(limits, disk=work.spill_bytes)
-        seat = LocalSeat(next(self._numbers), zygote, limits, [SharedMemory(*each) for each in sizes.items()])
-        opening = Opening(work.job, dict(work.arguments), limits, self._isolation)
+        memories = [SharedMemory(*each) for each in sizes.items()]
+        without = None if gpu is None else partial(self._goes_without, gpu, work.run)
+        seat = LocalSeat(number, zygote, limits, memories, str(gpu or "cpu"), without)
+        seat.when_closed(lambda: self._placement.leave(number))
+        share = None if gpu is None else GpuShare(gpu.id, self._placement.share)
+        opening = Opening(work.job, dict(work.arguments), limits, self._isolation, share)
         try:
             with ExitStack() as files:
                 spill = [_nameless(self._scratch, files)] if work.spill_bytes else []

@@ -5,31 +5,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
+from grid.worker.channel import GpuShare
 from grid.worker.fold_job import fold, warm_up
-from grid.worker.seat import Job
+from grid.worker.seat import Job, Table
 from grid.worker.train_job import Kit, training_with
 
 
-def load(preload: str) -> Mapping[str, Job]:
+def load(preload: str) -> Table:
     """Import what the jobs need and let it warm up: in its sandbox a seat can import nothing more."""
     warm_up()
     if preload == "numpy":
-        return {"fold": fold}
+        return Table({"fold": fold})
     if preload == "torch":
         return _torch()
-    return {"fold": fold, "train": training_with(_numpy())}
+    return Table({"fold": fold, "train": training_with(_numpy())})
 
 
-def _torch() -> Mapping[str, Job]:
-    from grid.learning import client_rules, state, torch_sums, training  # these import torch
+def _torch() -> Table:
+    """Where torch can do CUDA, no gradient is computed before the fork: it counts GPUs then, with threads of CUDA's."""
+    from grid.learning import client_rules, cuda, state, torch_sums, training  # these import torch
 
-    training.warm_up()
+    training.warm_up(gradients=not cuda.built())
     torch_sums.warm_up()
     kit = Kit(training.Trainer, state.tensor_views, client_rules.finish)
-    return {"fold": partial(fold, add_scaled=torch_sums.add_scaled), "train": training_with(kit)}
+    jobs: dict[str, Job] = {"fold": partial(fold, add_scaled=torch_sums.add_scaled), "train": training_with(kit)}
+
+    def settle(given: GpuShare | None) -> None:
+        if given is None:
+            cuda.do_without()
+        else:
+            cuda.begin(given.gpu, given.share)
+
+    return Table(jobs, settle if cuda.built() else None)
 
 
 def _numpy() -> Kit:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from grid.wire.problems import GridError, WorkerLost, from_problem
+from grid.wire.problems import GpuFailed, GridError, WorkerLost, from_problem
 from grid.worker.channel import BadFrame, Call, Fork, Opening, Said, frame, hear
 from grid.worker.launch import ZygoteProcess
 from grid.worker.memory import SharedMemory
@@ -21,10 +21,23 @@ DETAIL_CAP = 1000  # characters of a problem that a seat may have written
 
 
 class LocalSeat:
-    """A seat in a process of this machine. Made by `LocalEngine.open`."""
+    """A seat in a process of this machine. Made by `LocalEngine.open`.
 
-    def __init__(self, number: int, zygote: ZygoteProcess, limits: Limits, memories: Sequence[SharedMemory]) -> None:
+    `without_gpu` hears why a job could not be done on the GPU of this seat, and says whether another seat may do it
+    without one; None where the seat has none.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        zygote: ZygoteProcess,
+        limits: Limits,
+        memories: Sequence[SharedMemory],
+        device: str = "cpu",
+        without_gpu: Callable[[str], bool] | None = None,
+    ) -> None:
         self._number, self._zygote, self._limits = number, zygote, limits
+        self._device, self._without_gpu = device, without_gpu
         self._inbox, self._outbox, self._state = memories
         self._turn = asyncio.Lock()
         self._failure: str | None = None
@@ -44,6 +57,11 @@ class LocalSeat:
     def state(self) -> memoryview:
         """What the job keeps from call to call: writable, zeros at first."""
         return self._state.view
+
+    @property
+    def device(self) -> str:
+        """What the job computes on, as `gpus.Gpu` writes it."""
+        return self._device
 
     @property
     def pid(self) -> int | None:
@@ -85,7 +103,13 @@ class LocalSeat:
     async def call(self, verb: str, on_progress: Progress | None = None, **arguments: Any) -> dict[str, Any]:
         """Run one verb of the job: see `Seat.call`."""
         async with self._turn:
-            return _body(await self._exchange(frame(Call(verb, arguments)), self._limits.wall, on_progress))
+            try:
+                return _body(await self._exchange(frame(Call(verb, arguments)), self._limits.wall, on_progress))
+            except GpuFailed as failed:  # what CUDA holds after an error is not to be relied on
+                lost = self._give_up(f"the job failed on {self._device}: {failed.detail}")
+                if self._may_go_on_without_gpu(failed.detail):
+                    raise lost from None
+                raise
 
     async def close(self) -> None:
         """End the seat and give back its memory. May be called twice."""
@@ -109,7 +133,9 @@ class LocalSeat:
         except BadFrame as error:
             raise self._give_up(f"the job said what no job says: {error}") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise self._give_up(await self._how_it_ended()) from None
+            ended = await self._how_it_ended()
+            self._may_go_on_without_gpu(ended)  # a driver may end its process
+            raise self._give_up(ended) from None
         except BaseException:
             self._give_up("a call of this seat was cancelled")
             raise
@@ -129,6 +155,9 @@ class LocalSeat:
                 return await asyncio.shield(self._end)
         except TimeoutError:
             return "the job's process closed its channel"
+
+    def _may_go_on_without_gpu(self, why: str) -> bool:
+        return self._without_gpu is not None and self._without_gpu(why)
 
     def _give_up(self, reason: str) -> WorkerLost:
         if self._failure is None:

@@ -67,6 +67,7 @@ class Work:
 
     `state_bytes`: what the seat keeps between calls and its caller keeps between seats; `spill_bytes`: how much the
     job may put aside on disk. `priority` and `run` decide its place where jobs wait: see `queue`.
+    `accelerable`: it is faster on a GPU, where there is one: see `placement`.
     """
 
     job: str
@@ -77,6 +78,7 @@ class Work:
     spill_bytes: int = 0
     priority: Priority = Priority.TRAINING
     run: str = ""
+    accelerable: bool = False
 
 
 class Job(Protocol):
@@ -135,7 +137,7 @@ class TrainJob:
         model = _longest(layout, self.strategy, statistics)
         kept = [each(layout, self.strategy, statistics) for each in (own_layout, residual_layout)]
         state = sum(each.size for each in kept)
-        return Work("train", arguments, files, model, state, priority=self.priority, run=self.run)
+        return Work("train", arguments, files, model, state, priority=self.priority, run=self.run, accelerable=True)
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,10 @@ class Seat(Protocol):
         """Result out: one model long."""
 
     @property
+    def device(self) -> str:
+        """What the job computes on, for its owner to read: `cpu`, or the GPU's number and model."""
+
+    @property
     def state(self) -> memoryview:
         """What the job keeps from call to call: zeros at first. Its caller saves it, and restores it in a new seat."""
 
@@ -229,6 +235,7 @@ class Seat(Protocol):
             GridError: the job refused; the seat serves on.
             WorkerFailed: the job broke.
             WorkerLost: the seat was ended, and another may have better luck; says which limit or signal.
+            GpuFailed: the job cannot be done on its GPU, and may be done on nothing else.
         """
 
     async def close(self) -> None:

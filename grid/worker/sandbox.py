@@ -6,6 +6,9 @@ Three layers. Landlock and seccomp each refuse files and TCP on their own, so th
 * Landlock: no path may be opened for anything, no TCP, no signal and no abstract socket to outside;
 * seccomp: only the calls of `seccomp.FREELY`, so no exec, no new process, no socket of any family.
 
+A process with a GPU opens it first, which starts threads of CUDA's; `before_gpu` gives them what of this a thread
+inherits, and seccomp reaches them all. They have no Landlock rules about files, so there seccomp stands alone.
+
 ctypes only. Source: landlock(7), prctl(2), seccomp(2), setrlimit(2).
 """
 
@@ -28,6 +31,8 @@ DIE_WITH_PARENT, SET_DUMPABLE, NO_NEW_PRIVILEGES = 1, 4, 38
 LANDLOCK_CREATE, LANDLOCK_RESTRICT, LANDLOCK_VERSION = 444, 446, 1
 NET_BIND_AND_CONNECT, SCOPE_SOCKETS_AND_SIGNALS = 0b11, 0b11
 CAPABILITIES_V3 = 0x20080522
+NETWORK_SINCE = 4  # the first Landlock ABI with rights on TCP
+SIZE, DATA = 0, 5  # columns of /proc/self/statm
 
 
 class IsolationPolicy(Enum):
@@ -73,21 +78,33 @@ def demand(policy: IsolationPolicy, found: Isolation) -> None:
         raise SandboxMissing(f"this node isolates its jobs with Landlock and seccomp; here there is: {found}")
 
 
-def enter(limits: Limits, layers: Isolation) -> Isolation:
-    """Confine this process, and all it will ever be, to `layers`; returns what now stands.
-
-    Call with one thread only, after everything that the job needs is mapped or connected.
+def before_gpu(layers: Isolation) -> None:
+    """What threads that CUDA starts shall inherit: no capability, no TCP, no signal to outside.
 
     Raises:
         OSError: the kernel refused a layer that it had offered.
     """
     _shed_privileges()
+    if layers.landlock >= NETWORK_SINCE:
+        _landlock(layers.landlock, files=False)
+
+
+def enter(limits: Limits, layers: Isolation, gpu: bool = False) -> Isolation:
+    """Confine this process, and all it will ever be, to `layers`; returns what now stands.
+
+    Call after everything that the job needs is mapped or connected, with one thread only unless it has a `gpu`.
+
+    Raises:
+        OSError: the kernel refused a layer that it had offered.
+    """
+    _shed_privileges()
+    _prctl(SET_DUMPABLE, 0)
     if layers.rlimits:
-        limit(limits)
+        limit(limits, gpu)
     if layers.landlock:
         _landlock(layers.landlock)
     if layers.seccomp:
-        seccomp.confine()
+        seccomp.confine(gpu)
     return layers
 
 
@@ -98,12 +115,18 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def limit(limits: Limits) -> None:
-    """Set the limits that hold for the whole job: memory above what is mapped now, file sizes, files, no core."""
-    memory = _mapped() + limits.memory
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+def limit(limits: Limits, gpu: bool = False) -> None:
+    """Set the limits that hold for the whole job: memory above what is mapped now, file sizes, files, no core.
+
+    CUDA reserves address space by the terabyte, so with a `gpu` what counts is private memory that can be written to;
+    and it has its device files open, above which there is room for none but the usual number.
+    """
+    kind, column = (resource.RLIMIT_DATA, DATA) if gpu else (resource.RLIMIT_AS, SIZE)
+    memory = _pages(column) + limits.memory
+    resource.setrlimit(kind, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk, limits.disk))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits.files, limits.files))
+    files = limits.files + (_open_files() if gpu else 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
 
@@ -115,27 +138,29 @@ def allow_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
-def _mapped() -> int:
-    """Address space of this process in bytes; RLIMIT_AS counts exactly this."""
-    pages = int(Path("/proc/self/statm").read_bytes().split()[0])
-    return pages * resource.getpagesize()
+def _pages(column: int) -> int:
+    """Bytes of this process: its address space, as RLIMIT_AS counts it, or its data and stack, for RLIMIT_DATA."""
+    return int(Path("/proc/self/statm").read_bytes().split()[column]) * resource.getpagesize()
+
+
+def _open_files() -> int:
+    return 1 + max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
 
 
 def _shed_privileges() -> None:
-    """No new privileges by exec, no ptrace from the same user, none of root's powers if it is root."""
+    """No new privileges by exec, none of root's powers if it is root."""
     _prctl(NO_NEW_PRIVILEGES, 1)
-    _prctl(SET_DUMPABLE, 0)
     header, nothing = (ctypes.c_uint32 * 2)(CAPABILITIES_V3, 0), (ctypes.c_uint32 * 6)()
     _checked(_libc().capset(header, nothing), "capset")
 
 
-def _landlock(version: int) -> None:
-    """Handle every right there is and grant none."""
-    files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
-    network = NET_BIND_AND_CONNECT if version >= 4 else 0
+def _landlock(version: int, files: bool = True) -> None:
+    """Handle every right there is, or all but those on files, and grant none."""
+    rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1 if files else 0
+    network = NET_BIND_AND_CONNECT if version >= NETWORK_SINCE else 0
     scopes = SCOPE_SOCKETS_AND_SIGNALS if version >= 6 else 0
-    rules = (ctypes.c_uint64 * 3)(files, network, scopes)
-    size = 8 if version < 4 else 16 if version < 6 else 24
+    rules = (ctypes.c_uint64 * 3)(rights, network, scopes)
+    size = 8 if version < NETWORK_SINCE else 16 if version < 6 else 24
     ruleset = _checked(_libc().syscall(LANDLOCK_CREATE, rules, ctypes.c_size_t(size), 0), "landlock_create_ruleset")
     try:
         _checked(_libc().syscall(LANDLOCK_RESTRICT, ruleset, 0), "landlock_restrict_self")

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from grid.wire.problems import GridError, SandboxMissing, WorkerFailed, to_problem
+from grid.wire.problems import GpuFailed, GridError, SandboxMissing, WorkerFailed, to_problem
 from grid.worker import sandbox
-from grid.worker.channel import Call, Fork, Opening, Said, listen, tell
+from grid.worker.channel import Call, Fork, GpuShare, Opening, Said, listen, tell
 from grid.worker.memory import map_file, map_shared
 from grid.worker.port import Limits, Progress
 
@@ -33,6 +33,7 @@ class Desk:
     """What lies before a job: its files by name, shared memory in and out, its limits, and who hears of progress.
 
     `state` is shared memory that job and daemon both read and write, `spill` a file that the job may fill.
+    `device` is what torch calls the device to compute on.
     """
 
     files: Mapping[str, memoryview]
@@ -42,13 +43,26 @@ class Desk:
     progress: Progress
     state: memoryview = field(default_factory=lambda: memoryview(bytearray()))
     spill: int | None = None
+    device: str = "cpu"
 
 
 Job = Callable[..., Mapping[str, Verb]]
 """A job takes its `Desk` and its arguments and gives the verbs it answers to."""
 
 
-def serve(descriptors: list[int], order: Fork, jobs: Mapping[str, Job]) -> NoReturn:
+@dataclass(frozen=True)
+class Table:
+    """The jobs that a zygote offers.
+
+    `settle`, where there is one, is called before the sandbox closes: it opens the GPU of a seat, or makes it a seat
+    that has none. It may start threads, and raises GpuFailed.
+    """
+
+    jobs: Mapping[str, Job]
+    settle: Callable[[GpuShare | None], None] | None = None
+
+
+def serve(descriptors: list[int], order: Fork, table: Table) -> NoReturn:
     """Be the seat until the daemon closes the channel. Never returns into the zygote's code."""
     try:
         channel, *memories = descriptors[:4]
@@ -58,19 +72,28 @@ def serve(descriptors: list[int], order: Fork, jobs: Mapping[str, Job]) -> NoRet
         channel, *spill = _keep_only(channel, *spill)
         opening = _opening(channel)
         progress: Progress = lambda body: tell(channel, Said("progress", body))  # noqa: E731
-        desk = Desk(mapped, inbox, outbox, opening.limits, progress, state, *spill)
+        device = "cpu" if opening.gpu is None else "cuda"
+        desk = Desk(mapped, inbox, outbox, opening.limits, progress, state, next(iter(spill), None), device)
         gc.enable()
-        tell(channel, _confined(opening))
-        _answer_calls(channel, _Bench(jobs[opening.job], desk, opening.arguments), opening.limits)
+        tell(channel, _confined(opening, table))
+        _answer_calls(channel, _Bench(table.jobs[opening.job], desk, opening.arguments), opening.limits)
     except BaseException:  # noqa: BLE001 - whatever it was, the fork must not run on as a second zygote
         os._exit(70)
     os._exit(0)
 
 
-def _confined(opening: Opening) -> Said:
-    """Enter the sandbox. A kernel that refuses what it had offered ends the seat at the daemon's side."""
+def _confined(opening: Opening, table: Table) -> Said:
+    """Open the device and enter the sandbox. Where either fails, the daemon's side ends the seat."""
     try:
-        return Said("result", {"isolation": str(sandbox.enter(opening.limits, opening.layers))})
+        if table.settle is not None:
+            sandbox.before_gpu(opening.layers)
+            table.settle(opening.gpu)
+        elif opening.gpu is not None:
+            raise GpuFailed("the jobs that are loaded here cannot use a GPU")
+        stands = sandbox.enter(opening.limits, opening.layers, gpu=opening.gpu is not None)
+        return Said("result", {"isolation": str(stands)})
+    except GpuFailed as error:
+        return Said("problem", to_problem(error))
     except OSError as error:
         return Said("problem", to_problem(SandboxMissing(f"the kernel refused a layer: {error}")))
 

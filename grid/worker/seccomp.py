@@ -3,6 +3,7 @@
 A list of what is allowed, not of what is dangerous: a call that a later kernel adds is refused
 here from its first day. After the start of its job a seat only computes, in memory that it has
 and on one connected descriptor, so the list holds nothing that opens, names or creates anything.
+A seat with a GPU may also make those requests (ioctl) that NVIDIA's driver numbers as its own.
 
 Source: seccomp(2), `linux/seccomp.h`, `linux/filter.h`; numbers from `asm/unistd_64.h` (x86_64)
 and `asm-generic/unistd.h` (aarch64).
@@ -16,7 +17,7 @@ import os
 import platform
 import struct
 
-LOAD, JUMP_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
+LOAD, MASK, JUMP_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x54, 0x15, 0x45, 0x06
 ALLOW, KILL_PROCESS, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
 NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
 SET_MODE_FILTER, ACTION_AVAILABLE = 1, 2
@@ -47,7 +48,9 @@ FREELY: dict[str, tuple[int | None, int | None]] = {
 }  # fmt: skip
 
 CLONE, CLONE3, TGKILL, PRLIMIT, PRCTL = (56, 220), (435, 435), (234, 131), (302, 261), (157, 167)
-SECCOMP = (317, 277)
+SECCOMP, IOCTL = (317, 277), (16, 29)
+KIND_OF_REQUEST = 0xFF00  # asm-generic/ioctl.h: the second byte says whose request it is
+OF_THE_DRIVER = (ord("F") << 8, 0)  # NV_IOCTL_MAGIC of nvidia.ko; nvidia-uvm.ko counts from 0
 NAME_A_THREAD = 15  # PR_SET_NAME
 
 
@@ -63,18 +66,18 @@ def supported() -> bool:
     return _seccomp(ACTION_AVAILABLE, 0, ctypes.byref(action)) == 0
 
 
-def confine() -> None:
-    """Put the filter over every thread of this process, for good.
+def confine(gpu: bool = False) -> None:
+    """Put the filter over every thread of this process, for good. With a `gpu` its driver may be asked.
 
     Raises:
         OSError: the kernel refused it.
     """
-    filter_ = program(platform.machine(), os.getpid())
+    filter_ = program(platform.machine(), os.getpid(), gpu)
     if _seccomp(SET_MODE_FILTER, EVERY_THREAD, ctypes.byref(_Program(len(filter_) // 8, filter_))) != 0:
         raise OSError(ctypes.get_errno(), "seccomp refused the filter")
 
 
-def program(machine: str, pid: int) -> bytes:
+def program(machine: str, pid: int, gpu: bool = False) -> bytes:
     """The filter for one architecture and process, as `struct sock_filter` entries of 8 bytes."""
     token, column = ARCHITECTURES[machine]
     freely = [number for numbers in FREELY.values() if (number := numbers[column]) is not None]
@@ -89,6 +92,7 @@ def program(machine: str, pid: int) -> bytes:
             _only_if(TGKILL[column], 0, JUMP_EQUAL, pid),  # abort() signals itself
             _only_if_own_cpu(PRLIMIT[column]),
             _only_if(PRCTL[column], 0, JUMP_EQUAL, NAME_A_THREAD),
+            _only_requests_of_the_driver(IOCTL[column]) if gpu else b"",
             _answer(CLONE3[column], errno.ENOSYS),  # its flags lie in memory, unseen here; libc falls back to clone
             _step(RETURN, REFUSE | errno.EPERM),
         )
@@ -128,6 +132,21 @@ def _only_if_own_cpu(number: int) -> bytes:
             _step(JUMP_EQUAL, 0, 0, 3),
             _step(LOAD, ARGUMENTS_AT + 8),
             _step(JUMP_EQUAL, LIMIT_CPU, 0, 1),
+            _step(RETURN, ALLOW),
+            _step(RETURN, REFUSE | errno.EPERM),
+        )
+    )
+
+
+def _only_requests_of_the_driver(number: int) -> bytes:
+    """ioctl with requests of NVIDIA's driver: none of terminals (TIOCSTI), sockets (SIOC...) or files."""
+    return b"".join(
+        (
+            _step(JUMP_EQUAL, number, 0, 6),
+            _step(LOAD, ARGUMENTS_AT + 8),
+            _step(MASK, KIND_OF_REQUEST),
+            _step(JUMP_EQUAL, OF_THE_DRIVER[0], 1, 0),
+            _step(JUMP_EQUAL, OF_THE_DRIVER[1], 0, 1),
             _step(RETURN, ALLOW),
             _step(RETURN, REFUSE | errno.EPERM),
         )

@@ -59,6 +59,7 @@ def train(
     Raises:
         PlanRefused: the plan breaks a rule, does not fit the data, or asks for more than the grant and limits.
         StrategyRefused: it asks of the clients what this plan's optimizer cannot do.
+        GpuFailed: the seat's GPU could not do it.
     """
     plan, chosen = Plan.from_bundle(desk.files["bundle"]), read_strategy(strategy)
     check_recipe(chosen, plan.recipe)
@@ -67,8 +68,9 @@ def train(
     limits = msgspec.structs.replace(
         msgspec.convert(grant, Grant), memory=desk.limits.memory, threads=desk.limits.threads
     )
+    on = {} if desk.device == "cpu" else {"device": desk.device}  # numpy's knows no other
     trainer = kit.trainer(
-        plan, arrays, inputs=tuple(inputs), target=target, held_out=holdout, split_seed=seed, limits=limits
+        plan, arrays, inputs=tuple(inputs), target=target, held_out=holdout, split_seed=seed, limits=limits, **on
     )
     amounts = [len(rows) for rows in split(len(arrays[target]), holdout, seed)]
     epoch = steps_of_epoch(plan.recipe, amounts[0], limits)

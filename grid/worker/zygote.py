@@ -15,7 +15,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ import msgspec
 from grid import faults
 from grid.worker import sandbox
 from grid.worker.channel import PACKET_CAP, Ended, Event, Fork, Kill, Order, Ready, Started
-from grid.worker.seat import Job, serve
+from grid.worker.seat import Table, serve
 
 DESCRIPTORS_CAP = 16
 
@@ -39,8 +39,8 @@ class _Child:
 class Zygote:
     """Obeys the orders that come over `control`, and reports how its children end."""
 
-    def __init__(self, control: socket.socket, jobs: Mapping[str, Job]) -> None:
-        self._control, self._jobs = control, jobs
+    def __init__(self, control: socket.socket, table: Table) -> None:
+        self._control, self._table = control, table
         self._children: dict[int, _Child] = {}
         self._killed: set[int] = set()  # seats, at the daemon's word
         self._poll = select.poll()
@@ -78,7 +78,7 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             sandbox.die_with_parent(parent)
-            serve(descriptors, order, self._jobs)
+            serve(descriptors, order, self._table)
         for descriptor in descriptors:
             os.close(descriptor)
         handle = os.pidfd_open(pid)
@@ -118,12 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to answer
     gc.disable()  # what is loaded stays; looking through it again and again costs a tenth of the start
-    jobs: Mapping[str, Job] = importlib.import_module(asked.jobs).load(asked.preload)
+    table: Table = importlib.import_module(asked.jobs).load(asked.preload)
     threads = sum(1 for _ in Path("/proc/self/task").iterdir())
     if threads != 1:
         raise SystemExit(f"{threads} threads after the preload: a fork would copy their locks, not them")
     gc.freeze()  # a collection in a seat must not touch, and so copy, what is shared
-    Zygote(socket.socket(fileno=asked.control), jobs).run()
+    Zygote(socket.socket(fileno=asked.control), table).run()
 
 
 if __name__ == "__main__":

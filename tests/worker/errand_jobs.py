@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grid.wire.problems import PlanRefused
-from grid.worker.seat import Desk, Job, Verb
+from grid.worker.seat import Desk, Table, Verb
 
 
 def errands(desk: Desk, greeting: str = "") -> Mapping[str, Verb]:  # noqa: C901 - a list of verbs
@@ -161,5 +161,5 @@ ATTEMPTS: dict[str, Callable[[str, int], object]] = {
 }
 
 
-def load(preload: str) -> Mapping[str, Job]:
-    return {"errands": errands}
+def load(preload: str) -> Table:
+    return Table({"errands": errands})

@@ -28,11 +28,12 @@ class Errands:
     spill_bytes: int = 0
     priority: Priority = Priority.TRAINING
     run: str = ""
+    accelerable: bool = False
 
     def work(self) -> Work:
         arguments = {"greeting": self.greeting}
         sizes = (self.model_bytes, self.state_bytes, self.spill_bytes)
-        return Work("errands", arguments, self.files, *sizes, self.priority, self.run)
+        return Work("errands", arguments, self.files, *sizes, self.priority, self.run, self.accelerable)
 
 
 def errand_engine(scratch: Path, **settings: Any) -> LocalEngine:

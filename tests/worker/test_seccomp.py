@@ -24,17 +24,19 @@ NEVER = {  # x86_64, aarch64
 }  # fmt: skip
 
 
-def verdict(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+def verdict(machine: str, number: int, *arguments: int, architecture: int | None = None, gpu: bool = False) -> int:
     """What the kernel would answer to this call."""
     token = seccomp.ARCHITECTURES[machine][0] if architecture is None else architecture
     data = struct.pack("=IIQ6Q", number, token, 0, *(arguments + (0,) * 6)[:6])
-    steps = list(struct.iter_unpack("=HBBI", seccomp.program(machine, PID)))
+    steps = list(struct.iter_unpack("=HBBI", seccomp.program(machine, PID, gpu)))
     place, held = 0, 0
     while True:
         code, if_true, if_false, value = steps[place]
         place += 1
         if code == seccomp.LOAD:
             held = struct.unpack_from("=I", data, value)[0]
+        elif code == seccomp.MASK:
+            held &= value
         elif code == seccomp.RETURN:
             return int(value)
         else:
@@ -93,3 +95,18 @@ def test_calls_by_the_numbers_of_another_architecture_end_the_process(machine: s
 )
 def test_a_call_that_a_later_kernel_adds_is_refused(machine: str, number: int, arguments: list[int]) -> None:
     assert verdict(machine, number, *arguments) == REFUSED
+
+
+@both
+def test_a_seat_with_a_gpu_may_ask_its_driver_and_nothing_else_more(machine: str, column: int) -> None:
+    ioctl = seccomp.IOCTL[column]
+    allocate, register, raw = 0xC020462A, 0xC00446C9, (0x30000001, 75)  # nvidia.ko; nvidia-uvm.ko
+
+    for request in (allocate, register, *raw):
+        assert verdict(machine, ioctl, 5, request, gpu=True) == seccomp.ALLOW
+        assert verdict(machine, ioctl, 5, request) == REFUSED
+    for request in (0x5412, 0x8912, 0x5421, 0x40049409, 0xC0502100):  # a terminal, a network, a file, a clone, a filter
+        assert verdict(machine, ioctl, 5, request, gpu=True) == REFUSED
+    for name, numbers in NEVER.items():
+        if name != "ioctl" and (number := numbers[column]) is not None:
+            assert verdict(machine, number, gpu=True) == REFUSED, name
