@@ -12,6 +12,7 @@ import click
 from grid.cli.desk import Desk, data_option, open_desk
 from grid.cli.plainly import Plainly, word
 from grid.node.records import STOPPED
+from grid.wire.node import Part
 from grid.wire.runs import After, Event, RunId
 
 WAIT = 25.0
@@ -35,9 +36,14 @@ def list_runs(data: Path) -> None:
 async def _list(data: Path) -> None:
     async with open_desk(data) as desk:
         for part in await desk.parts():
-            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(part.since))
-            on = f"  on {part.device}" if part.device else ""
-            click.echo(f"{part.run}  {part.state}{on}  since {since}  for {part.scientist}  at {part.coordinator}")
+            click.echo(row(part))
+
+
+def row(part: Part) -> str:
+    """One run as people read it."""
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(part.since))
+    on = f"  on {part.device}" if part.device else ""
+    return f"{part.run}  {part.state}{on}  since {since}  for {part.scientist}  at {part.coordinator}"
 
 
 @runs.command()

@@ -132,7 +132,7 @@ class Participation:
             if any(event.kind == "run-ended" for event in events):
                 return
             for event in self._newest(events, self._means.node_id):
-                number = int(event.data["round"]) if self._asked(event, self._means.node_id) else 0
+                number = int(event.data["round"]) if _asked(event, self._means.node_id) else 0
                 self._call = number, event.kind != "evaluating"
                 if self._called and self._lets_finish():
                     continue  # whoever waits for the work before it to be finished will do this
@@ -170,15 +170,8 @@ class Participation:
     @staticmethod
     def _newest(events: list[Event], node: str) -> list[Event]:
         """Only the last word counts: rounds that opened while this node was away are over."""
-        calls = [e for e in events if e.kind in CALLS and (e.kind != "spare-drawn" or Participation._asked(e, node))]
+        calls = [e for e in events if e.kind in CALLS and (e.kind != "spare-drawn" or _asked(e, node))]
         return calls[-1:]
-
-    @staticmethod
-    def _asked(event: Event, node: str) -> bool:
-        """Whether a call is for a node: a round names those who were drawn, the others are its spares."""
-        if event.kind == "spare-drawn":
-            return bool(event.data.get("node") == node)
-        return "invited" not in event.data or node in event.data["invited"]
 
     # --- working ----------------------------------------------------------------------------------
 
@@ -291,8 +284,7 @@ class Participation:
         hears = self._journal.progress_of(number)
         done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
         point("after-fit")
-        told = {"examples": done["examples"], **done["metrics"], "device": seat.device}
-        self._journal.note("trained", round=number, **told)
+        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"], device=seat.device)
         self.state = "uploading"
         learned = Report(
             status="trained",
@@ -480,3 +472,10 @@ class Participation:
             if repeated.retry_after:
                 raise  # its first copy is arriving at this moment
         log.info("run %s round %d: counted", self.task.run, number)  # perhaps a while ago, and the answer was lost
+
+
+def _asked(event: Event, node: str) -> bool:
+    """Whether a call is for a node: a round names those who were drawn, the others are its spares."""
+    if event.kind == "spare-drawn":
+        return bool(event.data.get("node") == node)
+    return "invited" not in event.data or node in event.data["invited"]

@@ -289,3 +289,17 @@ def test_help_needs_neither_numpy_nor_torch() -> None:
     said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert said.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("way", ["flag", "environment", "file"])
+def test_a_node_that_shall_use_gpus_only_does_not_start_without_one(tmp_path: Path, way: str) -> None:
+    data, file = tmp_path / "data", tmp_path / "node.toml"
+    file.write_text('device = "cuda"\n')
+    words = {"flag": ["--device", "cuda"], "environment": [], "file": ["--config", str(file)]}[way]
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1"} | ({"GRID_DEVICE": "cuda"} if way == "environment" else {})
+    refused = CliRunner(env=hidden).invoke(main, ["start", "--data", str(data), "--port", "0", *words])
+
+    assert refused.exit_code == 1
+    assert "told to compute on a GPU, and" in refused.output
+    assert "--device auto would use the processor" in refused.output
+    assert not data.exists()

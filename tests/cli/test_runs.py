@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from grid.cli.node import main
-from grid.cli.runs import line
+from grid.cli.runs import line, row
 from grid.crypto.identity import Identity
 from grid.node.records import RunRecords
 from grid.protocol.documents import sign_document
 from grid.store.database import Database
 from grid.store.events import EventLog
+from grid.wire.node import Part
 from grid.wire.runs import TASK, Event, Invite, Task
 
 ANN = Identity.from_seed(b"a" * 32)
@@ -44,6 +45,12 @@ def data(tmp_path: Path) -> Path:
 
 def test_the_runs_are_listed(data: Path) -> None:
     assert node(data, "list").output == f"{RUN}  stopped  since 2026-05-04 10:00  for {ANN.id}  at http://eve:5001\n"
+
+
+def test_a_run_that_goes_on_shows_what_it_is_computed_on() -> None:
+    part = Part(RUN, "training", ANN.id, "http://eve:5001", AT, "cuda:0 (NVIDIA L4)")
+
+    assert row(part).startswith(f"{RUN}  training  on cuda:0 (NVIDIA L4)  since ")
 
 
 def test_what_was_done_in_a_run_is_told_also_by_a_node_that_does_not_run(data: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from grid.node import participant, participation
-from grid.node.participation import Participation
+from grid.node.participation import Participation, _asked
 from grid.store.keys import erase_prekeys
 from grid.wire.problems import PlanRefused, RunRefused, WorkerFailed
 from grid.wire.runs import Event
@@ -386,7 +386,7 @@ def test_a_node_that_was_not_drawn_stands_by_until_it_is_drawn_as_a_spare() -> N
     opened = Event(1, "round-opened", 0.0, {"round": 1, "invited": ["ann"]})
     drawn = Event(2, "spare-drawn", 0.0, {"round": 1, "node": "bob"})
 
-    assert [Participation._asked(opened, node) for node in ("ann", "bob")] == [True, False]
+    assert [_asked(opened, node) for node in ("ann", "bob")] == [True, False]
     assert Participation._newest([opened, drawn], "ann") == [opened]  # it goes on with what it does
     assert Participation._newest([opened, drawn], "bob") == [drawn]
-    assert Participation._asked(drawn, "bob")
+    assert _asked(drawn, "bob")

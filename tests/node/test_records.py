@@ -157,7 +157,8 @@ async def test_a_node_knows_which_runs_it_takes_part_in(records: RunRecords) -> 
     await records.joined(task, invite, "pulse")
 
     assert await records.taking_part() == [(RUN, invite)]
-    assert await records.parts({RUN: "training"}) == [Part(RUN, "training", ANN.id, "http://eve:5001", 1000.0)]
+    part = Part(RUN, "training", ANN.id, "http://eve:5001", 1000.0, "cuda:0")
+    assert await records.parts({RUN: ("training", "cuda:0")}) == [part]
 
     await records.noted(RUN, "trained", {"round": 1})
     await records.left(RUN)

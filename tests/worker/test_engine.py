@@ -246,6 +246,7 @@ async def test_opens_at_the_same_time_share_one_zygote(engine: LocalEngine) -> N
     assert len({seat.pid for seat in seats}) == 2
     assert engine.status() | {"isolation": ""} == {
         "preload": "numpy", "seats": 2, "taken": 2, "waiting": 0, "warm": True, "isolation": "", "policy": "require",
+        "device": "auto", "gpus": {},
     }  # fmt: skip
 
 
