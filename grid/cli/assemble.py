@@ -235,11 +235,7 @@ def gpus_for(device: str) -> tuple[Gpu, ...]:
     Raises:
         GpuMissing: they are demanded and there is none.
     """
-    found = here(os.environ)
-    gpus = chosen(Device(device), found)
-    if device == Device.AUTO.value:
-        log.info("trainings are computed on %s", ", ".join(map(str, gpus)) or f"the processor: {found.why}")
-    return gpus
+    return chosen(Device(device), here(os.environ))
 
 
 def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
@@ -250,8 +246,10 @@ def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
     """
     on_gpus: dict[str, Any] = {}
     if preload != "numpy":
-        device = Device(settings.device)
-        on_gpus = {"gpus": gpus_for(settings.device), "gpu_seats": settings.gpu_seats, "device": device}
+        gpus, device = gpus_for(settings.device), Device(settings.device)
+        why = "told so" if device is Device.CPU else here(os.environ).why
+        log.info("trainings are computed on %s", ", ".join(map(str, gpus)) or f"the processor: {why}")
+        on_gpus = {"gpus": gpus, "gpu_seats": settings.gpu_seats, "device": device}
     scratch = settings.data / "scratch" / preload
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     return LocalEngine(
