@@ -32,7 +32,7 @@ class Sitting:
         inbox, outbox, state = (bytearray(size) for size in (work.model_bytes, work.model_bytes, work.state_bytes))
         files = {name: memoryview(path.read_bytes()) for name, path in work.files.items()}
         self.desk = Desk(files, memoryview(inbox), memoryview(outbox), job.limits, lambda _: None, memoryview(state))
-        self._verbs = load("torch")[work.job](self.desk, **work.arguments)
+        self._verbs = load("torch").jobs[work.job](self.desk, **work.arguments)
 
     def call(self, verb: str, model: bytes | memoryview = b"", **arguments: Any) -> dict[str, Any]:
         """Run a verb, with a model in the inbox."""
