@@ -16,7 +16,7 @@ from grid.crypto import errors
 from grid.crypto.envelope import Expect, Header, body_size, preamble_size
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import PrekeyPublic, read_published
-from grid.crypto.sealing import BodySealer, FindPrekey, Opener, RoundKey, open_bytes, room_for, seal_bytes
+from grid.crypto.sealing import BodySealer, FindPrekey, Opener, RoundKey, open_bytes, opened_file, room_for, seal_bytes
 from grid.crypto.signing import SIGNATURE_BYTES
 from grid.learning.tensors import Layout, data_offset, read_header
 from grid.wire.message import MSGPACK, encode
@@ -130,7 +130,8 @@ async def opened(opener: Opener, blocks: AsyncIterable[bytes]) -> AsyncIterator[
 class TensorSink:
     """Takes the bytes of a safetensors file: the header apart, the data into `into`.
 
-    The layout must be exactly `layout`. Raises TensorsRefused as soon as that is known to fail.
+    The layout must be exactly `layout`. If it is not, `finish` says so and no earlier: before all of an envelope is
+    proved, what is wrong with it may be a forger's.
     """
 
     def __init__(self, layout: Layout, into: memoryview) -> None:
@@ -138,10 +139,26 @@ class TensorSink:
         self._head = bytearray()
         self._header_size: int | None = None
         self._filled = 0
-        self.metadata: dict[str, str] = {}
+        self._metadata: dict[str, str] = {}
+        self._refused: TensorsRefused | None = None
 
     def write(self, piece: memoryview) -> None:
         """The next bytes of the file."""
+        if self._refused is None:
+            try:
+                self._take(piece)
+            except TensorsRefused as error:
+                self._refused = error
+
+    def finish(self) -> dict[str, str]:
+        """The file's metadata, once all of it is here. Raises TensorsRefused."""
+        if self._refused is not None:
+            raise self._refused
+        if self._filled != self._layout.size or self._header_size is None:
+            raise TensorsRefused(f"{self._filled} bytes of tensors where {self._layout.size} were declared")
+        return self._metadata
+
+    def _take(self, piece: memoryview) -> None:
         if self._header_size is None or len(self._head) < self._header_size:
             piece = self._take_header(piece)
         end = self._filled + len(piece)
@@ -149,12 +166,6 @@ class TensorSink:
             raise TensorsRefused(f"more than the declared {self._layout.size} bytes of tensors")
         self._into[self._filled : end] = piece
         self._filled = end
-
-    def finish(self) -> dict[str, str]:
-        """The file's metadata, once all of it is here."""
-        if self._filled != self._layout.size or self._header_size is None:
-            raise TensorsRefused(f"{self._filled} bytes of tensors where {self._layout.size} were declared")
-        return self.metadata
 
     def _take_header(self, piece: memoryview) -> memoryview:
         for goal in (8, None):
@@ -165,7 +176,7 @@ class TensorSink:
                 return piece
         self._header_size = data_offset(self._head)
         if len(self._head) == self._header_size:
-            found, self.metadata, _ = read_header(self._head)
+            found, self._metadata, _ = read_header(self._head)
             found.require(self._layout)
         return piece
 
@@ -179,15 +190,20 @@ async def open_tensors(
         EnvelopeRefused, PrekeyUnknown
         TensorsRefused: what the sender itself sealed is of another layout; a forgery is an EnvelopeRefused.
     """
-    sink, refused = TensorSink(layout, into), None
+    sink = TensorSink(layout, into)
     async for piece in opened(opener, blocks):
-        try:
-            if refused is None:
-                sink.write(piece)
-        except TensorsRefused as error:
-            refused = error  # perhaps not the sender's own: that is known only at the end
-    if refused is not None:
-        raise refused
+        sink.write(piece)
+    return sink.finish()
+
+
+def load_tensors(opener: Opener, envelope: Path, layout: Layout, into: memoryview) -> dict[str, str]:
+    """The same with an envelope that is a file on this disk, without the loop: for a thread beside it."""
+    sink = TensorSink(layout, into)
+    try:
+        for piece in opened_file(envelope, opener):
+            sink.write(piece)
+    except errors.CryptoError as error:
+        raise refusal(error) from None
     return sink.finish()
 
 

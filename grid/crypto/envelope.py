@@ -26,6 +26,7 @@ from msgspec import Meta
 
 from grid.crypto.encoding import Bytes, Key32, Moment, Record, unpack
 from grid.crypto.errors import BadSignature, EnvelopeRefused, Malformed
+from grid.crypto.hashing import Digest
 from grid.crypto.prekeys import ID_BYTES, WRAP_OVERHEAD
 from grid.crypto.signing import CLOCK_SKEW, SIGNATURE_BYTES, verify
 
@@ -152,14 +153,14 @@ class EnvelopeCheck:
     """Checks an envelope as it streams by, in pieces of any size, without a key to open it.
 
     `feed` pieces, then `finish`. Nothing is known to come from the sender before `finish` returned.
-    Holds the preamble (under 1 MiB), never the body.
+    Holds the preamble (under 1 MiB), never the body. `digest`: what to hash the body with, SHA-256 like any other.
     """
 
-    def __init__(self, expect: Expect, now: float) -> None:
+    def __init__(self, expect: Expect, now: float, digest: Digest | None = None) -> None:
         self._expect, self._now = expect, now
         self._start = bytearray()
         self._body_left = 0
-        self._digest = hashlib.sha256()
+        self._digest = digest or hashlib.sha256()
         self._signature = bytearray()
         self.header: Header | None = None  # known, but not proved, once the preamble is in
         self.header_bytes = b""

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,7 @@ from grid.crypto.envelope import (
     wrap_info,
 )
 from grid.crypto.errors import BadSignature, EnvelopeRefused, PrekeyUnknown
+from grid.crypto.hashing import Digest, sha256_beside
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, PrekeyPublic
 
@@ -84,14 +86,21 @@ class RoundKey:
 class BodySealer:
     """Encrypts one payload of exactly `header.length` bytes. Send preamble, then all it returns, in order."""
 
-    def __init__(self, identity: Identity, header: Header, *, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        header: Header,
+        *,
+        digest: Digest | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         if header.sender != identity.public:
             raise ValueError("the header names another sender")
         cek = entropy(CEK_BYTES)
         self.round_key = RoundKey(pack(header), cek)
         self._identity = identity
         self._left = header.length
-        self._digest = hashlib.sha256()
+        self._digest = digest or hashlib.sha256()
         self._encryptor = Cobblestone128Encryptor(cek, header_hash(self.round_key.header_bytes))
 
     def update_into(self, block: Bytes, out: bytearray | memoryview) -> int:
@@ -127,9 +136,16 @@ class Opener:
     after the first refusal the envelope cannot be finished any more.
     """
 
-    def __init__(self, recipient_public: bytes, find_prekey: FindPrekey, expect: Expect, now: float) -> None:
+    def __init__(
+        self,
+        recipient_public: bytes,
+        find_prekey: FindPrekey,
+        expect: Expect,
+        now: float,
+        digest: Digest | None = None,
+    ) -> None:
         self._recipient, self._find_prekey = recipient_public, find_prekey
-        self._check = EnvelopeCheck(expect, now)
+        self._check = EnvelopeCheck(expect, now, digest)
         self._decryptor: Cobblestone128Decryptor | None = None
 
     @property
@@ -220,21 +236,38 @@ def seal_file(
     target: Path,
     recipients: Iterable[PrekeyPublic] = (),
     *,
+    over: Path | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> RoundKey:
-    """Seal the file `source` into `target`; the header's length is filled in.
+    """Seal the file `source` into `target`, as `seal_parts` does; the header's length is filled in."""
+    with source.open("rb", buffering=0) as plain:
+        whole = replace(header, length=os.fstat(plain.fileno()).st_size)
+        return seal_parts(identity, whole, _blocks(plain), target, recipients, over=over, entropy=entropy)
+
+
+def seal_parts(
+    identity: Identity,
+    header: Header,
+    parts: Iterable[Bytes],
+    target: Path,
+    recipients: Iterable[PrekeyPublic] = (),
+    *,
+    over: Path | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> RoundKey:
+    """Seal parts, `header.length` bytes together, one after the other into the file `target`.
 
     With `recipients`, `target` is a whole envelope. Without, it is body and signature alone, to be sent after
-    `RoundKey.preamble` for whoever asks. It appears whole or not at all; it is not fsynced.
+    `RoundKey.preamble` for whoever asks. It appears whole or not at all; it is not fsynced. It may be written `over`
+    a file that nobody needs any more, whose pages are in memory.
     """
     recipients = list(recipients)
-    with source.open("rb", buffering=0) as plain, _replacing(target) as sealed:
-        length = os.fstat(plain.fileno()).st_size
-        sealer = BodySealer(identity, replace(header, length=length), entropy=entropy)
+    with sha256_beside(header.length) as digest, _replacing(target, over) as sealed:
+        sealer = BodySealer(identity, header, digest=digest, entropy=entropy)
         if recipients:
             sealed.write(sealer.round_key.preamble(recipients))
-        out = memoryview(bytearray(room_for(BLOCK)))
-        for block in _blocks(plain):
+        outs = cycle([memoryview(bytearray(room_for(BLOCK))) for _ in range(2)])
+        for block, out in zip(_cut(parts), outs, strict=False):
             sealed.write(out[: sealer.update_into(block, out)])
         sealed.write(sealer.finish())
     return sealer.round_key
@@ -245,28 +278,49 @@ def open_file(source: Path, target: Path, opener: Opener) -> Header:
 
     Feed the opener its preamble first if `source` is body and signature alone. Raises EnvelopeRefused.
     """
-    with source.open("rb", buffering=0) as sealed, _replacing(target) as plain:
-        out = memoryview(bytearray(room_for(BLOCK)))
-        for block in _blocks(sealed):
-            plain.write(out[: opener.feed_into(block, out)])
-        plain.write(opener.finish())
+    with _replacing(target) as plain:
+        for piece in opened_file(source, opener):
+            plain.write(piece)
     assert opener.header is not None
     return opener.header
 
 
+def opened_file(source: Path, opener: Opener) -> Iterator[memoryview]:
+    """The plaintext of the envelope in a file, in pieces that are valid until the next. Raises EnvelopeRefused."""
+    with source.open("rb", buffering=0) as sealed:
+        out = memoryview(bytearray(room_for(BLOCK)))
+        for block in _blocks(sealed):
+            yield out[: opener.feed_into(block, out)]
+    yield memoryview(opener.finish())
+
+
 def _blocks(file: BinaryIO) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(BLOCK))
-    while size := file.readinto(buffer):  # type: ignore[attr-defined]  # raw files have it
+    """A file in blocks. Each is valid until the next but one: its digest may be a block behind."""
+    for buffer in cycle([memoryview(bytearray(BLOCK)) for _ in range(2)]):
+        if not (size := file.readinto(buffer)):  # type: ignore[attr-defined]  # raw files have it
+            return
         yield buffer[:size]
 
 
+def _cut(parts: Iterable[Bytes]) -> Iterator[memoryview]:
+    for part in parts:
+        view = memoryview(part)
+        for begin in range(0, len(view), BLOCK):
+            yield view[begin : begin + BLOCK]
+
+
 @contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
+def _replacing(target: Path, over: Path | None = None) -> Iterator[BinaryIO]:
     """A file that takes the place of `target` when the block ends well, and is gone when it does not."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, name = (
+        (os.open(over, os.O_WRONLY | os.O_CLOEXEC), str(over))
+        if over
+        else tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    )
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "wb", buffering=0) as file:
             yield file
+            file.truncate()
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink()

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grid.learning.tensors import Layout, header_bytes
+from grid.store.spare import spare
 
 UPDATES = "updates"
 """The folder in a run's folder where updates wait for their round to be complete."""
@@ -24,7 +25,7 @@ class Checkpoints:
     """Numbered by the round that made them; 0 is what the run began with."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
-        self._folder, self._head = folder, header_bytes(layout)
+        self._folder, self.head = folder, header_bytes(layout)
         self.newest = self.best = -1
 
     def path(self, number: int) -> Path:
@@ -39,7 +40,7 @@ class Checkpoints:
         """Write a checkpoint's data section, and the state that belongs to it; durable when this returns."""
         path = await asyncio.to_thread(self._write, number, data, memoryview(state))
         self.newest = number
-        self._forget(number - KEPT)
+        self._forget(number - KEPT)  # its file is written over, if nobody reads it and it is not the best
         return path
 
     def draft(self, number: int, layout: Layout, data: memoryview) -> Path:
@@ -69,7 +70,8 @@ class Checkpoints:
         target = self.path(number)
         if state:  # first, so that no checkpoint is without its state
             _durable(self.state(number), [state])
-        _durable(target, [memoryview(self._head), *data])
+        over = None if number - KEPT == self.best else spare(self.path(number - KEPT), "checkpoint.spare")
+        _durable(target, [memoryview(self.head), *data], over)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -78,13 +80,15 @@ class Checkpoints:
         return target
 
 
-def _durable(target: Path, parts: Iterable[memoryview]) -> None:
-    """A whole file in its place, its bytes on disk; its name is once the folder is."""
-    draft = target.with_suffix(".draft")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb", buffering=0) as file:
+def _durable(target: Path, parts: Iterable[memoryview], over: Path | None = None) -> None:
+    """A whole file in its place, its bytes on disk; its name is once the folder is. Written `over` one, if given."""
+    draft = over or target.with_suffix(".draft")
+    emptied = 0 if over else os.O_TRUNC
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | emptied, 0o600), "wb", buffering=0) as file:
         for view in parts:
             while view:
                 view = view[file.write(view) :]
+        file.truncate()
         os.fsync(file.fileno())
     draft.replace(target)
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from grid.client.payload import open_tensors, read_blocks
+from grid.client.payload import load_tensors
 from grid.crypto.encoding import b64
 from grid.crypto.envelope import Context
+from grid.crypto.hashing import sha256_beside
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
 from grid.learning.scheme import Scheme
@@ -101,9 +101,14 @@ class Collect:
         async with self.turn:
             return await self._with_seat(_result)
 
+    @property
+    def rounds_off(self) -> bool:
+        """Whether models travel in another form than checkpoints are kept in."""
+        return self._scheme.broadcast != self._scheme.model
+
     async def broadcast(self, number: int) -> Path:
         """The file of checkpoint `number` as it travels: its own, or a draft for as long as it takes to seal it."""
-        if self._scheme.broadcast == self._scheme.model:
+        if not self.rounds_off:
             return self._checkpoints.path(number)
         async with self.turn:
             return await self._with_seat(lambda seat: self._rounded(seat, number))
@@ -112,11 +117,11 @@ class Collect:
         """By key, how many steps old the counted updates were that began with an earlier model."""
         return {b64(each.sender): self._number - each.base for each in self._in if each.base}
 
-    def discard(self) -> None:
-        """The round's checkpoint is on disk and told of: its updates are needed no more."""
-        for counted in self._in:
-            counted.update.unlink(missing_ok=True)
+    def forget(self) -> list[Path]:
+        """The round's checkpoint is on disk and told of: the files of its updates, which are needed no more."""
+        files = [counted.update for counted in self._in]
         self._in.clear()
+        return files
 
     async def close(self) -> None:
         """Give the seat back."""
@@ -184,12 +189,16 @@ class Collect:
 
     async def _look(self, seat: Seat, update: Path, sender: bytes, base: int) -> Report:
         context = Context(run=self._run, round=base or self._number, kind="update", sender=sender, direct=True)
-        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
-        async with aclosing(read_blocks(update)) as blocks:
-            metadata = await open_tensors(opener, blocks, self._scheme.update, seat.inbox)
+        metadata = await asyncio.to_thread(self._opened, update, context, seat.inbox)
         report = _read_report(metadata.get(REPORT, ""))
         await seat.call("check", **self._told(Counted(update, sender, report, base)))
         return report
+
+    def _opened(self, update: Path, context: Context, into: memoryview) -> dict[str, str]:
+        means, layout = self._means, self._scheme.update
+        with sha256_beside(layout.size) as digest:
+            opener = Opener(means.identity.public, means.prekeys.find, context, means.now(), digest)
+            return load_tensors(opener, update, layout, into)
 
     def _told(self, counted: Counted) -> dict[str, Any]:
         """What the sum has to know of an update: its weight, the numbers that its strategy asks for, its staleness."""

@@ -24,6 +24,7 @@ from grid.node.evaluation import Evaluation
 from grid.node.inviting import Heard, invite_all
 from grid.node.late_intake import intake_of, steps_of
 from grid.node.means import Means
+from grid.node.offers import Offers
 from grid.node.pulse import Over
 from grid.node.records import Unfinished
 from grid.node.resuming import interrupted_round, recall, tidy
@@ -77,7 +78,7 @@ class Drive:
         self._intake = intake_of(
             means, task.run, self._course, self.roster, self._collect, self.folder / UPDATES, scheme
         )
-        self._offered: dict[int, Broadcast] = {}
+        self._offers = Offers(means, task.run, self.folder, self.checkpoints, self._collect)
         self._evaluation = Evaluation(means.records, task, self.checkpoints)
         self._asking: asyncio.Task[None] | None = None
         self.sent = self._intake.received = 0
@@ -133,12 +134,10 @@ class Drive:
         if self._left is not None:
             recall(self.roster, self._left)
             await self._evaluation.recall()
-        header = self._means.header("bundle", self.task.run, 0)
-        sealed = self.folder / "bundle.sealed"
         if self._course.run.state == runs.PREPARING:
             await self.checkpoints.write(0, self._scheme.first())
             self._scheme.let_go()  # the memory of a run is its sum and the update at hand
-        self._offered[0] = await Broadcast.seal(self._means.identity, header, bundle, sealed)
+        await self._offers.plan(bundle)
         lost = self._left.round.failed if self._left is not None and self._left.round is not None else {}
         for key in self.roster.keys(Standing.READY) - lost.keys():  # who was lost is there once it listens
             self.attendance.expect(key)
@@ -198,10 +197,10 @@ class Drive:
         self._course.advance(runs.RoundCollected(number))
         model, state = await self._collect.result()
         point("before-checkpoint")
-        await self.checkpoints.write(number, [model], state)
+        await self._keep(number, model, state)
         point("after-checkpoint")
         self._course.apply(rounds.SumReady())
-        self._offered.pop(number).discard()
+        self._offers.withdraw(number)
         told = {
             "round": number,
             "state": self._course.state.value,
@@ -219,7 +218,7 @@ class Drive:
             self._course.the_round, self._course.run, self.checkpoints.path(number), told
         )
         point("after-round-closed")
-        self._collect.discard()
+        self._intake.discard()
 
     async def _open_round(self, number: int) -> None:
         quorum = self.task.quorum
@@ -268,17 +267,21 @@ class Drive:
             lambda: self._cohort.present() <= self._evaluation.tally.heard, within=min(PATIENCE, self.task.deadline)
         )
         await self._evaluation.conclude(self._means.now())
-        self._offered.pop(number).discard()
+        self._offers.withdraw(number)
+
+    async def _keep(self, number: int, model: memoryview, state: memoryview) -> None:
+        """Write the checkpoint of a round, and seal it meanwhile for the next; both are done when this returns."""
+        sealing = asyncio.ensure_future(self._offers.seal_ahead(number + 1, model))
+        try:
+            await self.checkpoints.write(number, [model], state)
+        finally:
+            await asyncio.wait({sealing})  # it reads the seat's memory
+        await sealing
 
     async def _offer(self, number: int) -> None:
-        """Seal the newest checkpoint, once, for whoever takes part in round `number`."""
-        header = self._means.header("model", self.task.run, number)
-        target = self.folder / f"model-{number}.sealed"
+        """Hand out the newest checkpoint, to whoever takes part in round `number`."""
         self._evaluation.begin(number)
-        source = await self._collect.broadcast(number - 1)
-        self._offered[number] = await Broadcast.seal(self._means.identity, header, source, target)
-        if source != self.checkpoints.path(number - 1):
-            source.unlink()
+        await self._offers.model(number)
 
     async def _answered(self, peer: Peer, answer: Invited | GridError) -> None:
         """What came of an invitation."""
@@ -305,14 +308,14 @@ class Drive:
             NotInvited, RoundClosed
         """
         self.roster[key]
-        if number not in self._offered:
+        if (offered := self._offers.get(number)) is None:
             with self._course.explaining(number):
                 raise RoundClosed(f"round {number} is not open")
         if self._course.round is not None and number == self._course.round.number:
             with self._course.explaining(number):
                 rounds.admit_commit(self._course.round, key)
             self._course.apply(rounds.NodeCommitted(key))
-        return self._offered[number]
+        return offered
 
     async def report(self, number: int, key: str, blocks: AsyncIterable[bytes], limit: int) -> None:
         """Hear how a participant fares: ready, evaluated, or failed."""
@@ -390,8 +393,7 @@ class Drive:
             self._asking.cancel()
             await asyncio.wait({self._asking})
         await self._intake.close()
-        for offered in self._offered.values():
-            offered.discard()
+        self._offers.close()
         await self._collect.close()
         if self.over:
             self.checkpoints.sweep()

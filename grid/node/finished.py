@@ -72,7 +72,9 @@ class Finished:
         point("after-counted-row")
         self._take_over(number)
         for path in files(self._blobs):
-            if _run_of(path) == self._run and path != self._own(number):
+            if path == self.update(number):
+                self._blobs.recycle(path)  # the next update takes its room
+            elif _run_of(path) == self._run and path != self._own(number):
                 path.unlink()
 
     async def dropped(self, reason: str) -> None:
@@ -87,7 +89,7 @@ class Finished:
         self.own = mapped(path) if path.exists() else b""
 
     async def _durable(self, blocks: Iterable[bytes], name: str) -> None:
-        draft = self._blobs.create()
+        draft = self._blobs.create(hashed=False)
         try:
             for block in blocks:
                 draft.write(block)

@@ -15,11 +15,11 @@ from grid.node.cohort import write_down
 from grid.node.collect import Collect
 from grid.node.course import Course
 from grid.node.means import Means
-from grid.node.partial import Partials, proved
+from grid.node.partial import Partials
 from grid.node.roster import Roster
 from grid.protocol import round as rounds
 from grid.store.blobs import Blobs, Draft
-from grid.wire.problems import BadRequest, RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
+from grid.wire.problems import RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
 from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import Counted, Report
 
@@ -44,6 +44,12 @@ class Intake:
         """Wait for the judgement of what has arrived; forget what has not."""
         self._partials.close()
         await asyncio.gather(*self._judging, return_exceptions=True)
+        self._updates.let_go()
+
+    def discard(self) -> None:
+        """The round's checkpoint is on disk and told of: its updates are needed no more."""
+        for path in self._collect.forget():
+            self._updates.recycle(path)
 
     def held(self, key: str, piece: Piece) -> Held:
         """How much of a participant's update arrived before its connection broke. Raises NotInvited."""
@@ -82,19 +88,15 @@ class Intake:
         return await asyncio.shield(judging)
 
     async def _arrive(self, key: str, blocks: AsyncIterable[bytes], piece: Piece) -> Draft:
-        """All of an update, in a draft; what came of one that breaks off is kept. Raises PartMismatch, BadRequest."""
-        draft = self._partials.take(key, piece) or self._updates.create(self._limit)
+        """All of an update, in a draft; what came of one that breaks off is kept. Raises PartMismatch."""
+        draft = self._partials.take(key, piece) or self._updates.create(self._limit, hashed=False)
         try:
             async for block in blocks:
                 draft.write(block)
         except BaseException as error:
             self._partials.keep(key, piece, draft, error)
             raise
-        try:
-            proved(piece, draft)
-        except BadRequest:
-            draft.abort()
-            raise
+        draft.cut()
         return draft
 
     async def _judge(self, number: int, key: str, draft: Draft) -> Counted:

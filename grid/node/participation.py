@@ -10,7 +10,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.handing_in import hand_in
+from grid.client.handing_in import hand_in, named_by
 from grid.client.payload import mapped, once, open_tensors, opened, read_prekey, seal_message, sealed
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
@@ -120,6 +120,7 @@ class Participation:
         finally:
             await self._stand_up()
             self._blobs.named(BUNDLES + self.task.run).unlink(missing_ok=True)
+            self._blobs.let_go()
         await self._journal.written()
 
     # --- listening --------------------------------------------------------------------------------
@@ -455,17 +456,11 @@ class Participation:
         )
 
     async def _update(self, number: int) -> None:
-        path = self._finished.update(number)
+        calls, run, path = self._means.calls, self.task.run, self._finished.update(number)
+        content = named_by(path)
         try:
             counted = await hand_in(
-                self._means.calls,
-                self._address,
-                UPDATE,
-                UPDATE_HELD,
-                path,
-                peer=self._peer,
-                run=self.task.run,
-                round=number,
+                calls, self._address, UPDATE, UPDATE_HELD, path, peer=self._peer, content=content, run=run, round=number
             )
             self._counted = counted.round
         except UpdateRepeated as repeated:

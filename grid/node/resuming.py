@@ -55,6 +55,6 @@ def tidy(folder: Path, counted: Iterable[Path]) -> None:
     """Remove what is sealed anew, and updates that were never counted: their senders were not told that they were."""
     kept = {path.name for path in counted}
     updates = folder / UPDATES / "named"
-    for path in [*folder.glob("*.sealed"), *folder.glob("*.draft"), *updates.glob("*")]:
+    for path in [*folder.glob("*.sealed"), *folder.glob("*.draft"), *folder.glob("*.spare"), *updates.glob("*")]:
         if path.name not in kept:
             path.unlink(missing_ok=True)

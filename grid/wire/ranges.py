@@ -22,6 +22,9 @@ _GIVEN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE | r
 class Piece(Message, frozen=True):
     """A part of an upload: from byte `begin` to the end of the bytes whose SHA-256 is `content`.
 
+    An update is an envelope, whose signature proves all of it. `content` only has to tell it from others there: any
+    digest does, and that of its first 4 KiB costs least, where the key of no other envelope stands.
+
     Without `content` it is a whole, and nothing of it is kept where its connection breaks.
     """
 

@@ -6,9 +6,13 @@ A memfd with its size sealed: neither side can shrink it under the other (SIGBUS
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
+import sys
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 class SharedMemory:
@@ -36,6 +40,17 @@ class SharedMemory:
             self._map.close()
         except BufferError:
             return
+
+
+def keep_freed() -> None:
+    """Let this process keep the memory that it frees, until it ends: gradients come and go by the hundred megabytes.
+
+    glibc returns large blocks at once, and the kernel has to clear them anew at each step. See mallopt(3).
+    """
+    libc = ctypes.CDLL(None)
+    if sys.platform == "linux" and hasattr(libc, "mallopt"):
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, -1)
 
 
 def map_shared(descriptor: int) -> memoryview:

@@ -20,7 +20,7 @@ import msgspec
 from grid.wire.problems import GpuFailed, GridError, SandboxMissing, WorkerFailed, to_problem
 from grid.worker import sandbox
 from grid.worker.channel import Call, Fork, GpuShare, Opening, Said, listen, tell
-from grid.worker.memory import map_file, map_shared
+from grid.worker.memory import keep_freed, map_file, map_shared
 from grid.worker.port import Limits, Progress
 
 Verb = Callable[..., dict[str, Any]]
@@ -75,6 +75,7 @@ def serve(descriptors: list[int], order: Fork, table: Table) -> NoReturn:
         device = "cpu" if opening.gpu is None else "cuda"
         desk = Desk(mapped, inbox, outbox, opening.limits, progress, state, next(iter(spill), None), device)
         gc.enable()
+        keep_freed()
         tell(channel, _confined(opening, table))
         _answer_calls(channel, _Bench(table.jobs[opening.job], desk, opening.arguments), opening.limits)
     except BaseException:  # noqa: BLE001 - whatever it was, the fork must not run on as a second zygote

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from grid.crypto.encoding import pack
 from grid.crypto.envelope import Context, Header, body_size, preamble_size
 from grid.crypto.errors import EnvelopeRefused, Malformed, PrekeyUnknown
+from grid.crypto.hashing import WORTH
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, PrekeyPublic, publish, read_published
 from grid.crypto.sealing import (
@@ -306,7 +307,7 @@ def test_an_output_buffer_that_may_overflow_is_refused_at_once() -> None:
 LARGE = bytes(range(256)) * (BLOCK // 256 * 2 + 100)
 
 
-@pytest.mark.parametrize("payload", [b"", b"small", LARGE])
+@pytest.mark.parametrize("payload", [b"", b"small", LARGE, bytes(WORTH + 1)])
 def test_a_file_for_one_recipient_is_a_whole_envelope(tmp_path: Path, payload: bytes) -> None:
     (tmp_path / "plain").write_bytes(payload)
 

@@ -52,6 +52,18 @@ async def test_everybody_invited_opens_it_and_nobody_opens_anothers(tmp_path: Pa
         await bob.opens(for_ann)
 
 
+async def test_parts_in_memory_are_sealed_as_a_file_is_over_one_that_is_done_with(tmp_path: Path) -> None:
+    ann, old = Reader(1), tmp_path / "old"
+    old.write_bytes(bytes(3 * len(PAYLOAD)))
+    header = Header(sender=SENDER.public, kind="model", run="r", round=1, created=int(NOW), expires=int(NOW + 60))
+    parts = [PAYLOAD[:1000], memoryview(PAYLOAD)[1000:]]
+
+    broadcast = await Broadcast.seal(SENDER, header, parts, tmp_path / "sealed", old)
+
+    assert await ann.opens([block async for block in broadcast.envelope(ann.public())]) == PAYLOAD
+    assert [path.name for path in tmp_path.iterdir()] == ["sealed"]
+
+
 async def test_whoever_has_begun_to_read_reads_to_the_end_though_it_is_discarded(tmp_path: Path) -> None:
     broadcast, ann = await a_broadcast(tmp_path), Reader(1)
     envelope = broadcast.envelope(ann.public())

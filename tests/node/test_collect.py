@@ -99,7 +99,8 @@ async def test_a_round_begins_empty_and_its_updates_go_when_it_is_done(
     first = update(1.0, 5)
     await count(collect, first)
     await collect.result()
-    collect.discard()
+    for path in collect.forget():
+        path.unlink()
     assert not first.exists()
 
     await collect.begin(2)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grid.store.blobs import DRAFTS, Blobs, blob_path, named_path
+from grid.store.blobs import DRAFTS, SPARE, Blobs, blob_path, named_path
 from grid.wire.problems import Full, NotFound, TooLarge
 
 
@@ -63,6 +63,34 @@ async def test_a_named_file_replaces_the_one_before_it(blobs: Blobs) -> None:
 
     assert path == blobs.named("checkpoint-1.sealed")
     assert path.read_bytes() == b"new"
+
+
+async def test_a_draft_is_written_over_a_recycled_file_and_nothing_of_it_is_left(blobs: Blobs) -> None:
+    old = blobs.create(hashed=False)
+    old.write(b"a longer one")
+    path = await old.commit("update-1")
+    room = path.stat().st_ino
+    blobs.recycle(path)
+    Blobs(blobs.folder)  # another process that starts sweeps what nobody holds
+
+    draft = blobs.create(hashed=False)
+    draft.write(b"new")
+    path = await draft.commit("update-2")
+
+    assert (path.read_bytes(), path.stat().st_ino) == (b"new", room)
+    assert files(blobs) == [path]
+
+
+async def test_recycled_files_are_bounded_and_let_go(blobs: Blobs) -> None:
+    for number in range(SPARE + 2):
+        draft = blobs.create()
+        draft.write(b"x")
+        blobs.recycle(await draft.commit(f"update-{number}"))
+    assert len(files(blobs)) == SPARE
+
+    blobs.let_go()
+
+    assert files(blobs) == []
 
 
 async def test_the_same_content_twice_is_one_file(blobs: Blobs) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,25 @@ def test_a_file_is_mapped_privately(tmp_path: Path) -> None:
     view[:] = b"gone"
 
     assert path.read_bytes() == b"rows"
+
+
+FAULTS = """
+import resource
+from grid.worker.memory import keep_freed
+{}
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(64 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_memory_that_was_freed_is_had_again_without_a_page_fault() -> None:
+    def faults(first: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FAULTS.format(first)], capture_output=True, check=True, text=True)
+        return int(done.stdout)
+
+    assert faults("") > 10 * max(faults("keep_freed()"), 1)
