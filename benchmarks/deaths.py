@@ -75,7 +75,7 @@ class Bench:
     async def train(self, plan: Plan, names: tuple[str, ...], *, rounds: int, quorum: int, drawn: int = 0) -> AsyncRun:
         """A run with these nodes."""
         addresses = {name: self.nodes[name].daemon.address for name in names}
-        self.grid.nodes = [await known(self._calls, name, address) for name, address in addresses.items()]
+        self.grid.nodes = [await known(self._calls, address) for address in addresses.values()]
         carol = self.nodes["carol"].daemon.address
         run = await self.grid.train(
             plan, TAG, rounds=rounds, quorum=quorum, target_updates=2, drawn=drawn, holdout=0.0, coordinator=carol

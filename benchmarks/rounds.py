@@ -74,7 +74,7 @@ async def held(
     async with open_http(Egress(allow_private=True)) as http:
         calls = Calls(http, identity=me)
         grid = Listed(GatewayDirectory(calls, "http://127.0.0.1:9"), calls, me, now=time.time)
-        grid.nodes = [await known(calls, f"node-{number}", at) for number, at in enumerate(participants)]
+        grid.nodes = [await known(calls, at) for at in participants]
         run = await grid.train(plan, TAG, rounds=rounds, quorum=len(participants), holdout=0.0, coordinator=coordinator)
         closed, inside = [], []
         async for event in run.watch():
@@ -87,10 +87,10 @@ async def held(
     return closed, inside
 
 
-async def known(calls: Calls, name: str, address: str) -> Node:
+async def known(calls: Calls, address: str) -> Node:
     """A node as a search would have found it."""
     identity = await calls.call(address, IDENTITY)
-    return Node(name, address, (TAG,), True, "online", identity.public_key)
+    return Node(identity.node_id or "", address, (TAG,), True, "online", identity.public_key)
 
 
 def between(moments: list[float], warm_up: int = WARM_UP) -> list[float]:

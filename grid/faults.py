@@ -23,6 +23,7 @@ COORDINATOR = (
     "after-round-closed",
     "before-round-opened",
     "after-round-opened",
+    "after-report-row",
 )
 SPARE = ("before-spare-row", "after-change-row", "after-spare-row")
 PARTICIPANT = (

@@ -138,8 +138,9 @@ class Daemon:
 class Outcome:
     """How a run ended: its model, and what computation alone makes of the same updates in the same order.
 
-    The updates that its coordinator counted, and those that participants know to be; how many processes were killed;
-    which nodes the gateway finds again, if one was killed.
+    The updates that its coordinator counted, and those that participants know to be; how many processes were killed.
+    `accepted` and `measured`: of each round, how many updates it counted, and who reported how its checkpoint does.
+    `found`: which nodes the gateway finds again, if one was killed.
     """
 
     state: str
@@ -150,6 +151,7 @@ class Outcome:
     deaths: int
     reason: str = ""
     accepted: list[int] = field(default_factory=list)
+    measured: list[set[str]] = field(default_factory=list)
     found: set[str] = field(default_factory=set)
 
 
@@ -178,6 +180,7 @@ async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "", 
             assert state == "success", reason
             plan = await run.checkpoint()
             await heard(calls, others, Counter(arrived))
+            lines = (await run.catch_up()).lines()
             found = await found_again(calls, gateway, others) if gateway else set()
         orders = [[name for at, name in arrived if at == number] for number in range(1, ROUNDS + 1)]
         data = {daemon.name: daemon.tensors for daemon in others}
@@ -189,7 +192,8 @@ async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "", 
             set().union(*(daemon.counted() for daemon in others)),
             sum(daemon.deaths + daemon.lost_a_worker() for daemon in daemons) + (gateway.deaths if gateway else 0),
             reason,
-            [line.accepted for line in run.history.lines()],
+            [line.accepted for line in lines],
+            [set(line.by_node) for line in lines],
             found,
         )
 

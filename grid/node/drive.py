@@ -190,7 +190,7 @@ class Drive:
         if self._course.round is None or self._course.round.number != number:
             await self._open_round(number)
         await self._collected()
-        await self._evaluation.conclude(self._means.now())
+        await self._evaluation.conclude()
         closed = self._course.the_round
         if closed.state == rounds.INVALID:
             raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
@@ -266,7 +266,7 @@ class Drive:
         await self._course.pulse.until(
             lambda: self._cohort.present() <= self._evaluation.tally.heard, within=min(PATIENCE, self.task.deadline)
         )
-        await self._evaluation.conclude(self._means.now())
+        await self._evaluation.conclude()
         self._offers.withdraw(number)
 
     async def _keep(self, number: int, model: memoryview, state: memoryview) -> None:
@@ -284,9 +284,12 @@ class Drive:
         await self._offers.model(number)
 
     async def _answered(self, peer: Peer, answer: Invited | GridError) -> None:
-        """What came of an invitation."""
-        if isinstance(answer, GridError):
-            await self._stand(peer.public_key, Standing.FAILED, answer.detail)
+        """What came of an invitation. Calls name nodes: one that knows itself by another name would not hear them."""
+        refused = answer.detail if isinstance(answer, GridError) else ""
+        if isinstance(answer, Invited) and answer.node_id != peer.node_id:
+            refused = f"it calls itself {answer.node_id}"
+        if isinstance(answer, GridError) or refused:
+            await self._stand(peer.public_key, Standing.FAILED, refused)
             return
         entry = self.roster[peer.public_key]
         if entry.standing == Standing.INVITED:
@@ -330,7 +333,8 @@ class Drive:
         elif report.status == "failed":
             await self._give_up(number, key, report.reason[:REASON])
         elif report.status == "evaluated" and number == self._evaluation.number:
-            self._evaluation.tally.add(key, report.metrics, report.examples)
+            await self._evaluation.hear(key, report, self._means.now())
+            point("after-report-row")
             self._course.pulse.beat()
 
     async def take(self, number: int, key: str, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> Counted:

@@ -10,11 +10,11 @@ from grid.node.tally import Tally
 from grid.protocol import run as runs
 from grid.protocol.stopping import Verdict, judge, reason
 from grid.store.results import ReportRow
-from grid.wire.runs import Task
+from grid.wire.runs import Report, Task
 
 
 class Evaluation:
-    """The measurements of one run, in memory from one checkpoint to the next, on disk when they are told of.
+    """The measurements of one run: each on disk when its node hears that it arrived, their means told once all are in.
 
     `number` is the round in which the newest checkpoint is measured (its own is the one before), 0 between them.
     """
@@ -22,21 +22,33 @@ class Evaluation:
     def __init__(self, records: RunRecords, task: Task, checkpoints: Checkpoints) -> None:
         self._records, self._task, self._checkpoints = records, task, checkpoints
         self._measured: dict[int, float] = {}
+        self._untold: dict[int, Tally] = {}
         self.number, self.tally = 0, Tally()
 
     async def recall(self) -> None:
-        """After a restart: what was told of before."""
+        """After a restart: what was reported before. What was not told of yet counts with what is still to come."""
+        told = await self._records.evaluations(self._task.run)
         tallies: dict[int, Tally] = {}
         for row in await self._records.reports(self._task.run):
             tallies.setdefault(row.round, Tally()).add(row.node, row.metrics, row.examples)
         for number, tally in tallies.items():
-            self._note(number, tally)
+            if number in told:
+                self._note(number, tally)
+            else:
+                self._untold[number] = tally
 
     def begin(self, number: int) -> None:
         """The newest checkpoint is handed out, for round `number`."""
-        self.number, self.tally = number, Tally()
+        self.number, self.tally = number, self._untold.pop(number - 1, Tally())
 
-    async def conclude(self, now: float) -> None:
+    async def hear(self, key: str, report: Report, now: float) -> None:
+        """A node has measured the newest checkpoint; its report is on disk when this returns."""
+        self.tally.add(key, report.metrics, report.examples)
+        if key in self.tally.nodes:
+            examples, metrics = self.tally.nodes[key]
+            await self._records.reported(ReportRow(self._task.run, self.number - 1, key, examples, metrics, now))
+
+    async def conclude(self) -> None:
         """Tell how the checkpoint did, as far as it was reported."""
         number, tally = self.number - 1, self.tally
         self.begin(0)
@@ -49,9 +61,7 @@ class Evaluation:
             "examples": tally.examples,
             "nodes": len(tally.nodes),
         }
-        run = self._task.run
-        rows = [ReportRow(run, number, key, examples, said, now) for key, (examples, said) in tally.nodes.items()]
-        await self._records.evaluated(run, rows, told)
+        await self._records.evaluated(self._task.run, told)
 
     @property
     def best(self) -> int:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from itertools import chain, repeat
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grid.client.handing_in import hand_in, named_by
-from grid.client.payload import mapped, once, open_tensors, opened, read_prekey, seal_message, sealed
-from grid.crypto.envelope import Context
-from grid.crypto.identity import public_from_id
+from grid.client.payload import mapped, sealed
 from grid.crypto.prekeys import PrekeyPublic
-from grid.crypto.sealing import Opener
 from grid.faults import point
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
@@ -26,41 +21,24 @@ from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
+from grid.node.upstream import PASSING, Upstream
 from grid.store.blobs import Blobs
-from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import JSON, encode
-from grid.wire.node import PREKEY
 from grid.wire.problems import (
-    Draining,
     GridError,
     NotInvited,
-    PlanRefused,
     PrekeyUnknown,
     RoundClosed,
     RunNotFound,
-    Unreachable,
-    UpdateRepeated,
     WorkerFailed,
     WorkerLost,
 )
-from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, UPDATE_HELD, After, Event, Fetch, Report, Task
+from grid.wire.runs import Event, Report, Task
 from grid.worker.port import Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-WAIT = 25.0
-"""Seconds for which one long-poll stays open."""
-
-PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0)
-"""Seconds between tries to reach a coordinator that does not answer; the last one again and again."""
-
-AWAY = 600.0
-"""Seconds after which a run is given up whose coordinator does not answer; before that if its task expires."""
-
-PASSING = (Unreachable, Draining)
-"""What a coordinator that is being restarted looks like."""
 
 TRIES = 2
 """Workers in which an assignment is begun, one after the other, before a node says that it failed."""
@@ -93,9 +71,9 @@ class Participation:
         journal: Journal,
         make_room: Callable[[], Awaitable[None]],
     ) -> None:
-        self._means, self.task, self._address, self._prekey = means, task, address, prekey
+        self._means, self.task = means, task
+        self._upstream = Upstream(means, task, address, prekey)
         self._tensors, self._blobs, self._journal, self._make_room = tensors, blobs, journal, make_room
-        self._peer = public_from_id(task.coordinator)
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
@@ -104,7 +82,6 @@ class Participation:
         self._begun = self._counted = 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
-        self._found = asyncio.Event()
         self.state = "preparing"
 
     async def carry_out(self) -> None:
@@ -128,7 +105,7 @@ class Participation:
     async def _listen(self, group: asyncio.TaskGroup) -> None:
         cursor = 0
         while True:
-            events = await self._ask(cursor)
+            events = await self._upstream.events(cursor)
             cursor = events[-1].cursor if events else cursor
             if any(event.kind == "run-ended" for event in events):
                 return
@@ -140,33 +117,9 @@ class Participation:
                 self._called = True
                 self._work = group.create_task(self._do(self._work))
 
-    async def _ask(self, cursor: int) -> list[Event]:
-        query = After(cursor, WAIT)
-        answer = await self._patiently(
-            lambda: self._means.calls.call(self._address, RUN_EVENTS, query=query, peer=self._peer, run=self.task.run)
-        )
-        return list(answer.events)
-
     def moved(self, address: str, prekey: PrekeyPublic) -> None:
         """The coordinator is there again, perhaps elsewhere."""
-        self._address, self._prekey = address, prekey
-        found, self._found = self._found, asyncio.Event()
-        found.set()
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the coordinator answers. It may be away for a while."""
-        until = min(self._means.now() + AWAY, self.task.expires)
-        for pause in chain(PAUSES, repeat(PAUSES[-1])):
-            try:
-                return await ask()
-            except GridError as error:
-                passing = isinstance(error, PASSING) or (isinstance(error, UpdateRepeated) and error.retry_after)
-                if not passing or self._means.now() + pause > until:
-                    raise
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._found.wait()
-        raise AssertionError("unreachable")
+        self._upstream.moved(address, prekey)
 
     @staticmethod
     def _newest(events: list[Event], node: str) -> list[Event]:
@@ -195,7 +148,7 @@ class Participation:
         except GridError as error:
             log.warning("run %s round %d: %s", self.task.run, number, error.detail)
             self._journal.note("failed", round=number, reason=error.detail)
-            await self._report(number, Report(status="failed", reason=error.detail))
+            await self._upstream.report(number, Report(status="failed", reason=error.detail))
         await self._wait()
 
     async def _finish(self, previous: asyncio.Task[None]) -> None:
@@ -221,14 +174,14 @@ class Participation:
         try:
             report = await self._again_if_lost(self._ready)
         except GridError as error:
-            await self._report(0, Report(status="failed", reason=error.detail))
+            await self._upstream.report(0, Report(status="failed", reason=error.detail))
             raise  # there is nothing for this node to do in the run
-        await self._report(0, report)
+        await self._upstream.report(0, report)
         await self._wait()
 
     async def _ready(self) -> Report:
         await self._finished.recall()
-        self._bundle_path = await self._patiently(self._bundle)
+        self._bundle_path = await self._upstream.bundle(self._blobs, BUNDLES + self.task.run)
         plan = Plan.from_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
         async with self._sitting() as (_, prepared):
@@ -251,14 +204,16 @@ class Participation:
             return
         self.state = "training" if train else "evaluating"
         async with self._sitting(Priority.TRAINING if train else Priority.EVALUATION) as (seat, _):
-            await self._patiently(lambda: self._model(number, seat))
+            wire = self._scheme.broadcast
+            await self._upstream.model(number, wire, seat.inbox[: wire.size])
+            await seat.call("receive")
             point("after-model")
             if self.task.holdout:
                 done = await seat.call("evaluate", split="held-out")
                 measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
                 told = {"examples": measured.examples, **measured.metrics}
                 self._journal.note("evaluated", round=number - 1, **told)
-                await self._report(number, measured)
+                await self._upstream.report(number, measured)
             if train:
                 await self._train(number, seat)
 
@@ -298,7 +253,7 @@ class Participation:
         try:
             await self._hand_in()
         except PrekeyUnknown:
-            self._prekey = None
+            self._upstream.forget_prekey()
             await self._seal(number, seat, learned)
             await self._hand_in()
 
@@ -306,8 +261,8 @@ class Participation:
         """The update, sealed for the coordinator, on this disk."""
         head = header_bytes(self._scheme.update, {REPORT_ENTRY: encode(report, JSON).decode()})
         data = seat.outbox[: self._scheme.update.size]
-        header = self._means.header("update", self.task.run, number, len(head) + len(data), self._peer)
-        recipient = await self._patiently(self._recipient)
+        header = self._means.header("update", self.task.run, number, len(head) + len(data), self._upstream.key)
+        recipient = await self._upstream.recipient()
         blocks = sealed(self._means.identity, header, [head, data], recipient)
         await self._finished.keep(number, blocks, seat.state)
 
@@ -315,7 +270,7 @@ class Participation:
         """Hand in what is finished. Whatever the coordinator refuses, for good, is dropped."""
         number = self._finished.number
         try:
-            await self._patiently(lambda: self._update(number))
+            self._counted = await self._upstream.update(number, self._finished.update(number)) or self._counted
         except PASSING:
             raise
         except GridError as refused:
@@ -380,93 +335,6 @@ class Participation:
             priority=priority,
             run=self.task.run,
         )
-
-    # --- talking to the coordinator -------------------------------------------------------------------
-
-    async def _bundle(self) -> Path:
-        """The plan, checked against the digest that the scientist signed."""
-        draft = self._blobs.create()
-        try:
-            async with self._fetched(BUNDLE, 0, "bundle") as (opener, blocks):
-                async for piece in opened(opener, blocks):
-                    draft.write(piece)
-            if draft.digest != self.task.plan:
-                raise PlanRefused("the coordinator's plan is not the one that the scientist signed")
-            return await draft.commit(BUNDLES + self.task.run)
-        except BaseException:
-            draft.abort()
-            raise
-
-    async def _model(self, number: int, seat: Seat) -> None:
-        async with self._fetched(MODEL, number, "model") as (opener, blocks):
-            await open_tensors(opener, blocks, self._scheme.broadcast, seat.inbox[: self._scheme.broadcast.size])
-        await seat.call("receive")
-
-    @asynccontextmanager
-    async def _fetched(
-        self, endpoint: Endpoint[Fetch, Stream], number: int, kind: str
-    ) -> AsyncIterator[tuple[Opener, AsyncIterator[bytes]]]:
-        context = Context(run=self.task.run, round=number, kind=kind, sender=self._peer)
-        opener = Opener(self._means.identity.public, self._means.prekeys.find, context, self._means.now())
-        fetch = Fetch(self._means.prekeys.published())
-        where = {"round": number} if "round" in endpoint.parameters else {}
-        async with self._means.calls.download(
-            self._address, endpoint, fetch, peer=self._peer, run=self.task.run, **where
-        ) as (_, blocks):
-            yield opener, blocks
-
-    async def _report(self, number: int, report: Report) -> None:
-        """Tell how it went. A coordinator that stays away, or no longer wants to know, hears it from our silence."""
-        with suppress(RoundClosed, RunNotFound, *PASSING):
-            if report.status == "evaluated":  # training need not wait for a coordinator that is away
-                await self._say(number, report)
-            else:
-                await self._patiently(lambda: self._say(number, report))
-
-    async def _recipient(self) -> PrekeyPublic:
-        """The coordinator's prekey, asked for anew in the second half of its time: it makes a new one each day."""
-        held, now = self._prekey, self._means.now()
-        if held is None or 2 * now > held.not_before + held.not_after:
-            try:
-                newest = await self._means.calls.call(self._address, PREKEY, peer=self._peer)
-                self._prekey = held = read_prekey(newest.prekey, self._peer, now)
-            except PASSING:
-                if held is None or now >= held.not_after:
-                    raise
-        return held
-
-    async def _say(self, number: int, report: Report) -> None:
-        try:
-            await self._tell(number, report)
-        except PrekeyUnknown:
-            self._prekey = None
-            await self._tell(number, report)
-
-    async def _tell(self, number: int, report: Report) -> None:
-        header = self._means.header("report", self.task.run, number, audience=self._peer)
-        envelope = seal_message(self._means.identity, header, report, await self._recipient())
-        await self._means.calls.upload(
-            self._address,
-            REPORT,
-            once(envelope),
-            length=len(envelope),
-            peer=self._peer,
-            run=self.task.run,
-            round=number,
-        )
-
-    async def _update(self, number: int) -> None:
-        calls, run, path = self._means.calls, self.task.run, self._finished.update(number)
-        content = named_by(path)
-        try:
-            counted = await hand_in(
-                calls, self._address, UPDATE, UPDATE_HELD, path, peer=self._peer, content=content, run=run, round=number
-            )
-            self._counted = counted.round
-        except UpdateRepeated as repeated:
-            if repeated.retry_after:
-                raise  # its first copy is arriving at this moment
-        log.info("run %s round %d: counted", self.task.run, number)  # perhaps a while ago, and the answer was lost
 
 
 def _asked(event: Event, node: str) -> bool:

@@ -29,6 +29,9 @@ from grid.wire.node import Part
 from grid.wire.problems import NotFound, RunNotFound, UpdateRepeated
 from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
 
+EVALUATED = "evaluated"
+"""The event that tells what a checkpoint came to."""
+
 STOPPED = "stopped"
 """The state of a part in a run while its node does not run."""
 
@@ -88,16 +91,13 @@ class RunRecords:
         told = {"state": run.state.value, "reason": run.reason, **({"best": best} if best else {})}
         await self.moved(run, "run-ended", told)
 
-    async def evaluated(self, run: str, reports: Iterable[results.ReportRow], told: dict[str, Any]) -> None:
-        """A checkpoint was measured: each node's report is kept, the means are told."""
-        at, rows = self._now(), list(reports)
+    async def reported(self, row: results.ReportRow) -> None:
+        """A node has measured a checkpoint."""
+        await self._db.write(lambda connection: results.add_report(connection, row))
 
-        def work(connection: Transaction) -> None:
-            for row in rows:
-                results.add_report(connection, row)
-            events.append(connection, _owner(run), "evaluated", at, told)
-
-        await self._db.write(work)
+    async def evaluated(self, run: str, told: dict[str, Any]) -> None:
+        """All that measured a checkpoint have reported: the means are told."""
+        await self.say(run, EVALUATED, told)
 
     async def ready(self, run: str, key: str, told: dict[str, Any]) -> None:
         """A participant has the plan loaded."""
@@ -291,6 +291,11 @@ class RunRecords:
         found = await self._db.read(lambda connection: results.checkpoints(connection, run))
         wanted = [Path(each.file) for each in found if number in {0, each.round}][-1:]
         return next((path for path in wanted if path.exists()), None)
+
+    async def evaluations(self, run: str) -> set[int]:
+        """The rounds whose checkpoints were measured, and the means told."""
+        told = await self._db.read(lambda connection: events.of_kind(connection, _owner(run), EVALUATED))
+        return {msgspec.json.decode(event.data)["round"] for event in told}
 
     async def reports(self, run: str, since: int = 0) -> list[results.ReportRow]:
         """What each node measured of the checkpoints from round `since` on, by round and key."""

@@ -47,6 +47,14 @@ def since(connection: sqlite3.Connection, topic: str, cursor: int, limit: int = 
     return [Event(*row) for row in rows]
 
 
+def of_kind(connection: sqlite3.Connection, topic: str, kind: str) -> list[Event]:
+    """All events of one kind in a topic, oldest first."""
+    rows = connection.execute(
+        "SELECT cursor, topic, kind, at, data FROM events WHERE topic = ? AND kind = ? ORDER BY cursor", (topic, kind)
+    )
+    return [Event(*row) for row in rows]
+
+
 def last(connection: sqlite3.Connection, topic: str) -> int:
     """The cursor of a topic's newest event, 0 if there is none."""
     (cursor,) = connection.execute("SELECT COALESCE(MAX(cursor), 0) FROM events WHERE topic = ?", (topic,)).fetchone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity
 from grid.learning.tensors import Layout, TensorSpec
+from grid.protocol.documents import sign_document
 from grid.wire.problems import (
     EnvelopeRefused,
     InviteRefused,
@@ -23,7 +25,7 @@ from grid.wire.problems import (
     UpdateRefused,
     UpdateRepeated,
 )
-from grid.wire.runs import REPORT, UPDATE, Report
+from grid.wire.runs import REPORT, START_RUN, TASK, UPDATE, Peer, Report, StartRun
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, Story, numbers, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -415,6 +417,21 @@ async def test_a_run_that_nobody_can_join_ends_before_its_first_round_and_names_
     await bob.reports(0, Report("failed", reason="no memory"))
 
     with pytest.raises(RunRefused, match=r"0 nodes are ready.*ann: no time; bob: no memory"):
+        await run.result()
+
+
+async def test_a_node_that_is_listed_under_another_name_is_not_waited_for(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, plan = await start_node("ann"), plan_of()
+    await scientist.hand_in(coordinator, plan)
+    task = scientist.task(coordinator, plan)
+    message = StartRun(sign_document(scientist.identity, TASK, task), (Peer("anna", ann.address, ann.identity.id),))
+
+    await scientist.calls.call(coordinator.address, START_RUN, message, peer=coordinator.identity.public)
+    run = AsyncRun(scientist.calls, scientist.identity, coordinator.address, task, plan, time.time)
+
+    with pytest.raises(RunRefused, match="anna: it calls itself ann"):
         await run.result()
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grid.node import participant, participation
+from grid.node import participation, upstream
 from grid.node.participation import Participation, _asked
+from grid.node.upstream import Upstream
 from grid.store.keys import erase_prekeys
 from grid.wire.problems import PlanRefused, RunRefused, WorkerFailed
 from grid.wire.runs import Event
@@ -204,7 +205,7 @@ async def test_a_node_that_takes_long_to_prepare_joins_when_it_is_done(
 async def test_a_node_gives_a_coordinator_up_that_stays_away(
     scientist: Scientist, tmp_path: Path, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(participation, "AWAY", 0.1)
+    monkeypatch.setattr(upstream, "AWAY", 0.1)
     coordinator, ann = await a_node("coordinator", tmp_path / "c", data=False), await start_node("ann")
     ann.learner.may_go_on.clear()
     await scientist.start(coordinator, [ann])
@@ -256,23 +257,23 @@ async def test_a_node_whose_owner_trusts_the_scientist_no_longer_does_not_take_p
     await again.stop()
 
 
-class Cut(Participation):
+class Cut(Upstream):
     """Bob's does not get its first finished update out."""
 
     stuck = asyncio.Event()
 
-    async def _update(self, number: int) -> None:
+    async def update(self, number: int, path: Path) -> int:
         if self._means.node_id == "bob" and not self.stuck.is_set():
             self.stuck.set()
             await asyncio.Event().wait()
-        await super()._update(number)
+        return await super().update(number, path)
 
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set when bob has finished his training, and is stuck."""
     monkeypatch.setattr(Cut, "stuck", asyncio.Event())
-    monkeypatch.setattr(participant, "Participation", Cut)
+    monkeypatch.setattr(participation, "Upstream", Cut)
     return Cut.stuck
 
 
@@ -334,14 +335,14 @@ async def test_a_prekey_in_the_second_half_of_its_time_is_replaced(
     await ann.learner.began.wait()
     part = ann.open.parts.participant._live[run.id]
     now = int(time.time())
-    assert part._prekey is not None
-    part._prekey = worn = dataclasses.replace(part._prekey, not_before=now - 60, not_after=now + 30)
+    assert part._upstream._prekey is not None
+    part._upstream._prekey = worn = dataclasses.replace(part._upstream._prekey, not_before=now - 60, not_after=now + 30)
 
     ann.learner.may_go_on.set()
 
     await run.result()
-    assert part._prekey is not None
-    assert part._prekey.not_after > worn.not_after
+    assert part._upstream._prekey is not None
+    assert part._upstream._prekey.not_after > worn.not_after
 
 
 async def test_a_line_that_breaks_costs_a_round_no_more_than_what_was_lost(

@@ -15,7 +15,7 @@ from tests.killing import OTHERS, ROUNDS, Daemon, Outcome, kept, outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- matrix: generated -->", "<!-- end of matrix -->"
-COORDINATORS = dict(zip(faults.COORDINATOR, (5, 5, 6, 5, 2, 3, 2, 1, 2), strict=True))
+COORDINATORS = dict(zip(faults.COORDINATOR, (5, 5, 6, 5, 2, 3, 2, 1, 2, 5), strict=True))
 SPARES = dict.fromkeys(faults.SPARE, 1)
 PARTICIPANTS = dict(zip(faults.PARTICIPANT, (2, 1, 2, 2, 3, 2, 3), strict=True))
 TRAINERS = dict.fromkeys(faults.WORKER[:2], 1)
@@ -43,6 +43,7 @@ def sound(result: Outcome, wanted: int = len(OTHERS)) -> None:
     assert set(result.counted.values()) == {1}
     assert set(result.counted) == result.acknowledged
     assert result.model == result.replayed
+    assert all(len(nodes) >= wanted for nodes in result.measured)
 
 
 @pytest.mark.slow
