@@ -150,7 +150,9 @@ async def embedded_node(
     async with (
         open_node(settings, identity, owners=(identity.id,), engines=engines) as node,
         Chores() as chores,
-        running(node.app, host=settings.host, port=settings.port, local=node.socket) as address,
+        running(
+            node.app, host=settings.host if settings.listen else None, port=settings.port, local=node.socket
+        ) as address,
     ):
         node.answers(address)
         if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -161,6 +161,8 @@ class Relay:
                 raise Unreachable(f"nobody reads the mailbox {mailbox} at {gateway}") from None
             except asyncio.CancelledError:
                 self._keys.pop((gateway, mailbox), None)  # perhaps it is there with other keys
+                if answer.done() and not answer.cancelled():
+                    answer.result().close()
                 raise
             finally:
                 del self._asked[letter.name]
@@ -209,7 +211,10 @@ class Relay:
         assert header is not None
         if isinstance(head, Answer):
             self._give(header.sender, head, body)
-        elif self._serve is not None and name not in self._serving:
+            return
+        with closing(body):
+            if self._serve is None or name in self._serving:
+                return
             self._serving.add(name)
             try:
                 async with asyncio.timeout(header.expires - self._now()):
@@ -218,7 +223,6 @@ class Relay:
                 log.info("letter %s: its time was over before it was answered", name)
             finally:
                 self._serving.discard(name)
-                body.close()
 
     def _give(self, sender: bytes, answer: Answer, body: Body) -> None:
         peer, waits = self._asked.get(answer.to, (b"", None))
