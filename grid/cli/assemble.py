@@ -40,6 +40,7 @@ from grid.transport.auth import Authenticator
 from grid.transport.metrics import Metrics
 from grid.transport.serve import running, serve
 from grid.wire import node as wire
+from grid.wire.problems import Unreachable
 from grid.wire.relay import mailbox_address
 from grid.worker.engine import GPU_SEATS, IsolationPolicy, LocalEngine, capabilities
 from grid.worker.gpus import Device, Gpu, chosen, here
@@ -51,6 +52,9 @@ VERSION = version("grid-daemon")
 
 PATIENCE = 600.0
 """Seconds that a job of a run waits for a worker at most; it goes sooner if its round is closed."""
+
+OPENING = 10.0
+"""Seconds that a gateway has to open a mailbox for a program that cannot do without."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,15 @@ class OpenNode:
             self.relay.reads(gateway)
         self.parts.coordinator.go_on()
 
+    async def readable(self) -> None:
+        """Wait until the gateways take letters for it. Raises Unreachable."""
+        for gateway in self.settings.gateways:
+            try:
+                async with asyncio.timeout(OPENING):
+                    await self.relay.reads(gateway).opened.wait()
+            except TimeoutError:
+                raise Unreachable(f"the gateway {gateway} opens no mailbox") from None
+
 
 async def run_node(
     settings: NodeSettings, ready: Callable[[str], None], local: Callable[[str], None] = lambda _: None
@@ -155,6 +168,7 @@ async def embedded_node(
         ) as address,
     ):
         node.answers(address)
+        await node.readable()
         if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum
             chores.begin(node.means.folder.warm())
         try:

@@ -15,7 +15,7 @@ from grid.crypto.identity import Identity
 
 @asynccontextmanager
 async def coordinator(
-    identity: Identity, host: str, address: str | None, listen: bool, gateway: str
+    identity: Identity, host: str, address: str | None, listen: bool = True, gateway: str = ""
 ) -> AsyncIterator[Remote]:
     """A node that drives runs of `identity` while the block lasts, and is listed nowhere.
 
