@@ -14,7 +14,9 @@ from grid.client.payload import gather, open_message
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.faults import point
+from grid.learning.said import Summed
 from grid.learning.scheme import Scheme
+from grid.learning.strategy import Masked
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.cohort import PATIENCE, Cohort, write_down
@@ -29,6 +31,7 @@ from grid.node.pulse import Over
 from grid.node.records import Unfinished
 from grid.node.resuming import interrupted_round, recall, tidy
 from grid.node.roster import Roster, Standing
+from grid.node.summing import Summing
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
 from grid.protocol.pace import learned_deadline
@@ -80,6 +83,8 @@ class Drive:
         )
         self._offers = Offers(means, task.run, self.folder, self.checkpoints, self._collect)
         self._evaluation = Evaluation(means.records, task, self.checkpoints)
+        rule = scheme.strategy.upload
+        self.summing = Summing(task, rule, scheme.masked_numbers) if isinstance(rule, Masked) else None
         self._asking: asyncio.Task[None] | None = None
         self.sent = self._intake.received = 0
 
@@ -190,12 +195,13 @@ class Drive:
         if self._course.round is None or self._course.round.number != number:
             await self._open_round(number)
         await self._collected()
-        await self._evaluation.conclude()
+        if self.summing is None:
+            await self._evaluation.conclude()
         closed = self._course.the_round
         if closed.state == rounds.INVALID:
             raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
         self._course.advance(runs.RoundCollected(number))
-        model, state = await self._collect.result()
+        model, state, examples = await self._result(closed)
         point("before-checkpoint")
         await self._keep(number, model, state)
         point("after-checkpoint")
@@ -205,7 +211,7 @@ class Drive:
             "round": number,
             "state": self._course.state.value,
             "accepted": len(closed.accepted),
-            "examples": sum(closed.accepted.values()),
+            "examples": examples,
             "rejected": self.roster.named(closed.rejected),
             "failed": self.roster.named(closed.failed),
             "seconds": self._means.now() - began,
@@ -219,6 +225,18 @@ class Drive:
         )
         point("after-round-closed")
         self._intake.discard()
+
+    async def _result(self, closed: rounds.Round) -> tuple[memoryview, memoryview, float]:
+        """The next model, the server's state, and how many examples it was learned from."""
+        if self.summing is None:
+            return *await self._collect.result(), sum(closed.accepted.values())
+        lift = await self.summing.lift(frozenset(closed.accepted))
+        self.summing.close()
+        model, state, said = await self._collect.summed(lift, len(self._scheme.metrics))
+        summed = Summed(*said)
+        metrics = dict(zip(self._scheme.metrics, summed.metrics, strict=False))
+        await self._evaluation.together(metrics, round(summed.held_out), len(closed.accepted))
+        return model, state, round(summed.examples)
 
     async def _open_round(self, number: int) -> None:
         quorum = self.task.quorum
@@ -245,6 +263,8 @@ class Drive:
             "target": policy.target,
             "deadline": deadline,
         }
+        if self.summing is not None:
+            self.summing.begin(number, drawn, self._collect.base)
         point("before-round-opened")
         await self._means.records.round_opened(self._course.round, self.task.run, told)
         point("after-round-opened")
@@ -259,7 +279,7 @@ class Drive:
 
     async def _evaluate(self, number: int) -> None:
         """Let everybody measure the newest checkpoint on its held-out examples."""
-        if not self.task.holdout:
+        if not self.task.holdout or self.summing is not None:  # what is measured under masks is summed with an update
             return
         await self._offer(number)
         await self._means.records.say(self.task.run, "evaluating", {"round": number}, to_all=True)
@@ -392,6 +412,8 @@ class Drive:
     async def _close(self) -> None:
         self.up.set()
         self._cohort.close()
+        if self.summing is not None:
+            self.summing.close()
         self._course.pulse.close()
         if self._asking is not None:
             self._asking.cancel()
