@@ -52,7 +52,7 @@ class Vectors:
                 at += len(learned)
         measured = [held * value / METRIC_UNIT for value in own.metrics[: self._metrics]]
         said = [weight, weight * own.loss / METRIC_UNIT, held, *measured]
-        drawn[at : at + len(said)] = said
+        drawn[at : at + len(said)] = np.multiply(said, self._rule.bound)  # none of them is clipped
         return self._quantised(drawn, rng)
 
     def unfold(self, total: Ring, count: int, current: memoryview, target: memoryview) -> Summed:
@@ -62,7 +62,7 @@ class Vectors:
             UpdateRefused: the weights add up to nothing.
         """
         means = self._quantiser.mean(total, count)
-        weight, loss, held, *metrics = means[self._learned :][: 3 + self._metrics].tolist()
+        weight, loss, held, *metrics = (means[self._learned :][: 3 + self._metrics] / self._rule.bound).tolist()
         if weight * count < 0.5 / self._rule.most:
             raise UpdateRefused("the weights of this sum add up to nothing")
         at = 0

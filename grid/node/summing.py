@@ -214,7 +214,7 @@ class Summing:
             del said[node]
             raise
         if self._sum.state == step and 0 < self._sum.threshold <= len(self._sum.answered):
-            self._wait_for_step(SOON)
+            self._wait_for_step(enough=True)
 
     async def _past(self, number: int, step: rules.State) -> bool:
         """Whether a step is over, after waiting for it. Raises SumRefused, RoundClosed, for a lift NoParticipants."""
@@ -253,11 +253,11 @@ class Summing:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _wait_for_step(self, seconds: float = STEP) -> None:
+    def _wait_for_step(self, enough: bool = False) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if rules.SUM.takes(self._sum, rules.TimeOver):
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._apply, rules.TimeOver())
+            self._timer = asyncio.get_running_loop().call_later(SOON if enough else STEP, self._apply, rules.TimeOver())
 
 
 def _digest(secret: bytes) -> str:

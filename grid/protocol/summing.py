@@ -80,12 +80,11 @@ Outcome = tuple[Sum, tuple[()]]
 
 
 def answered(s: Sum, e: Answered) -> Outcome:
-    """One more; the last one closes the step. What is revealed needs only be enough."""
+    """One more; the last one closes the step."""
     if e.node not in s.asked:
         raise SumRefused("this node is not asked: it missed a step of this sum")
     s = replace(s, answered=s.answered | {e.node})
-    enough = len(s.answered) >= s.threshold if s.state == REVEALS else s.answered >= s.asked
-    return (_over(s), ()) if enough else (s, ())
+    return (_over(s), ()) if s.answered >= s.asked else (s, ())
 
 
 def gone(s: Sum, e: Gone) -> Outcome:
