@@ -18,7 +18,11 @@ from grid.cli.plainly import Plainly
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptMembers
+from grid.gateway.mailboxes import Mailboxes
+from grid.gateway.quotas import ROOM
+from grid.store.blobs import Blobs
 from grid.store.database import Database
+from grid.store.events import EventLog
 from grid.transport import logs
 from grid.transport.auth import Authenticator
 from grid.transport.serve import serve
@@ -48,6 +52,13 @@ def main() -> None:
 @click.option(
     "--check-interval", type=click.FloatRange(1, 3600), default=30.0, help="Seconds between health checks of a node."
 )
+@click.option(
+    "--relay-room",
+    type=click.IntRange(0),
+    default=ROOM // 1024**2,
+    show_default=True,
+    help="MiB of sealed letters that wait for nodes without an inbound port; 0: relay nothing.",
+)
 def start(
     host: str,
     port: int,
@@ -57,6 +68,7 @@ def start(
     allow_private: bool | None,
     lease: float,
     check_interval: float,
+    relay_room: int,
 ) -> None:
     """Run a gateway until SIGTERM.
 
@@ -72,22 +84,29 @@ def start(
     )
     gc.freeze()  # what was imported stays: no collection need look at it again
     with alone(data) as post, asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(run(host, port, data, policy, post))
+        runner.run(run(host, port, data, policy, post, relay_room * 1024**2))
 
 
-async def run(host: str, port: int, data: Path, policy: Policy, post: Post) -> None:
-    """Serve a gateway whose state is in `data`, until a signal ends it."""
+async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room: int = ROOM) -> None:
+    """Serve a gateway whose state is in `data`, until a signal ends it; `room`: bytes for letters, 0: no relay."""
     is_owner, token = owner_token(data)
     if token:
         click.echo(f"owner's token, shown this once (delete {data / FILE} to get another): {token}", err=True)
     identity = Identity.load_or_create(data / "identity.key")
     auth = Authenticator(identity, time.time, is_owner=is_owner)
     async with Database(data / "gateway.db", "gateway") as database:
-        members = KeptMembers(database)
+        members, events = KeptMembers(database), EventLog(database)
+        mailboxes = Mailboxes(database, events, Blobs(data / "letters"), time.time, room) if room else None
         async with open_gateway(
-            identity, members, policy, auth=auth, now=time.time, version=version("grid-daemon")
+            identity, members, policy, auth=auth, now=time.time, version=version("grid-daemon"), mailboxes=mailboxes
         ) as app:
-            await serve(app, host=host, port=port, ready=partial(_ready, post))
+            await serve(app, host=host, port=port, ready=partial(_ready, post), on_drain=partial(_let_go, mailboxes))
+
+
+async def _let_go(mailboxes: Mailboxes | None) -> None:
+    """Those who listen are answered, so that they come back once the gateway does."""
+    if mailboxes is not None:
+        mailboxes.close()
 
 
 def _ready(post: Post, address: str) -> None:

@@ -13,7 +13,9 @@ from grid.client.egress import Egress
 from grid.crypto.identity import Identity
 from grid.gateway.ask import HttpAsk
 from grid.gateway.checks import INTERVAL, Checks
+from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.register import LEASE, MemberStore, Register
+from grid.gateway.relay import relay_routes
 from grid.gateway.roll import Listed
 from grid.gateway.search import Searches
 from grid.transport.app import CALLER, Routes, create_app
@@ -53,20 +55,31 @@ async def open_gateway(
     auth: Authenticator,
     now: Callable[[], float],
     version: str,
+    mailboxes: Mailboxes | None = None,
 ) -> AsyncIterator[web.Application]:
-    """A gateway whose loops run for as long as the block lasts; its application is to be served meanwhile."""
+    """A gateway whose loops run for as long as the block lasts; its application is to be served meanwhile.
+
+    Without `mailboxes` it relays no letters.
+    """
     egress, metrics = Egress(policy.allow_private), Metrics()
     register = Register(store, egress.check, now, allow_unsigned=policy.allow_unsigned, lease=policy.lease)
     await register.load()
     # One question, one connection: idle ones to thousands of members would use up the descriptors.
     async with HttpAsk(egress.connector(limit=256, force_close=True)) as ask:
         checks = Checks(register, ask, now, interval=policy.check_interval)
-        app = create_app(_routes(identity, auth, now, version), auth=auth, metrics=metrics, about="Grid gateway")
+        routes = _routes(identity, auth, now, version)
+        if mailboxes is not None:
+            await mailboxes.load()
+            routes = {**routes, **relay_routes(mailboxes)}
+            metrics.gauge("grid_relay_bytes", "Bytes of letters that wait", lambda: mailboxes.waiting)
+        app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")
         app[REGISTER], app[SEARCHES] = register, Searches(register.roll, ask, now)
         metrics.gauge("grid_members", "Members in any state", lambda: len(register.roll))
         metrics.gauge("grid_members_found", "Members that a search may name", register.roll.found)
         async with asyncio.TaskGroup() as loops:
             running = [loops.create_task(register.tend()), loops.create_task(checks.run())]
+            if mailboxes is not None:
+                running.append(loops.create_task(mailboxes.tend()))
             try:
                 yield app
             finally:

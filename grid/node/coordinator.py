@@ -24,13 +24,14 @@ from grid.node.checkpoints import PLAN, sweep
 from grid.node.drive import Drive
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
-from grid.node.partial import Opening, Partials, proved
+from grid.node.opening import Opening
 from grid.node.resuming import broken_off, peers_of
 from grid.node.sealed_once import SealedOnce
 from grid.node.summing import Summing
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
+from grid.transport.partial import Partials, proved
 from grid.transport.parts import Parts
 from grid.wire.directory import Prekey
 from grid.wire.documents import Signed

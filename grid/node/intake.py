@@ -15,10 +15,10 @@ from grid.node.cohort import write_down
 from grid.node.collect import Collect
 from grid.node.course import Course
 from grid.node.means import Means
-from grid.node.partial import Partials
 from grid.node.roster import Roster
 from grid.protocol import round as rounds
 from grid.store.blobs import Blobs, Draft
+from grid.transport.partial import Partials
 from grid.wire.problems import RoundClosed, TensorsRefused, UpdateRefused, UpdateRepeated
 from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import Counted, Report

@@ -18,6 +18,9 @@ from grid.store.schema import Transaction
 LIMIT = 1000
 """Events that one reading gives at most."""
 
+ENDS = 100_000
+"""Topics that are remembered to have been read to their end."""
+
 
 class Event(msgspec.Struct, frozen=True):
     """One entry: `cursor` orders all entries of the database, `data` is JSON and depends on `kind`."""
@@ -102,6 +105,8 @@ class EventLog:
             return []
         events = await self.since(topic, cursor, limit)
         if not bell.done() and len(events) < limit:
+            if len(self._ends) >= ENDS:  # listeners may name topics of their own making
+                self._ends.clear()
             self._ends[topic] = events[-1].cursor if events else cursor
         return events
 

@@ -275,3 +275,22 @@ class OutOfTurn(GridError):
 
 class InviteRefused(GridError):
     status, slug, title = 403, "invite-refused", "This node does not take that invitation"
+
+
+# --- the relay ----------------------------------------------------------------------------------
+
+
+class MailboxUnknown(GridError):
+    status, slug, title = 404, "mailbox-unknown", "Nobody reads a mailbox of this name here"
+
+
+class MailboxFull(GridError):
+    status, slug, title = 507, "mailbox-full", "This mailbox holds as much as it may"
+
+
+class QuotaSpent(GridError):
+    status, slug, title = 429, "quota-spent", "This sender has as much under way as it may"
+
+
+class LetterRepeated(GridError):
+    status, slug, title = 409, "letter-repeated", "This very letter was posted before"

@@ -16,7 +16,11 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptMembers
+from grid.gateway.mailboxes import Mailboxes
+from grid.gateway.quotas import ROOM
+from grid.store.blobs import Blobs
 from grid.store.database import Database
+from grid.store.events import EventLog
 from grid.transport.auth import Authenticator
 from grid.transport.serve import running
 from tests.gateway.fakes import Clock
@@ -27,16 +31,20 @@ OPEN = Policy(allow_unsigned=True, allow_private=True)
 
 
 @asynccontextmanager
-async def gateway_at(data: Path, policy: Policy = OPEN, clock: Clock | None = None) -> AsyncIterator[str]:
+async def gateway_at(
+    data: Path, policy: Policy = OPEN, clock: Clock | None = None, room: int = ROOM
+) -> AsyncIterator[str]:
     """A gateway with its state in `data`; its address."""
     now = clock or Clock()
     auth = Authenticator(GATEWAY, now, is_owner=lambda token: token == OWNERS_TOKEN)
-    async with (
-        Database(data / "gateway.db", "gateway") as database,
-        open_gateway(GATEWAY, KeptMembers(database), policy, auth=auth, now=now, version="0") as app,
-        running(app) as address,
-    ):
-        yield address
+    async with Database(data / "gateway.db", "gateway") as database:
+        mailboxes = Mailboxes(database, EventLog(database), Blobs(data / "letters"), now, room)
+        opened = open_gateway(
+            GATEWAY, KeptMembers(database), policy, auth=auth, now=now, version="0", mailboxes=mailboxes
+        )
+        async with opened as app, running(app) as address:
+            yield address
+            mailboxes.close()
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grid.node.partial import Partials, proved
 from grid.store.blobs import Blobs, Draft
+from grid.transport.partial import Partials, proved
 from grid.wire.problems import BadRequest, EnvelopeRefused, PartMismatch
 from grid.wire.ranges import Piece
 

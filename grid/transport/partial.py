@@ -6,13 +6,8 @@ Only in memory and drafts: a daemon that is restarted has forgotten them, and th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
-from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
-from grid.client.payload import opened
-from grid.crypto.sealing import Opener
-from grid.store.blobs import Draft
 from grid.wire.problems import BadRequest, PartMismatch, TooSlow
 from grid.wire.ranges import Held, Piece
 
@@ -93,32 +88,3 @@ def proved(piece: Piece, what: Arriving) -> None:
     """Whether what came is what its digest says. Raises BadRequest."""
     if piece.content and what.digest != piece.content:
         raise BadRequest("what came is not what its digest says")
-
-
-class Opening:
-    """An envelope that is opened into a draft as it comes. What came so far can wait for the rest."""
-
-    def __init__(self, opener: Opener, draft: Draft) -> None:
-        self._opener, self.draft = opener, draft
-        self._sha = sha256()
-        self.size = 0
-
-    @property
-    def digest(self) -> str:
-        """Of the envelope so far, hexadecimal."""
-        return self._sha.hexdigest()
-
-    async def take(self, blocks: AsyncIterable[bytes]) -> None:
-        """The rest of the envelope. Raises EnvelopeRefused, PrekeyUnknown, and what `blocks` raises."""
-        async for piece in opened(self._opener, self._counted(blocks)):
-            self.draft.write(piece)
-
-    def abort(self) -> None:
-        """Throw it away."""
-        self.draft.abort()
-
-    async def _counted(self, blocks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        async for block in blocks:  # whole blocks: only between two of them can an upload break off
-            self.size += len(block)
-            self._sha.update(block)
-            yield block
