@@ -12,6 +12,7 @@ from grid.node.access import Access
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
 from grid.node.keys import Prekeys
+from grid.node.lift import Place
 from grid.node.participant import Participant
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
@@ -250,27 +251,27 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
 def _sum_routes(coordinator: Coordinator) -> Routes:
     async def keys(request: web.Request) -> web.StreamResponse:
         signed, summing = await body.read(request, sums.TELL_KEYS), await coordinator.summing(_run(request))
-        told = await summing.keys(_round(request), key_of(request[CALLER]), signed)
+        told = await summing.keys(_place(request), key_of(request[CALLER]), signed)
         return body.reply(sums.TELL_KEYS, told, request=request)
 
     async def deal(request: web.Request) -> web.StreamResponse:
         message, summing = await body.read(request, sums.DEAL), await coordinator.summing(_run(request))
-        told = await summing.deal(_round(request), key_of(request[CALLER]), message)
+        told = await summing.deal(_place(request), key_of(request[CALLER]), message)
         return body.reply(sums.DEAL, told, request=request)
 
     async def survived(request: web.Request) -> web.StreamResponse:
         summing = await coordinator.summing(_run(request))
-        told = await summing.survived(_round(request), key_of(request[CALLER]))
+        told = await summing.survived(_place(request), key_of(request[CALLER]))
         return body.reply(sums.SURVIVED, told, request=request)
 
     async def consent(request: web.Request) -> web.StreamResponse:
         signed, summing = await body.read(request, sums.CONSENT), await coordinator.summing(_run(request))
-        told = await summing.consent(_round(request), key_of(request[CALLER]), signed)
+        told = await summing.consent(_place(request), key_of(request[CALLER]), signed)
         return body.reply(sums.CONSENT, told, request=request)
 
     async def reveal(request: web.Request) -> web.StreamResponse:
         message, summing = await body.read(request, sums.REVEAL), await coordinator.summing(_run(request))
-        await summing.reveal(_round(request), key_of(request[CALLER]), message)
+        await summing.reveal(_place(request), key_of(request[CALLER]), message)
         return body.reply(sums.REVEAL, Done("revealed"), request=request)
 
     return {
@@ -280,6 +281,10 @@ def _sum_routes(coordinator: Coordinator) -> Routes:
         sums.CONSENT: consent,
         sums.REVEAL: reveal,
     }
+
+
+def _place(request: web.Request) -> Place:
+    return Place(_round(request), body.part(request, "sum", sums.SumId))
 
 
 def _run(request: web.Request) -> str:

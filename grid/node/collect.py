@@ -25,7 +25,7 @@ from grid.learning.tensors import header_bytes
 from grid.node.checkpoints import Checkpoints
 from grid.node.lift import Lift
 from grid.node.means import Means
-from grid.wire.problems import UpdateRefused, WorkerFailed
+from grid.wire.problems import RoundClosed, UpdateRefused, WorkerFailed
 from grid.wire.runs import Report
 from grid.worker.port import FoldJob, Seat
 
@@ -36,6 +36,9 @@ T = TypeVar("T")
 REPORT = "report"
 """The metadata entry of an update that holds its report, as JSON."""
 
+
+SUM = "sum"
+"""Under which an update's report, and the event that opens a round, name the secure sum."""
 
 NUMBERS = ("loss", "normaliser")
 """What strategies ask for beside the number of examples."""
@@ -63,7 +66,7 @@ class Collect:
         self._seat: Seat | None = None
         self._in: list[Counted] = []
         self._number = 0
-        self.base = ""
+        self.base, self.sum = "", 0
         self.turn = asyncio.Lock()
 
     async def begin(self, number: int, counted: Iterable[tuple[Path, str, int]] = ()) -> None:
@@ -205,6 +208,8 @@ class Collect:
         context = Context(run=self._run, round=base or self._number, kind="update", sender=sender, direct=True)
         metadata = await asyncio.to_thread(self._opened, update, context, seat.inbox)
         report = _read_report(metadata.get(REPORT, ""))
+        if self._scheme.strategy.masked and report.numbers.get(SUM) != self.sum:
+            raise RoundClosed("this update is masked for a sum that is over")
         await seat.call("check", **self._told(Counted(update, sender, report, base)))
         return report
 

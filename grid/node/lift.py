@@ -11,6 +11,13 @@ from grid.wire.runs import Task
 from grid.wire.sums import SumKeys
 
 
+class Place(NamedTuple):
+    """Which sum: its round, and the number that the coordinator gave it."""
+
+    round: int
+    sum: int
+
+
 class Lift(NamedTuple):
     """Seeds (16 bytes each) of keystreams to add to a sum and to subtract from it; `parties`: nodes of the roster."""
 

@@ -18,9 +18,11 @@ from grid.learning.scheme import Scheme
 from grid.learning.strategy import Masked, read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
+from grid.node.collect import SUM
 from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
+from grid.node.lift import Place
 from grid.node.means import Means
 from grid.node.party import SumParty
 from grid.node.upstream import PASSING, Upstream
@@ -82,7 +84,7 @@ class Participation:
         self._steps = steps_of(read_strategy(task.strategy))
         self._call, self._called = (0, False), False
         self._begun = self._counted = 0
-        self._base = ""
+        self._base, self._sum = "", 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self.state = "preparing"
@@ -115,10 +117,16 @@ class Participation:
             for event in self._newest(events, self._means.node_id):
                 number = int(event.data["round"]) if _asked(event, self._means.node_id) else 0
                 self._call = number, event.kind != "evaluating"
+                self._again(number, int(event.data.get(SUM, 0)))
                 if self._called and self._lets_finish():
                     continue  # whoever waits for the work before it to be finished will do this
                 self._called = True
                 self._work = group.create_task(self._do(self._work))
+
+    def _again(self, number: int, sum_: int) -> None:
+        """A round was opened. Where it is summed under masks, it may be one that is held anew."""
+        if sum_ and sum_ != self._sum:
+            self._sum, self._counted = sum_, min(self._counted, number - 1)
 
     def moved(self, address: str, prekey: PrekeyPublic) -> None:
         """The coordinator is there again, perhaps elsewhere."""
@@ -222,6 +230,9 @@ class Participation:
         """
         if not (waiting := self._finished.number):
             return False
+        if self._scheme.strategy.masked:
+            await self._finished.dropped("the secrets of its masks are gone")
+            return False
         self.state = "uploading"
         try:
             await self._hand_in()
@@ -270,13 +281,16 @@ class Participation:
 
     async def _train_masked(self, number: int, seat: Seat, measured: Report | None, rule: Masked) -> None:
         """Train, hand in a vector that nobody can read, and help to lift the masks of the sum that it is in."""
-        party = SumParty(
-            self._means, self._upstream, self.task, number, rule, self._scheme.masked_numbers, self._means.terms
-        )
-        async with asyncio.TaskGroup() as group:
-            agreeing = group.create_task(party.agree(self._base))
-            done = await seat.call("fit", self._journal.progress_of(number), round=number, seed=self.task.seed + number)
-        seeds = agreeing.result()
+        place = Place(number, self._sum)
+        party = SumParty(self._means, self._upstream, self.task, place, rule, self._scheme.masked_numbers)
+        agreeing = asyncio.ensure_future(party.agree(self._base))
+        try:
+            hears, seed = self._journal.progress_of(number), self.task.seed + number
+            done = await seat.call("fit", hears, round=number, seed=seed)
+            seeds = await agreeing
+        finally:
+            agreeing.cancel()
+            await asyncio.gather(agreeing, return_exceptions=True)
         self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"], device=seat.device)
         self.state = "uploading"
         own = [done["examples"], done["metrics"]["loss"], 0, []]
@@ -287,7 +301,8 @@ class Participation:
             "mask", added=seeds.added, subtracted=seeds.subtracted, seed=drawn, parties=seeds.parties, own=own
         )
         party.sent()
-        told = Report(status="trained", examples=1, base=done["base"])  # its weight is in the vector
+        numbers = {SUM: float(place.sum)}
+        told = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector
         await self._seal(number, seat, told)
         await self._hand_in()
         try:

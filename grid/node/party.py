@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -15,12 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from grid.crypto import masks, shares
 from grid.crypto.errors import CryptoError
 from grid.learning.strategy import Masked
-from grid.node.lift import transcript_of
+from grid.node.lift import Place, transcript_of
 from grid.node.means import Means
 from grid.node.upstream import Upstream
 from grid.protocol import secure_sum as rules
 from grid.protocol.documents import read_document, sign_document
 from grid.wire.documents import Signed
+from grid.wire.endpoint import Endpoint
 from grid.wire.problems import SumRefused
 from grid.wire.runs import Task
 from grid.wire.sums import (
@@ -38,7 +39,8 @@ from grid.wire.sums import (
     SumKeys,
 )
 
-T = TypeVar("T")
+Takes = TypeVar("Takes")
+Gives = TypeVar("Gives")
 
 
 class Seeds(NamedTuple):
@@ -52,11 +54,9 @@ class Seeds(NamedTuple):
 class SumParty:
     """One node in the secure sum of one round. `agree` before its vector is sent, `reveal` after it was counted."""
 
-    def __init__(
-        self, means: Means, upstream: Upstream, task: Task, number: int, rule: Masked, numbers: int, terms: rules.Terms
-    ) -> None:
-        self._means, self._upstream, self._task, self._number = means, upstream, task, number
-        self._rule, self._numbers, self._terms = rule, numbers, terms
+    def __init__(self, means: Means, upstream: Upstream, task: Task, place: Place, rule: Masked, numbers: int) -> None:
+        self._means, self._upstream, self._task = means, upstream, task
+        (self._number, self._sum), self._rule, self._numbers = place, rule, numbers
         self._me = means.identity.id
         self._mask_key, self._share_key = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         self._secret = os.urandom(32)
@@ -73,19 +73,20 @@ class SumParty:
         mine = SumKeys(
             run=self._task.run,
             round=self._number,
+            sum=self._sum,
             masks=self._mask_key.public_key().public_bytes_raw(),
             shares=self._share_key.public_key().public_bytes_raw(),
             secret=hashlib.sha256(self._secret).hexdigest(),
             model=model,
         )
         signed = sign_document(self._means.identity, KEYS, mine)
-        roster = await _until(lambda: self._upstream.ask(TELL_KEYS, signed, self._number), lambda got: bool(got.keys))
+        roster = await self._ask(TELL_KEYS, signed, lambda got: bool(got.keys))
         told = self._checked(roster, signed)
         self._transcript = transcript_of(
             self._task, self._number, told, roster.threshold, self._rule.bound, self._numbers
         )
         dealt = self._deal(told, roster.threshold)
-        got = await _until(lambda: self._upstream.ask(DEAL, dealt, self._number), lambda got: bool(got.shares))
+        got = await self._ask(DEAL, dealt, lambda got: bool(got.shares))
         self._part, _ = rules.advance(self._part, rules.SharesCame(frozenset(got.shares) | {self._me}))
         try:
             for node, sealed in got.shares.items():
@@ -105,26 +106,33 @@ class SumParty:
         Raises:
             SumRefused: this node does not see what it insists on, and reveals nothing.
         """
-        survivors = await _until(lambda: self._upstream.ask(SURVIVED, None, self._number), lambda got: bool(got.nodes))
+        survivors = await self._ask(SURVIVED, None, lambda got: bool(got.nodes))
         named = frozenset(survivors.nodes)
         rules.consider(self._part, named)
         mine = Consent(
             run=self._task.run,
             round=self._number,
+            sum=self._sum,
             transcript=self._transcript.hex(),
             survivors=tuple(sorted(named)),
         )
         signed = sign_document(self._means.identity, SURVIVORS, mine)
-        consents = await _until(
-            lambda: self._upstream.ask(CONSENT, signed, self._number), lambda got: bool(got.consents)
-        )
+        consents = await self._ask(CONSENT, signed, lambda got: bool(got.consents))
         seen = frozenset(self._consenting(each, mine) for each in consents.consents)
         self._part, (told,) = rules.advance(self._part, rules.SurvivorsNamed(named, seen))
         await self._means.records.revealed(self._task.run, self._number, self._me, sorted(named))
         message = Revealed(
             {node: self._held[node][0] for node in told.masks}, {node: self._held[node][1] for node in told.keys}
         )
-        await self._upstream.ask(REVEAL, message, self._number)
+        await self._upstream.ask(REVEAL, message, self._number, self._sum)
+
+    async def _ask(
+        self, endpoint: Endpoint[Takes, Gives], message: Takes | None, there: Callable[[Gives], bool]
+    ) -> Gives:
+        """Ask again until there is an answer; each one waits a while at the other side."""
+        while not there(answer := await self._upstream.ask(endpoint, message, self._number, self._sum)):
+            pass
+        return answer
 
     def _checked(self, roster: Roster, mine: Signed) -> dict[str, SumKeys]:
         """The keys of all who take part, by their own; this node's part in it, if its owner's terms hold."""
@@ -133,13 +141,13 @@ class SumParty:
             raise SumRefused("this node's own keys are not in the roster as it told them")
         here = told[self._me]
         for keys in told.values():
-            if (keys.run, keys.round, keys.model) != (here.run, here.round, here.model):
-                raise SumRefused("a node of the roster was sent another model, or signed for another round")
+            if (keys.run, keys.round, keys.sum, keys.model) != (here.run, here.round, here.sum, here.model):
+                raise SumRefused("a node of the roster was sent another model, or signed for another sum")
         public = [key for keys in told.values() for key in (keys.masks, keys.shares)]
         if len(set(public)) != len(public):
             raise SumRefused("a key is in the roster twice")
         self._part = rules.took_part(
-            self._me, tuple(each.signer for each in roster.keys), roster.threshold, self._terms
+            self._me, tuple(each.signer for each in roster.keys), roster.threshold, self._means.terms
         )
         return told
 
@@ -168,10 +176,3 @@ class SumParty:
         if read_document(signed, Consent, SURVIVORS) != mine:
             raise SumRefused("a node consented to other survivors")
         return signed.signer
-
-
-async def _until(ask: Callable[[], Awaitable[T]], there: Callable[[T], bool]) -> T:
-    """Ask again until there is an answer; each one waits a while at the other side."""
-    while not there(answer := await ask()):
-        pass
-    return answer

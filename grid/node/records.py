@@ -128,6 +128,16 @@ class RunRecords:
 
         await self._db.write(work)
 
+    async def round_broken(self, run: str, number: int, reason: str) -> None:
+        """Nothing came of a round: it will be held anew."""
+        at, told = self._now(), {"round": number, "reason": reason}
+
+        def work(connection: Transaction) -> None:
+            rounds.forget_round(connection, run, number)
+            _tell(connection, run, "round-broken", at, told, to_all=True)
+
+        await self._db.write(work)
+
     async def cohort_changed(self, run: str, r: Round, changes: Iterable[Change], name: Callable[[str], str]) -> None:
         """Nodes were lost to a round, refused or back in it; spares were drawn into it and may begin. All or nothing.
 

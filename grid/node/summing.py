@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from grid.crypto import masks, shares
 from grid.crypto.errors import Malformed
 from grid.learning.strategy import Masked
-from grid.node.lift import Lift, transcript_of
+from grid.node.lift import Lift, Place, transcript_of
 from grid.protocol import summing as rules
 from grid.protocol.documents import read_document
 from grid.wire.documents import Signed
@@ -66,15 +67,15 @@ class Summing:
 
     def __init__(self, task: Task, rule: Masked, numbers: int) -> None:
         self._task, self._rule, self._numbers = task, rule, numbers
-        self._number, self._model = 0, ""
+        self._number, self._model, self.id = 0, "", 0
         self._sum = rules.Sum(frozenset())
         self._said = _Said()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
 
     def begin(self, number: int, invited: frozenset[str], model: str) -> None:
-        """A round is open; `model` is the SHA-256 of what its nodes are sent."""
-        self._number, self._model = number, model
+        """A round is open; `model` is the SHA-256 of what its nodes are sent. The sum gets an `id` of its own."""
+        self._number, self._model, self.id = number, model, secrets.randbelow(2**31)
         self._sum, self._said = rules.Sum(invited), _Said()
         self._wait_for_step()
 
@@ -92,52 +93,52 @@ class Summing:
 
     # --- what nodes say ---------------------------------------------------------------------------
 
-    async def keys(self, number: int, node: str, signed: Signed) -> Roster:
+    async def keys(self, place: Place, node: str, signed: Signed) -> Roster:
         """A node takes part; who else does, once that is settled. Raises SumRefused, RoundClosed, BadSignature."""
-        told = self._read(number, node, signed, SumKeys, KEYS)
+        told = self._read(place, node, signed, SumKeys, KEYS)
         if told.model != self._model:
             raise SumRefused("it was sent another model than this round's")
-        await self._answer(number, node, rules.KEYS, self._said.keys, signed)
-        if not await self._past(number, rules.KEYS):
+        await self._answer(node, rules.KEYS, self._said.keys, signed)
+        if not await self._past(place, rules.KEYS):
             return Roster()
         keys = tuple(self._said.keys[key] for key in sorted(self._sum.roster))
         return Roster(keys, self._sum.threshold)
 
-    async def deal(self, number: int, node: str, message: Dealt) -> Shares:
+    async def deal(self, place: Place, node: str, message: Dealt) -> Shares:
         """A node deals its shares; what the others dealt to it, once all did. Raises SumRefused, RoundClosed."""
-        self._check(number)
+        self._check(place)
         if message.shares.keys() != self._sum.roster - {node}:
             raise SumRefused("shares are dealt to all others of the roster")
-        await self._answer(number, node, rules.SHARES, self._said.dealt, message.shares)
-        if not await self._past(number, rules.SHARES):
+        await self._answer(node, rules.SHARES, self._said.dealt, message.shares)
+        if not await self._past(place, rules.SHARES):
             return Shares()
         self._still_in(node, self._sum.dealers)
         return Shares({other: self._said.dealt[other][node] for other in self._sum.dealers - {node}})
 
-    async def survived(self, number: int, node: str) -> Survivors:
+    async def survived(self, place: Place, node: str) -> Survivors:
         """Whose vectors are in the sum, once the round is closed. Raises SumRefused, RoundClosed."""
-        if not await self._past(number, rules.VECTORS):
+        if not await self._past(place, rules.VECTORS):
             return Survivors()
         self._still_in(node, self._sum.survivors)
         return Survivors(tuple(sorted(self._sum.survivors)))
 
-    async def consent(self, number: int, node: str, signed: Signed) -> Consents:
+    async def consent(self, place: Place, node: str, signed: Signed) -> Consents:
         """A node has seen the survivors; all who did, once they are enough. Raises SumRefused, RoundClosed."""
-        seen = self._read(number, node, signed, Consent, SURVIVORS)
+        seen = self._read(place, node, signed, Consent, SURVIVORS)
         if seen.survivors != tuple(sorted(self._sum.survivors)):
             raise SumRefused("it saw other survivors than those of this sum")
-        await self._answer(number, node, rules.CONSENTS, self._said.consents, signed)
-        if not await self._past(number, rules.CONSENTS):
+        await self._answer(node, rules.CONSENTS, self._said.consents, signed)
+        if not await self._past(place, rules.CONSENTS):
             return Consents()
         return Consents(tuple(self._said.consents[key] for key in sorted(self._said.consents)))
 
-    async def reveal(self, number: int, node: str, message: Revealed) -> None:
+    async def reveal(self, place: Place, node: str, message: Revealed) -> None:
         """A node hands in its shares. Raises SumRefused, RoundClosed."""
-        self._check(number)
+        self._check(place)
         dropped = self._sum.dealers - self._sum.survivors
         if message.masks.keys() != self._sum.survivors or message.keys.keys() != dropped:
             raise SumRefused("it reveals other shares than those that lift this sum's masks")
-        await self._answer(number, node, rules.REVEALS, self._said.revealed, message)
+        await self._answer(node, rules.REVEALS, self._said.revealed, message)
 
     # --- the sum ----------------------------------------------------------------------------------
 
@@ -147,12 +148,12 @@ class Summing:
         Raises:
             NoParticipants: too few took part, answered, or told the truth.
         """
-        number = self._number
+        place = Place(self._number, self.id)
         try:
-            while not await self._past(number, rules.SHARES):
+            while not await self._past(place, rules.SHARES):
                 pass
             self._apply(rules.Collected(survivors))
-            while not await self._past(number, rules.REVEALS):
+            while not await self._past(place, rules.REVEALS):
                 pass
         except SumRefused as broken:
             raise NoParticipants(broken.detail) from None
@@ -192,14 +193,14 @@ class Summing:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _read(self, number: int, node: str, signed: Signed, kind: type[D], purpose: str) -> D:
-        self._check(number)
+    def _read(self, place: Place, node: str, signed: Signed, kind: type[D], purpose: str) -> D:
+        self._check(place)
         document = read_document(signed, kind, purpose, signer=node)
-        if (document.run, document.round) != (self._task.run, number):
-            raise BadRequest("signed for another round")
+        if (document.run, document.round, document.sum) != (self._task.run, *place):
+            raise BadRequest("signed for another sum")
         return document
 
-    async def _answer(self, number: int, node: str, step: rules.State, said: dict[str, Word], word: Word) -> None:
+    async def _answer(self, node: str, step: rules.State, said: dict[str, Word], word: Word) -> None:
         """The first word of a node in a step counts; whoever asks again hears what came of it."""
         if self._sum.state == rules.BROKEN:
             raise SumRefused(self._sum.reason)
@@ -216,12 +217,12 @@ class Summing:
         if self._sum.state == step and 0 < self._sum.threshold <= len(self._sum.answered):
             self._wait_for_step(enough=True)
 
-    async def _past(self, number: int, step: rules.State) -> bool:
+    async def _past(self, place: Place, step: rules.State) -> bool:
         """Whether a step is over, after waiting for it. Raises SumRefused, RoundClosed, for a lift NoParticipants."""
         steps = list(rules.State)
         until = asyncio.get_running_loop().time() + WAIT
         while True:
-            self._check(number)
+            self._check(place)
             if self._sum.state == rules.BROKEN:
                 raise SumRefused(self._sum.reason)
             if steps.index(self._sum.state) > steps.index(step):
@@ -233,9 +234,9 @@ class Summing:
             except TimeoutError:
                 return False
 
-    def _check(self, number: int) -> None:
-        if number != self._number or not number:
-            raise RoundClosed(f"round {number} is not open")
+    def _check(self, place: Place) -> None:
+        if place != (self._number, self.id) or not self._number:
+            raise RoundClosed(f"this sum of round {place.round} is over")
 
     @staticmethod
     def _still_in(node: str, those: frozenset[str]) -> None:

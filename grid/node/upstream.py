@@ -102,11 +102,11 @@ class Upstream:
         """Its prekey, asked for anew in the second half of its time: it makes a new one each day."""
         return await self._patiently(self._recipient)
 
-    async def ask(self, endpoint: Endpoint[Takes, Gives], message: Takes | None, number: int) -> Gives:
-        """Anything else of a round."""
+    async def ask(self, endpoint: Endpoint[Takes, Gives], message: Takes | None, number: int, sum_: int) -> Gives:
+        """A step of a secure sum."""
         return await self._patiently(
             lambda: self._means.calls.call(
-                self._address, endpoint, message, peer=self.key, run=self._task.run, round=number
+                self._address, endpoint, message, peer=self.key, run=self._task.run, round=number, sum=sum_
             )
         )
 

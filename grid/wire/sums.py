@@ -24,6 +24,7 @@ KEYS, SURVIVORS = "grid/sum-keys", "grid/sum-survivors"
 WAIT = 20.0
 """Seconds for which a step is waited for before the answer is "not yet"."""
 
+SumId = Annotated[int, Meta(ge=0, lt=2**31)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Share = Annotated[bytes, Meta(min_length=33, max_length=33)]
 Sealed = Annotated[bytes, Meta(min_length=16, max_length=256)]
@@ -33,11 +34,13 @@ Nodes = Annotated[tuple[PublicKey, ...], Meta(max_length=4096)]
 class SumKeys(Document, frozen=True):
     """A node's keys for one sum: two X25519 keys, and the SHA-256 of the secret that its own mask comes from.
 
-    `model` is the SHA-256 of the model that it was sent: all of a roster must have been sent the same.
+    `model` is the SHA-256 of the model that it was sent: all of a roster must have been sent the same. `sum` is the
+    number that the coordinator gave this sum: one that breaks is begun anew, as another.
     """
 
     run: RunId
     round: Number
+    sum: SumId
     masks: Key
     shares: Key
     secret: Digest
@@ -74,6 +77,7 @@ class Consent(Document, frozen=True):
 
     run: RunId
     round: Number
+    sum: SumId
     transcript: Digest
     survivors: Nodes
 
@@ -91,7 +95,7 @@ class Revealed(Message, frozen=True):
     keys: dict[PublicKey, Share] = {}
 
 
-_PATH = "/v1/runs/{run}/rounds/{round}/sum/"
+_PATH = "/v1/runs/{run}/rounds/{round}/sums/{sum}/"
 _PROBLEMS = (NotInvited, RoundClosed, RunNotFound, SumRefused)
 _MOST = 2 * 1024 * 1024
 

@@ -16,6 +16,7 @@ from grid.crypto.identity import Identity
 from grid.learning.masking import Quantiser, mask
 from grid.learning.strategy import Masked
 from grid.node import summing
+from grid.node.lift import Place
 from grid.node.party import Seeds, SumParty
 from grid.node.summing import Summing
 from grid.protocol.documents import sign_document
@@ -51,6 +52,7 @@ class Means:
 
     identity: Identity
     records: Records
+    terms: Terms
 
 
 @dataclass
@@ -62,15 +64,16 @@ class Line:
     lies: dict[str, Lie] = field(default_factory=dict)
     loses: set[str] = field(default_factory=set)
 
-    async def ask(self, endpoint: Any, message: Any, number: int) -> Any:
+    async def ask(self, endpoint: Any, message: Any, number: int, sum_: int) -> Any:
         if endpoint.path in self.loses:
             await asyncio.Event().wait()
+        place = Place(number, sum_)
         ask = {
-            TELL_KEYS.path: lambda: self.summing.keys(number, self.node, message),
-            DEAL.path: lambda: self.summing.deal(number, self.node, message),
-            SURVIVED.path: lambda: self.summing.survived(number, self.node),
-            CONSENT.path: lambda: self.summing.consent(number, self.node, message),
-            REVEAL.path: lambda: self.summing.reveal(number, self.node, message),
+            TELL_KEYS.path: lambda: self.summing.keys(place, self.node, message),
+            DEAL.path: lambda: self.summing.deal(place, self.node, message),
+            SURVIVED.path: lambda: self.summing.survived(place, self.node),
+            CONSENT.path: lambda: self.summing.consent(place, self.node, message),
+            REVEAL.path: lambda: self.summing.reveal(place, self.node, message),
         }[endpoint.path]
         answer = await ask()
         return self.lies.get(endpoint.path, lambda same: same)(answer)
@@ -84,18 +87,17 @@ class Gathering:
         self.ids = [each.id for each in self.identities]
         self.summing = Summing(TASK, RULE, NUMBERS)
         self.records = Records()
+        self.summing.begin(1, frozenset(self.ids), MODEL)
+        self.place = Place(1, self.summing.id)
         self.lines = [Line(self.summing, each) for each in self.ids]
         self.parties = [self.party(at) for at in range(count)]
         self.quantiser = Quantiser(RULE.bound, count)
         self.total = np.zeros(NUMBERS, np.uint32)
 
     def party(self, at: int, terms: Terms = TERMS) -> SumParty:
-        means: Any = Means(self.identities[at], self.records)
+        means: Any = Means(self.identities[at], self.records, terms)
         line: Any = self.lines[at]
-        return SumParty(means, line, TASK, 1, RULE, NUMBERS, terms)
-
-    def begin(self) -> None:
-        self.summing.begin(1, frozenset(self.ids), MODEL)
+        return SumParty(means, line, TASK, self.place, RULE, NUMBERS)
 
     async def agree(self, *absent: int) -> list[Any]:
         """All but some agree; each one's seeds, or why it will not."""
@@ -132,7 +134,6 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 async def agreed(count: int = 5, *absent: int) -> tuple[Gathering, dict[int, Seeds]]:
     """A gathering in which all but some have agreed."""
     gathering = Gathering(count)
-    gathering.begin()
     here = [at for at in range(count) if at not in absent]
     return gathering, dict(zip(here, await gathering.agree(*absent), strict=True))
 
@@ -152,7 +153,6 @@ async def test_the_sum_is_that_of_the_survivors_whoever_is_gone(gone: tuple[int,
 
 async def test_one_that_is_gone_while_shares_are_dealt_is_left_out() -> None:
     gathering = Gathering(5)
-    gathering.begin()
     gathering.lines[4].loses.add(DEAL.path)
     lost = asyncio.create_task(gathering.parties[4].agree(MODEL))
     seeds = await gathering.agree(4)
@@ -212,14 +212,13 @@ def _low(roster: Roster) -> Roster:
 
 def _in_another_model(roster: Roster) -> Roster:
     other = Identity.generate()
-    told = SumKeys(TASK.run, 1, b"m" * 32, b"s" * 32, "0" * 64, hashlib.sha256(b"other").hexdigest())
+    told = SumKeys(TASK.run, 1, 1, b"m" * 32, b"s" * 32, "0" * 64, hashlib.sha256(b"other").hexdigest())
     return replace(roster, keys=(*roster.keys, sign_document(other, KEYS, told)))
 
 
 @pytest.mark.parametrize("lie", [_another_key, _twice, _without_me, _two_of_us, _low, _in_another_model])
 async def test_a_node_deals_no_shares_in_a_roster_that_does_not_hold(lie: Lie) -> None:
     gathering = Gathering(5)
-    gathering.begin()
     gathering.lines[4].lies[TELL_KEYS.path] = lie
 
     *_, refused = await gathering.agree()
@@ -232,7 +231,6 @@ async def test_a_node_deals_no_shares_in_a_roster_that_does_not_hold(lie: Lie) -
 async def test_a_node_takes_part_on_its_owners_terms_alone(terms: Terms) -> None:
     gathering = Gathering(5)
     gathering.parties[4] = gathering.party(4, terms)
-    gathering.begin()
 
     *_, refused = await gathering.agree()
 
@@ -241,7 +239,6 @@ async def test_a_node_takes_part_on_its_owners_terms_alone(terms: Terms) -> None
 
 async def test_a_node_that_was_sent_another_model_is_not_taken_in() -> None:
     gathering = Gathering(5)
-    gathering.begin()
 
     with pytest.raises(SumRefused, match="another model"):
         await gathering.parties[0].agree(hashlib.sha256(b"other").hexdigest())
@@ -249,7 +246,6 @@ async def test_a_node_that_was_sent_another_model_is_not_taken_in() -> None:
 
 async def test_shares_that_were_changed_on_their_way_are_refused() -> None:
     gathering = Gathering(5)
-    gathering.begin()
     gathering.lines[4].lies[DEAL.path] = lambda got: replace(
         got, shares={node: sealed[:-1] + bytes([sealed[-1] ^ 1]) for node, sealed in got.shares.items()}
     )
@@ -293,6 +289,19 @@ async def test_a_coordinator_that_shows_two_sets_of_survivors_gets_nothing() -> 
     assert gathering.records.kept == {}
 
 
+async def test_words_of_a_sum_that_broke_are_not_heard_in_the_next() -> None:
+    gathering = Gathering(5)
+    old = gathering.place
+    stuck = asyncio.create_task(gathering.parties[0].agree(MODEL))
+    await asyncio.sleep(0)
+    gathering.summing.begin(1, frozenset(gathering.ids), MODEL)
+
+    with pytest.raises(RoundClosed, match="over"):
+        await gathering.summing.survived(old, gathering.ids[0])
+    with pytest.raises(RoundClosed):
+        await stuck
+
+
 async def test_a_node_reveals_once() -> None:
     gathering, seeds = await agreed(5)
     for at in seeds:
@@ -313,17 +322,19 @@ async def test_late_and_strange_words_are_refused_and_repeated_ones_are_not() ->
     with pytest.raises(SumRefused, match="too late"):
         await late.agree(MODEL)
     with pytest.raises(SumRefused, match="all others"):
-        await gathering.summing.deal(1, gathering.ids[0], Dealt({}))
+        await gathering.summing.deal(gathering.place, gathering.ids[0], Dealt({}))
     with pytest.raises(RoundClosed):
-        await gathering.summing.survived(2, gathering.ids[0])
-    roster = await gathering.summing.keys(1, gathering.ids[0], gathering.summing._said.keys[gathering.ids[0]])
+        await gathering.summing.survived(Place(2, 1), gathering.ids[0])
+    roster = await gathering.summing.keys(
+        gathering.place, gathering.ids[0], gathering.summing._said.keys[gathering.ids[0]]
+    )
     assert len(roster.keys) == 4
 
     for at in range(4):
         gathering.hand_in(at, seeds[at])
     await gathering.lifted(0, 1, 2, 3)
     with pytest.raises(SumRefused, match="other shares"):
-        await gathering.summing.reveal(1, gathering.ids[0], Revealed({}))
+        await gathering.summing.reveal(gathering.place, gathering.ids[0], Revealed({}))
 
 
 async def test_what_a_coordinator_gets_of_one_node_does_not_tell_its_vector() -> None:

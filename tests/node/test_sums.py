@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 from grid.learning.strategy import PRESETS, travelling
 from grid.node import summing
 from grid.wire.problems import RunRefused, StrategyRefused
-from tests.grid_of_nodes import ANode, Learner, Scientist, Story, numbers, plan_of, quorum
+from tests.grid_of_nodes import ANode, Learner, Scientist, Story, a_node, numbers, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
 
@@ -119,3 +120,49 @@ async def test_the_sum_waits_for_the_last_one_that_trains(
     nodes[0].learner.may_go_on.set()
 
     assert (await run.result()).history[0].accepted == 4
+
+
+async def test_a_node_that_is_restarted_in_the_middle_of_a_sum_is_in_the_next_one_of_the_same_round(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, tmp_path: Path
+) -> None:
+    plan = plan_of()
+    ann, bob = [await start_node(name, Learner(goal=float(at))) for at, name in enumerate(NAMES[:2])]
+    cid = await a_node("cid", tmp_path / "cid", Learner(goal=2.0))
+    cid.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann, bob, cid], plan, rounds=2, quorum=quorum(3), strategy=MASKED)
+    story = Story(run)
+    await story.until("update", round=1, node="ann")
+    await cid.learner.began.wait()
+    await cid.stop()
+
+    again = await start_node("cid", Learner(goal=2.0))
+    result = await run.result()
+
+    assert (await story.until("round-broken"))["round"] == 1
+    assert [line.accepted for line in result.history] == [3, 3]
+    model = numbers(plan.initial)
+    for _ in range(2):
+        model = np.mean([(model + at) / 2 for at in range(3)], axis=0).astype(np.float32)
+    np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
+    await again.quiet()
+
+
+async def test_a_coordinator_that_is_restarted_holds_the_round_anew(
+    scientist: Scientist, start_node: StartNode, tmp_path: Path
+) -> None:
+    plan = plan_of()
+    carol = await a_node("carol", tmp_path / "carol")
+    nodes = [await start_node(name, Learner(goal=float(at))) for at, name in enumerate(NAMES[:3])]
+    nodes[2].learner.may_go_on.clear()
+    run = await scientist.start(carol, nodes, plan, quorum=quorum(3), strategy=MASKED)
+    await Story(run).until("update", round=1, node="ann")
+    await carol.stop()
+    nodes[2].learner.may_go_on.set()
+
+    again = await a_node("carol", tmp_path / "carol", port=int(carol.address.rpartition(":")[2]))
+    result = await run.result()
+
+    assert [line.accepted for line in result.history] == [3]
+    model = np.mean([(numbers(plan.initial) + at) / 2 for at in range(3)], axis=0)
+    np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
+    await again.stop()
