@@ -1,7 +1,7 @@
 """What a secure sum costs above a plain one, and how far from exact it is; masks beside flwr's.
 
-All nodes and their coordinator are in one process, without network and disk: keys, signatures, shares, masks and lifting
-are the program's own. Processor time; what is not told apart, the coordinator passing on what nodes say, is the nodes'.
+All nodes and their coordinator are in one process, without network and disk: keys, shares, masks and lifting are the
+program's own. Processor time; what is not told apart, the coordinator passing on what nodes say, is the nodes'.
 """
 
 from __future__ import annotations
