@@ -31,6 +31,7 @@ BENCHMARKS = {
     "control_plane": "signed requests per second",
     "gateway": "searches, joins, renewals, memory per member",
     "workers": "from an assignment to the first training step",
+    "secure": "a secure sum above a plain one: processor time, error, masks beside flwr's",
     "deaths": "a participant and a coordinator killed in the middle of a round",
     "interpreter": "a training step through a plan",
     "simulation": "events and fits a second, memory, and what policies come to",
