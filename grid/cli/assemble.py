@@ -22,12 +22,15 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.app import NodeParts, routes
+from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
 from grid.node.means import Means
 from grid.node.participant import Participant
 from grid.node.presence import Presence
+from grid.node.project_records import ProjectRecords
+from grid.node.projects import Projects
 from grid.node.records import RunRecords
 from grid.store.blobs import Blobs
 from grid.store.database import Database
@@ -76,14 +79,17 @@ class NodeSettings:
 class OpenNode:
     """A node that is put together, and not yet answering."""
 
-    def __init__(self, app: web.Application, parts: NodeParts, means: Means, events: EventLog) -> None:
+    def __init__(
+        self, app: web.Application, parts: NodeParts, means: Means, events: EventLog, go_on: Callable[[], object]
+    ) -> None:
         self.app, self.parts, self.means, self.events = app, parts, means, events
-        self.address = ""
+        self.address, self._go_on = "", go_on
 
     def answers(self, address: str) -> None:
         """It is reached at this address from now on: what was interrupted goes on."""
         self.address = address
         self.parts.coordinator.go_on()
+        self._go_on()
 
 
 async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None:
@@ -169,16 +175,20 @@ async def open_node(
             now=time.time,
         )
         chores = await stack.enter_async_context(Chores())
-        yield await _wired(settings, means, blobs, events, chores)
+        projects = ProjectRecords(database, events, time.time)
+        yield await _wired(settings, means, blobs, events, projects, chores)
 
 
-async def _wired(settings: NodeSettings, means: Means, blobs: Blobs, events: EventLog, chores: Chores) -> OpenNode:
+async def _wired(
+    settings: NodeSettings, means: Means, blobs: Blobs, events: EventLog, projects: ProjectRecords, chores: Chores
+) -> OpenNode:
     node: OpenNode
     coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
     await coordinator.resume()
     participant = Participant(means, blobs, chores.begin)
     await participant.resume()
     auth = Authenticator(means.identity, means.now, is_owner=means.access.is_owner, owner_keys=means.access.owner_keys)
+    batches = Batches(means, projects, coordinator, chores.begin, settings.data / "projects")
     started = means.now()
     parts = NodeParts(
         identity=means.identity,
@@ -190,6 +200,7 @@ async def _wired(settings: NodeSettings, means: Means, blobs: Blobs, events: Eve
         prekeys=means.prekeys,
         coordinator=coordinator,
         participant=participant,
+        projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
         now=means.now,
@@ -199,7 +210,7 @@ async def _wired(settings: NodeSettings, means: Means, blobs: Blobs, events: Eve
     metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
     metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
     app = create_app(routes(parts), auth=auth, metrics=metrics, about=f"Node {means.node_id}")
-    node = OpenNode(app, parts, means, events)
+    node = OpenNode(app, parts, means, events, lambda: chores.begin(batches.go_on()))
     return node
 
 
