@@ -289,7 +289,8 @@ async def a_node(
     stack = AsyncExitStack()
     engines = None if real else lambda _, preload: engine or FakeEngine(learner, chosen.workers)
     node = await stack.enter_async_context(open_node(chosen, identity, owners=owners, engines=engines))
-    node.answers(await stack.enter_async_context(running(node.app, port=port)))
+    host = "127.0.0.1" if chosen.listen else None
+    node.answers(await stack.enter_async_context(running(node.app, host=host, port=port, local=node.socket)))
     stack.callback(node.events.close)
     if data and not node.means.catalogue.list():
         await add_dataset(node, learner.examples)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp import web
@@ -19,8 +20,10 @@ from aiohttp import web
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
+from grid.client.relay import Relay
 from grid.crypto.identity import Identity
 from grid.node.access import Access
+from grid.node.answering import AnsweredLetters, Answering
 from grid.node.app import NodeParts, routes
 from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
@@ -40,6 +43,8 @@ from grid.transport.auth import Authenticator
 from grid.transport.metrics import Metrics
 from grid.transport.serve import running, serve
 from grid.wire import node as wire
+from grid.wire.problems import Unreachable
+from grid.wire.relay import mailbox_address
 from grid.worker.engine import GPU_SEATS, IsolationPolicy, LocalEngine, capabilities
 from grid.worker.gpus import Device, Gpu, chosen, here
 from grid.worker.port import Engine
@@ -51,11 +56,16 @@ VERSION = version("grid-daemon")
 PATIENCE = 600.0
 """Seconds that a job of a run waits for a worker at most; it goes sooner if its round is closed."""
 
+OPENING = 10.0
+"""Seconds that a gateway has to open a mailbox for a program that cannot do without."""
+
 
 @dataclass(frozen=True)
 class NodeSettings:
     """What a node needs to know to start; `address` is how others reach it, its own if None.
 
+    Without `listen` nobody can connect to it: its address is its mailbox at the first of its `gateways`. `label` tells
+    its mailboxes from others of the same key.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
@@ -74,26 +84,50 @@ class NodeSettings:
     warm: bool = False
     device: str = "auto"
     gpu_seats: int = GPU_SEATS
+    listen: bool = True
+    label: str = ""
 
 
 class OpenNode:
-    """A node that is put together, and not yet answering."""
+    """A node that is put together, and not yet answering.
 
-    def __init__(
-        self, app: web.Application, parts: NodeParts, means: Means, events: EventLog, go_on: Callable[[], object]
-    ) -> None:
-        self.app, self.parts, self.means, self.events = app, parts, means, events
-        self.address, self._go_on = "", go_on
+    `address` is where others reach it, `here` where this machine does, `socket` where its own relay does.
+    """
+
+    app: web.Application
+    parts: NodeParts
+
+    def __init__(self, settings: NodeSettings, means: Means, events: EventLog, relay: Relay, socket: Path) -> None:
+        self.settings, self.means, self.events = settings, means, events
+        self.relay, self.socket = relay, socket
+        self.address = self.here = ""
 
     def answers(self, address: str) -> None:
-        """It is reached at this address from now on: what was interrupted goes on."""
-        self.address = address
+        """It answers here from now on, and reads its letters: what was interrupted goes on."""
+        settings = self.settings
+        self.here = address
+        if not settings.listen:
+            address = mailbox_address(settings.gateways[0], self.relay.name)
+        self.address = settings.address or address
+        for gateway in settings.gateways:
+            self.relay.reads(gateway)
         self.parts.coordinator.go_on()
-        self._go_on()
+        self.parts.projects.go_on()
+
+    async def readable(self) -> None:
+        """Wait until the gateways take letters for it. Raises Unreachable."""
+        for gateway in self.settings.gateways:
+            try:
+                async with asyncio.timeout(OPENING):
+                    await self.relay.reads(gateway).opened.wait()
+            except TimeoutError:
+                raise Unreachable(f"the gateway {gateway} opens no mailbox") from None
 
 
-async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None:
-    """Run a node until a signal ends it. `ready` gets its address once it answers.
+async def run_node(
+    settings: NodeSettings, ready: Callable[[str], None], local: Callable[[str], None] = lambda _: None
+) -> None:
+    """Run a node until a signal ends it. `ready` gets its address once it answers; `local` that for this machine.
 
     On SIGTERM it leaves its directories, ends its long-polls and drains.
     """
@@ -104,19 +138,21 @@ async def run_node(settings: NodeSettings, ready: Callable[[str], None]) -> None
         presence: list[Presence] = []
 
         def answering(address: str) -> None:
-            node.answers(settings.address or address)
+            node.answers(address)
+            local(node.here)
             presence.append(_presence(node, directories))
             chores.begin(presence[0].keep())
             chores.begin(node.means.prekeys.keep())
             if settings.warm and isinstance(node.means.trainer, LocalEngine):
                 chores.begin(node.means.trainer.warm())
-            ready(address)
+            ready(address if settings.listen else node.address)
 
         async def leave() -> None:
             node.events.close()
             await presence[0].leave()
 
-        await serve(node.app, host=settings.host, port=settings.port, ready=answering, on_drain=leave)
+        host = settings.host if settings.listen else None
+        await serve(node.app, host=host, port=settings.port, ready=answering, on_drain=leave, local=node.socket)
 
 
 Engines = Callable[[NodeSettings, str], Engine]
@@ -131,9 +167,12 @@ async def embedded_node(
     async with (
         open_node(settings, identity, owners=(identity.id,), engines=engines) as node,
         Chores() as chores,
-        running(node.app, host=settings.host, port=settings.port) as address,
+        running(
+            node.app, host=settings.host if settings.listen else None, port=settings.port, local=node.socket
+        ) as address,
     ):
-        node.answers(settings.address or address)
+        node.answers(address)
+        await node.readable()
         if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum
             chores.begin(node.means.folder.warm())
         try:
@@ -174,23 +213,29 @@ async def open_node(
             runs=settings.data / "runs",
             now=time.time,
         )
+        socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"
+        auth = Authenticator(identity, time.time, is_owner=access.is_owner, owner_keys=access.owner_keys)
+        answering = await stack.enter_async_context(Answering(socket, auth))
         chores = await stack.enter_async_context(Chores())
-        projects = ProjectRecords(database, events, time.time)
-        yield await _wired(settings, means, blobs, events, projects, chores)
+        means.calls.relay = relay = Relay(
+            means.calls, identity, means.prekeys, time.time, chores.begin, label=settings.label
+        )
+        relay.serves(answering, AnsweredLetters(database, time.time))
+        node = OpenNode(settings, means, events, relay, socket)
+        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time))
+        yield node
 
 
-async def _wired(
-    settings: NodeSettings, means: Means, blobs: Blobs, events: EventLog, projects: ProjectRecords, chores: Chores
-) -> OpenNode:
-    node: OpenNode
+async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords) -> None:
+    """Give a node its services and its application; its runs are taken up."""
+    means, settings = node.means, node.settings
     coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
     await coordinator.resume()
     participant = Participant(means, blobs, chores.begin)
     await participant.resume()
-    auth = Authenticator(means.identity, means.now, is_owner=means.access.is_owner, owner_keys=means.access.owner_keys)
     batches = Batches(means, projects, coordinator, chores.begin, settings.data / "projects")
     started = means.now()
-    parts = NodeParts(
+    node.parts = NodeParts(
         identity=means.identity,
         node_id=means.node_id,
         version=VERSION,
@@ -209,9 +254,7 @@ async def _wired(
     metrics.gauge("grid_datasets", "Datasets of this node", lambda: len(means.catalogue.list()))
     metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
     metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
-    app = create_app(routes(parts), auth=auth, metrics=metrics, about=f"Node {means.node_id}")
-    node = OpenNode(app, parts, means, events, lambda: chores.begin(batches.go_on()))
-    return node
+    node.app = create_app(routes(node.parts), auth=auth, metrics=metrics, about=f"Node {means.node_id}")
 
 
 def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:

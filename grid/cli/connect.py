@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.grid import Coordinator, Grid
 from grid.client.plain import Loop, PlainGrid
+from grid.client.relay import open_relay
 from grid.crypto.identity import Identity
 from grid.wire.problems import NoParticipants
 
@@ -31,34 +33,56 @@ def my_identity(folder: Path | None = None) -> Identity:
 
 @asynccontextmanager
 async def aconnect(
-    url: str, *, identity: Identity | None = None, host: str = "127.0.0.1", address: str | None = None
+    url: str,
+    *,
+    identity: Identity | None = None,
+    host: str = "127.0.0.1",
+    address: str | None = None,
+    listen: bool = True,
 ) -> AsyncIterator[Grid]:
     """A grid, through the gateway at `url`, for as long as the block lasts.
 
     `identity` is the caller's key, the one in `home()` if not given. A coordinator in this process listens on
-    `host`; `address` is how participants reach it, where that is another.
+    `host`; `address` is how participants reach it, where that is another. Without `listen` they reach it through the
+    gateway, and it has no port.
     """
     me = identity or my_identity()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
         calls = Calls(http, identity=me)
-        yield Grid(GatewayDirectory(calls, url), calls, me, embed=_Here(me, stack, host, address), now=time.time)
+        await stack.enter_async_context(open_relay(calls, me, time.time))
+        here = _Here(me, stack, Place(host, address, listen, url))
+        yield Grid(GatewayDirectory(calls, url), calls, me, embed=here, now=time.time)
 
 
 def connect(
-    url: str, *, identity: Identity | None = None, host: str = "127.0.0.1", address: str | None = None
+    url: str,
+    *,
+    identity: Identity | None = None,
+    host: str = "127.0.0.1",
+    address: str | None = None,
+    listen: bool = True,
 ) -> PlainGrid:
     """The same for notebooks and scripts: calls wait, progress is shown. Close it, or let the program end."""
     loop, stack = Loop(), AsyncExitStack()
-    opened = aconnect(url, identity=identity, host=host, address=address)
+    opened = aconnect(url, identity=identity, host=host, address=address, listen=listen)
     return PlainGrid(loop, loop.run(stack.enter_async_context(opened)), stack)
+
+
+class Place(NamedTuple):
+    """Where a coordinator in this process answers: see `aconnect`."""
+
+    host: str
+    address: str | None
+    listen: bool
+    gateway: str
 
 
 class _Here:
     """A coordinator in this process. A whole node is loaded for it, and only when a run needs one."""
 
-    def __init__(self, identity: Identity, stack: AsyncExitStack, host: str, address: str | None) -> None:
-        self._identity, self._stack, self._host, self._address = identity, stack, host, address
+    def __init__(self, identity: Identity, stack: AsyncExitStack, place: Place) -> None:
+        self._identity, self._stack, self._place = identity, stack, place
         self._running: Coordinator | None = None
         self._starting = asyncio.Lock()
 
@@ -73,7 +97,5 @@ class _Here:
             embedded = import_module("grid.cli.embedded")
         except ImportError:
             raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one here") from None
-        started: AbstractAsyncContextManager[Coordinator] = embedded.coordinator(
-            self._identity, self._host, self._address
-        )
+        started: AbstractAsyncContextManager[Coordinator] = embedded.coordinator(self._identity, *self._place)
         return started

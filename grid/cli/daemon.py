@@ -20,6 +20,8 @@ except ImportError:  # Windows
     new_loop = asyncio.new_event_loop
 
 FILE = "daemon.json"
+UNIX = "unix:"
+"""What the address of a daemon without a port begins with; the path of its socket follows."""
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is looked for, not listened on
 
 
@@ -37,8 +39,9 @@ class Post:
         self._handle = handle
 
     def announce(self, address: str) -> None:
-        """Tell commands on this machine that the daemon answers at `address`."""
-        content = msgspec.json.encode(Running(reachable(address), os.getpid()))
+        """Tell commands on this machine that the daemon answers at `address`: a URL, or unix:PATH."""
+        here = address if address.startswith(UNIX) else reachable(address)
+        content = msgspec.json.encode(Running(here, os.getpid()))
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, content, 0)
 

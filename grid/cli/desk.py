@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import click
+from aiohttp import ClientSession
 
 from grid.cli.config import default_data
-from grid.cli.daemon import daemon_of
+from grid.cli.daemon import UNIX, daemon_of
 from grid.client.calls import Calls
-from grid.client.egress import Egress, open_http
+from grid.client.egress import LOCAL, Egress, open_http, open_local
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
@@ -182,8 +183,16 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
                 yield Files(Catalogue(database, open_blobs(data), time.time), Access(database, time.time), records)
         else:
             owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
-            async with open_http(Egress(allow_private=True)) as http:
-                yield Daemon(Calls(http, identity=owner), running.address, node.public)
+            http, address = _way_to(running.address)
+            async with http:
+                yield Daemon(Calls(http, identity=owner), address, node.public)
+
+
+def _way_to(address: str) -> tuple[ClientSession, str]:
+    """Connections to a daemon of this machine, and the address to use on them."""
+    if address.startswith(UNIX):
+        return open_local(address.removeprefix(UNIX)), LOCAL
+    return open_http(Egress(allow_private=True)), address
 
 
 def open_blobs(data: Path) -> Blobs:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from grid.cli.assemble import NodeSettings, embedded_node
 from grid.client.grid import Remote
@@ -13,12 +14,24 @@ from grid.crypto.identity import Identity
 
 
 @asynccontextmanager
-async def coordinator(identity: Identity, host: str, address: str | None) -> AsyncIterator[Remote]:
+async def coordinator(
+    identity: Identity, host: str, address: str | None, listen: bool = True, gateway: str = ""
+) -> AsyncIterator[Remote]:
     """A node that drives runs of `identity` while the block lasts, and is listed nowhere.
 
-    It listens on a free port of `host`; `address` is how participants reach it, where that is another.
+    It listens on a free port of `host`; `address` is how participants reach it, where that is another. Without
+    `listen` it has no port, and everybody, this program too, reaches it through its mailbox at `gateway`.
     """
     with tempfile.TemporaryDirectory(prefix="grid-coordinator-") as folder:
-        settings = NodeSettings("coordinator", Path(folder), host=host, port=0, address=address)
+        settings = NodeSettings(
+            "coordinator",
+            Path(folder),
+            host=host,
+            port=0,
+            address=address,
+            listen=listen,
+            gateways=() if listen else (gateway,),
+            label=token_hex(8),
+        )
         async with embedded_node(settings, identity) as node:
             yield Remote(node.address, identity.id)

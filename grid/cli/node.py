@@ -39,6 +39,11 @@ def main() -> None:
 @daemon_options(port=5001, data=DATA)
 @click.option("--id", type=word(NodeId, "name of a node"), help="Its name in directories.  [default: made of its key]")
 @click.option("--address", type=URL, help="Where others reach this node.  [default: where it listens]")
+@click.option(
+    "--listen/--no-listen",
+    default=True,
+    help="Answer on a port, or have no port at all: letters that wait at the first --gateway are fetched from there.",
+)
 @click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
 @click.option("--trust", type=KEY, multiple=True, help="A key whose holder may train here; may be repeated.")
 @click.option(
@@ -70,6 +75,7 @@ def start(
     log_level: str,
     id: str | None,  # noqa: A002 - the flag's name is the setting's
     address: str | None,
+    listen: bool,
     gateway: tuple[str, ...],
     trust: tuple[str, ...],
     allow_private: bool | None,
@@ -82,9 +88,11 @@ def start(
 ) -> None:
     """Run a node until SIGTERM.
 
-    When it is ready it prints one line, `listening on http://HOST:PORT`.
+    When it is ready it prints one line, `listening on http://HOST:PORT`; with --no-listen that is its mailbox.
     """
     logs.setup(log_level)
+    if not (listen or gateway):
+        raise click.UsageError("a node that does not listen needs a --gateway to fetch its letters from")
     try:
         gpus_for(device)
     except GpuMissing as missing:
@@ -96,6 +104,7 @@ def start(
             host=host,
             port=port,
             address=address,
+            listen=listen,
             gateways=gateway,
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
@@ -112,13 +121,12 @@ def start(
 
 async def _start(settings: NodeSettings, post: Post) -> None:
     def ready(address: str) -> None:
-        post.announce(address)
         click.echo(f"listening on {address}")  # flushes
 
     if not (settings.data / "owner.key").exists():
         made = await _new_token(settings.data)
         click.echo(f"owner's token, shown this once (`grid-node token` makes another): {made}", err=True)
-    await run_node(settings, ready)
+    await run_node(settings, ready, post.announce)
 
 
 def node_id(identity: Identity) -> str:

@@ -60,11 +60,12 @@ async def small_grid(
     ready: Callable[[Daemon], None],
     workers: int = 2,
     device: str = "auto",
+    listen: bool = True,
 ) -> AsyncIterator[SmallGrid]:
     """Start a gateway, and a node for each share with that share as its dataset; stop them when the block ends.
 
     The holder of the key `trusted` may train at the nodes, each of which does up to `workers` jobs at once
-    and trains on `device`.
+    and trains on `device`. Without `listen` they have no ports, and are reached through the gateway alone.
     `ready` hears of each daemon that answers.
 
     Raises:
@@ -90,6 +91,7 @@ async def small_grid(
             "--warm",
             jobs,
             f"--device={device}",
+            "--listen" if listen else "--no-listen",
         )
         gateway = start("gateway", "grid.cli.gateway", f"--port={port}")
         first, *nodes = await together(gateway, *(node(name, share) for name, share in shares.items()))

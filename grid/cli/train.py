@@ -119,15 +119,25 @@ def show(file: Path, examples: int | None) -> None:
 @click.option("--coordinator", type=word(Address, "url (http://HOST:PORT)"), help="A node to drive the run; else here.")
 @click.option("--host", default="127.0.0.1", help="Where a coordinator in this process listens.")
 @click.option("--address", type=word(Address, "url (http://HOST:PORT)"), help="How nodes reach it, if not by --host.")
+@click.option(
+    "--listen/--no-listen", default=True, help="Whether a coordinator in this process has a port; else by letters."
+)
 @click.option("--out", type=_file, default=Path("trained.safetensors"), help="Where the trained plan goes.")
 @gateway_option
 def train(
-    file: Path, tags: tuple[str, ...], host: str, address: str | None, out: Path, gateway: str, **how: Any
+    file: Path,
+    tags: tuple[str, ...],
+    host: str,
+    address: str | None,
+    listen: bool,
+    out: Path,
+    gateway: str,
+    **how: Any,
 ) -> None:
     """Train a PLAN on every node whose data has the tags, and fetch what was learned: the best of it with --stop-on."""
 
     async def trained() -> Result:
-        async with aconnect(gateway, host=host, address=address) as grid:
+        async with aconnect(gateway, host=host, address=address, listen=listen) as grid:
             run = await grid.train(Plan.load(file), tags, **how)
             for node in run.skipped:
                 click.echo(f"{node}: left out, it never proved who it is", err=True)

@@ -17,12 +17,21 @@ from yarl import URL
 from grid.client.continuing import continued
 from grid.client.core import Request, answer, refusal, request
 from grid.client.egress import Blocked
+from grid.client.relaying import Relayed, Response, stretched
 from grid.client.sessions import Sessions
-from grid.crypto.identity import Identity
+from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.session import EMPTY_BODY, SEALED_BODY
 from grid.wire.endpoint import Endpoint
 from grid.wire.message import OCTETS
-from grid.wire.problems import AddressRefused, NotAuthenticated, Replayed, SessionUnknown, Unreachable
+from grid.wire.problems import (
+    AddressRefused,
+    BadSignature,
+    NotAuthenticated,
+    Replayed,
+    SessionUnknown,
+    Unreachable,
+)
+from grid.wire.relay import key_of, mailbox_at
 
 Takes = TypeVar("Takes")
 Gives = TypeVar("Gives")
@@ -44,7 +53,8 @@ class Calls:
 
     Endpoints that ask who calls get a session of `identity`, or `token` where only the owner may call or
     there is no identity. With `peer` (the public key that must answer, 32 bytes) or `sign=True` a session is
-    used in any case. Every method raises what the other side raised, and besides
+    used in any case. Where the address is that of a mailbox, the call goes through `relay` (see there), signed in
+    any case. Every method raises what the other side raised, and besides
 
         Unreachable: no answer in time, or none of a daemon of the grid.
         AddressRefused: the policy of the connection pool (see `egress`) forbids to go there.
@@ -62,6 +72,7 @@ class Calls:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._http, self._token = http, token
+        self.relay: Relayed | None = None
         self._sessions = Sessions(identity, self.call, now, entropy) if identity is not None else None
 
     async def call(
@@ -80,8 +91,10 @@ class Calls:
         """Say `message`, get the answer, within `deadline` seconds (the endpoint's own) and `limit` bytes."""
         sent = request(endpoint, message, query, path)
         with _reaching(address):
-            async with asyncio.timeout(endpoint.deadline if deadline is None else deadline):
-                async with self._answered(address, endpoint, sent, peer, sign or peer is not None) as response:
+            patience = _patience(address, endpoint, deadline)
+            async with asyncio.timeout(patience):
+                signed = sign or peer is not None
+                async with self._answered(address, endpoint, sent, peer, signed, patience) as response:
                     return await _gives(endpoint, response, limit)
 
     @asynccontextmanager
@@ -105,12 +118,12 @@ class Calls:
         sent = request(endpoint, message, None, path)
         async with AsyncExitStack() as stack:
 
-            async def ask(more: dict[str, str]) -> aiohttp.ClientResponse:
-                again = sent._replace(headers=sent.headers | more)
+            async def ask(more: dict[str, str]) -> Response:
+                again, patience = sent._replace(headers=sent.headers | more), _patience(address, endpoint, deadline)
                 with _reaching(address):
                     await stack.aclose()  # the connection that broke
-                    async with asyncio.timeout(endpoint.deadline if deadline is None else deadline):
-                        answered = self._answered(address, endpoint, again, peer, peer is not None)
+                    async with asyncio.timeout(patience):
+                        answered = self._answered(address, endpoint, again, peer, peer is not None, patience)
                         return await stack.enter_async_context(answered)
 
             first = await ask({})
@@ -136,12 +149,13 @@ class Calls:
         """
         sent = request(endpoint, None, query, path)
         sent.headers.update({"Content-Type": OCTETS} | ({} if length is None else {"Content-Length": str(length)}))
-        patience = endpoint.deadline if deadline is None else deadline
+        patience = _patience(address, endpoint, deadline)
         with _reaching(address):
             async with asyncio.timeout(patience) as clock:
                 body = _Body(source, clock, idle, patience)
                 try:
-                    async with self._answered(address, endpoint, sent, peer, peer is not None, body) as response:
+                    answered = self._answered(address, endpoint, sent, peer, peer is not None, patience, body)
+                    async with answered as response:
                         return await _gives(endpoint, response, ANSWER)
                 except (aiohttp.ClientError, ConnectionError):
                     if body.failure is not None:
@@ -156,9 +170,14 @@ class Calls:
         sent: Request,
         peer: bytes | None,
         sign: bool,
+        patience: float,
         body: _Body | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         """The response to a request, if it is no refusal; a session that the other side forgot is opened again."""
+        if box := mailbox_at(address):
+            async with self._by_letter(*box, sent, peer, body, patience) as relayed:
+                yield relayed
+            return
         digest = SEALED_BODY if endpoint.streams_in else sha256(sent.body).digest() if sent.body else EMPTY_BODY
         async with AsyncExitStack() as stack:
             header = await self._authorization(address, endpoint, sent, digest, peer, sign)
@@ -173,6 +192,21 @@ class Calls:
                 self._sessions.forget(address, peer, header)
                 header = await self._authorization(address, endpoint, sent, digest, peer, sign)
                 response = await stack.enter_async_context(self._once(address, sent, header, body))
+            yield response
+
+    @asynccontextmanager
+    async def _by_letter(
+        self, gateway: str, mailbox: str, sent: Request, peer: bytes | None, body: _Body | None, patience: float
+    ) -> AsyncIterator[Response]:
+        """The response of whoever reads a mailbox: nobody else can answer, and letters are signed."""
+        if self.relay is None:
+            raise Unreachable(f"{mailbox} is reached through {gateway} alone, and here is nobody who writes letters")
+        if peer is not None and peer != public_from_id(key_of(mailbox)):
+            raise BadSignature(f"the mailbox {mailbox} is that of another key")
+        async with self.relay.ask(gateway, mailbox, sent, body, patience) as response:
+            if not 200 <= response.status < 300:
+                media = response.headers.get("Content-Type", "")
+                raise refusal(response.status, media, await _read(response, REFUSAL))
             yield response
 
     async def _authorization(
@@ -195,7 +229,7 @@ class Calls:
     @asynccontextmanager
     async def _once(
         self, address: str, sent: Request, authorization: str | None, body: _Body | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         headers = sent.headers if authorization is None else {**sent.headers, "Authorization": authorization}
         async with self._http.request(
             sent.method,
@@ -241,16 +275,22 @@ class _Body:
             self._clock.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
-async def _gives(endpoint: Endpoint[Any, Gives], response: aiohttp.ClientResponse, limit: int) -> Gives:
+def _patience(address: str, endpoint: Endpoint[Any, Any], deadline: float | None) -> float:
+    """Seconds that a call to this address may take."""
+    seconds = endpoint.deadline if deadline is None else deadline
+    return stretched(endpoint, seconds) if mailbox_at(address) else seconds
+
+
+async def _gives(endpoint: Endpoint[Any, Gives], response: Response, limit: int) -> Gives:
     media = response.headers.get("Content-Type", "")
     return answer(endpoint, response.status, media, await _read(response, limit))
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read(response: Response, limit: int) -> bytes:
     return b"".join([block async for block in _bounded(response, limit)])
 
 
-async def _bounded(response: aiohttp.ClientResponse, limit: int, idle: float | None = None) -> AsyncIterator[bytes]:
+async def _bounded(response: Response, limit: int, idle: float | None = None) -> AsyncIterator[bytes]:
     if "Content-Encoding" in response.headers:
         raise Unreachable("the answer is compressed, which was not asked for")
     total = 0

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 
+from grid.client.relaying import Response
 from grid.wire.problems import Draining, Unreachable
 from grid.wire.ranges import Span, given, onwards
 
-Ask = Callable[[dict[str, str]], Awaitable[aiohttp.ClientResponse]]
+Ask = Callable[[dict[str, str]], Awaitable[Response]]
 """Ask again, with these headers besides. Raises what the other side does, Unreachable without an answer."""
 
-Read = Callable[[aiohttp.ClientResponse, int], AsyncIterator[bytes]]
+Read = Callable[[Response, int], AsyncIterator[bytes]]
 """The blocks of a response whose first byte is at this place of the stream."""
 
 PAUSES = (0.1, 0.5, 1.0, 2.0)
@@ -25,7 +26,7 @@ YIELD = 64 * 1024
 BROKEN = (TimeoutError, aiohttp.ClientError, OSError)
 
 
-async def continued(first: aiohttp.ClientResponse, ask: Ask, read: Read) -> AsyncIterator[bytes]:
+async def continued(first: Response, ask: Ask, read: Read) -> AsyncIterator[bytes]:
     """The blocks of `first`; where its connection breaks, the rest comes over others.
 
     Raises what broke it where the other side gives no parts, or too many connections in a row brought nothing.
@@ -63,6 +64,6 @@ async def _pause(idle: int, broken: Exception) -> None:
     await asyncio.sleep(PAUSES[idle - 1])
 
 
-def _goes_on(response: aiohttp.ClientResponse, tag: str, got: int, size: int) -> bool:
+def _goes_on(response: Response, tag: str, got: int, size: int) -> bool:
     part = given(response.headers.get("Content-Range", ""))
     return response.headers.get("ETag") == tag and part == (Span(got, size), size)

@@ -24,6 +24,13 @@ _METADATA = frozenset(map(ip_address, ("169.254.169.254", "100.100.100.200", "19
 """Where clouds hand their secrets to whatever runs there; not all of them are link-local."""
 
 
+LOCAL = "http://localhost"
+"""The address to write on a connection of `open_local`."""
+
+KEPT = 8.0
+"""Seconds for which an idle connection is kept."""
+
+
 class Blocked(OSError):
     """A connection that policy forbids, as the connector meets it."""
 
@@ -85,7 +92,16 @@ def open_http(
     `limit` connections in all, `per_host` to one host. Close it when done; call it with the loop running.
     """
     # Shorter than the 15 s for which daemons keep idle connections, or a request may meet a closing one.
-    connector = egress.connector(limit=limit, limit_per_host=per_host, keepalive_timeout=8.0, ssl=tls or True)
+    connector = egress.connector(limit=limit, limit_per_host=per_host, keepalive_timeout=KEPT, ssl=tls or True)
+    return _session(connector)
+
+
+def open_local(socket: str) -> aiohttp.ClientSession:
+    """Connections to the one daemon that answers on a socket of this machine, whatever the address says."""
+    return _session(aiohttp.UnixConnector(socket, limit=0, keepalive_timeout=KEPT))
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -23,6 +23,7 @@ from grid.gateway.register import Register
 from grid.gateway.roll import Listed
 from grid.gateway.schedule import Schedule
 from grid.transport.hello import HEALTH_DOMAIN, health_statement
+from grid.wire.relay import mailbox_at
 
 INTERVAL = 30.0
 """Seconds between two checks of one member that answers."""
@@ -86,7 +87,10 @@ class Checks:
             self._due.no_later(node_id, now)
         most = FEW + int(1.25 * TICK * len(self._register.roll) / self._interval)
         for node_id in self._due.take(now, most):
-            if listed := self._register.roll.get(node_id):
+            listed = self._register.roll.get(node_id)
+            if listed and mailbox_at(listed.claim.node_address):
+                continue  # nobody can connect to it: that it renews its lease is all there is to see
+            if listed:
                 await self._slots.acquire()
                 group.create_task(self._check(listed))
 

@@ -2,7 +2,8 @@
 
 A member that signed nothing, as the RFC's own nodes, advertises no tags: it is asked as the RFC describes,
 `POST /search {"query": [...]}`, answered by `{"content": true}`. All are asked at once under one deadline; who
-is dead, slow or talks nonsense is named as silent and holds nobody up.
+is dead, slow or talks nonsense is named as silent and holds nobody up. Members behind a mailbox are never asked: for
+them the index speaks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from grid.gateway.ask import Ask, url_of
 from grid.gateway.roll import Listed, Roll
 from grid.wire.directory import Found, Search
 from grid.wire.message import encode
+from grid.wire.relay import mailbox_at
 
 DEADLINE = 2.0
 MOST = 256
@@ -61,7 +63,9 @@ class Searches:
         answers = await self._answers(asked, questions)
         unasked = (self._roll.mute | named if message.live else self._roll.mute) - answers.keys()
         silent = unasked | {node_id for node_id, said in answers.items() if said is None}
-        holding = {node_id for node_id, said in answers.items() if said}
+        hidden = {node_id for node_id in silent if self._is_hidden(node_id)}
+        silent -= hidden
+        holding = {node_id for node_id, said in answers.items() if said} | hidden & named
         return self._found(holding if message.live else holding | named, silent)
 
     def _found(self, named: set[str], silent: set[str]) -> Found:
@@ -74,12 +78,20 @@ class Searches:
     def _whom(self, named: set[str], live: bool) -> list[Listed]:
         """Whom to ask, the likeliest first: those the index names, those it knows nothing of, then all others."""
         likely = [*(sorted(named) if live else ()), *sorted(self._roll.mute)]
-        members = [listed for node_id in likely if (listed := self._roll.get(node_id))]
+        members = [listed for node_id in likely if (listed := self._roll.get(node_id)) and not _hidden(listed)]
         if not live or len(members) >= self._most:
             return members
         known = set(likely)
-        others = (listed for listed in self._roll if listed.found and listed.claim.node_id not in known)
+        others = (
+            listed
+            for listed in self._roll
+            if listed.found and listed.claim.node_id not in known and not _hidden(listed)
+        )
         return [*members, *islice(others, self._most - len(members))]
+
+    def _is_hidden(self, node_id: str) -> bool:
+        listed = self._roll.get(node_id)
+        return listed is not None and _hidden(listed)
 
     async def _answers(self, asked: list[Listed], questions: list[tuple[str, ...]]) -> dict[str, bool | None]:
         """What each says within the deadline: it has such data, it has not, or (None) nothing."""
@@ -117,6 +129,11 @@ class Searches:
         """What was answered a moment ago; `...` if nothing is remembered."""
         until, said = self._known.get(question, (0.0, None))
         return said if self._now() < until else ...
+
+
+def _hidden(listed: Listed) -> bool:
+    """Whether nobody can connect to it: it reads a mailbox."""
+    return mailbox_at(listed.claim.node_address) is not None
 
 
 def _rank(listed: Listed) -> tuple[bool, str]:

@@ -50,8 +50,11 @@ class Batches:
         self._me = Caller(means.identity.public, means.identity.id, owner=True, kind="session")
         self._turn = asyncio.Lock()
 
-    async def go_on(self) -> None:
+    def go_on(self) -> None:
         """This node answers again: the batches that were going on go on."""
+        self._spawn(self._resume())
+
+    async def _resume(self) -> None:
         for batch in await self._records.unfinished():
             self._spawn(self._carry_out(batch.project))
 

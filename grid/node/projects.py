@@ -34,6 +34,10 @@ class Projects:
         self._means, self._blobs, self._records, self._batches = means, blobs, records, batches
         self._address = address
 
+    def go_on(self) -> None:
+        """This node answers again: the batches that were going on go on."""
+        self._batches.go_on()
+
     # --- as coordinator ---------------------------------------------------------------------------
 
     async def create(self, asked: wire.CreateProject) -> wire.ProjectInfo:

@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -40,7 +41,7 @@ class Caller:
     public: bytes | None
     id: str | None
     owner: bool
-    kind: Literal["anonymous", "session", "signature", "token"]
+    kind: Literal["anonymous", "session", "signature", "token", "letter"]
 
 
 ANONYMOUS = Caller(None, None, owner=False, kind="anonymous")
@@ -75,6 +76,7 @@ class Authenticator:
         self._capacity, self._lifetime = capacity, lifetime
         self._sessions: OrderedDict[str, tuple[ServedSession, Caller]] = OrderedDict()
         self._offers, self._nonces = NonceCache(), NonceCache()
+        self._vouched: dict[str, bytes] = {}
 
     def __len__(self) -> int:
         """How many sessions are open."""
@@ -105,6 +107,19 @@ class Authenticator:
         self._sessions[key.id] = ServedSession(key, public), self._known(public, "session")
         return accepted
 
+    @contextmanager
+    def vouching(self, public: bytes) -> Iterator[str]:
+        """The Authorization header of one request whose sender (public key, 32 bytes) this process has proved itself.
+
+        It is for requests that came in a sealed letter; it is good once, and no longer than the block.
+        """
+        word = b64(self._entropy(32))
+        self._vouched[word] = public
+        try:
+            yield f"Letter {word}"
+        finally:
+            self._vouched.pop(word, None)
+
     def caller(self, header: str, method: str, target: str, digest: bytes) -> Caller:
         """Who sent this: `target` is the raw path and query, `digest` the SHA-256 of the body.
 
@@ -121,6 +136,8 @@ class Authenticator:
                 return self._signed(header, method, target, digest)
         except errors.CryptoError as error:
             raise _refusal(error) from None
+        if header.startswith("Letter ") and (public := self._vouched.pop(header[7:], None)) is not None:
+            return self._known(public, "letter")
         if header.startswith("Bearer ") and self._is_owner is not None and self._is_owner(header[7:].strip()):
             return OWNER
         raise NotAuthenticated("this Authorization header opens nothing here")
@@ -140,7 +157,7 @@ class Authenticator:
         public = verify_request(header, self._identity.public, method, target, digest, self._now(), nonces=self._nonces)
         return self._known(public, "signature")
 
-    def _known(self, public: bytes, kind: Literal["session", "signature"]) -> Caller:
+    def _known(self, public: bytes, kind: Literal["session", "signature", "letter"]) -> Caller:
         return Caller(public, b64(public), public in self._owner_keys(), kind)
 
     def _still(self, caller: Caller) -> Caller:

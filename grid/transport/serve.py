@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from aiohttp import web
 
@@ -27,19 +28,21 @@ log = logging.getLogger(__name__)
 async def serve(
     app: web.Application,
     *,
-    host: str,
+    host: str | None,
     port: int,
     ready: Callable[[str], None],
     drain_seconds: float = 10.0,
     on_drain: Callable[[], Awaitable[None]] | None = None,
+    local: Path | None = None,
 ) -> None:
-    """Answer on `host` and `port` (0: any free one) until SIGTERM or SIGINT, then drain.
+    """Answer on `host` and `port` (0: any free one; no host: no port) until SIGTERM or SIGINT, then drain.
 
-    `ready` gets the address, "http://HOST:PORT". To drain is: take no more connections, await `on_drain`
+    It answers on the socket `local` of this machine as well. `ready` gets the address, "http://HOST:PORT", or
+    "unix:PATH" without a host. To drain is: take no more connections, await `on_drain`
     (leave the directory, wake long-polls), and finish requests under way, all within `drain_seconds`;
     new requests on open connections meet a `draining` problem. A second signal stops at once.
     """
-    async with _site(app, host, port, KEEP_ALIVE) as (site, address):
+    async with _site(app, host, port, KEEP_ALIVE, local) as (site, address):
         with _signals() as signals:
             ready(address)
             await signals.get()
@@ -51,17 +54,22 @@ async def serve(
 
 @asynccontextmanager
 async def running(
-    app: web.Application, *, host: str = "127.0.0.1", port: int = 0, keep_alive: float = KEEP_ALIVE
+    app: web.Application,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int = 0,
+    keep_alive: float = KEEP_ALIVE,
+    local: Path | None = None,
 ) -> AsyncIterator[str]:
     """Answer for as long as the block lasts; gives the address. For daemons inside another program, and tests."""
-    async with _site(app, host, port, keep_alive) as (_, address):
+    async with _site(app, host, port, keep_alive, local) as (_, address):
         yield address
 
 
 @asynccontextmanager
 async def _site(
-    app: web.Application, host: str, port: int, keep_alive: float
-) -> AsyncIterator[tuple[web.TCPSite, str]]:
+    app: web.Application, host: str | None, port: int, keep_alive: float, local: Path | None
+) -> AsyncIterator[tuple[web.BaseSite, str]]:
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -73,6 +81,13 @@ async def _site(
     )
     await runner.setup()
     try:
+        inner = None if local is None else web.UnixSite(runner, str(local), backlog=1024)
+        if inner is not None:
+            await inner.start()
+        if host is None:
+            assert inner is not None, "a daemon answers somewhere"
+            yield inner, f"unix:{local}"
+            return
         site = web.TCPSite(runner, host, port, backlog=1024)
         await site.start()
         yield site, f"http://{f'[{host}]' if ':' in host else host}:{site.port}"
@@ -94,7 +109,7 @@ def _signals() -> Iterator[asyncio.Queue[int]]:
 
 
 async def _drain(
-    app: web.Application, site: web.TCPSite, seconds: float, on_drain: Callable[[], Awaitable[None]] | None
+    app: web.Application, site: web.BaseSite, seconds: float, on_drain: Callable[[], Awaitable[None]] | None
 ) -> None:
     gate = app[GATE]
     gate.draining = True

@@ -32,7 +32,7 @@ OPEN = Policy(allow_unsigned=True, allow_private=True)
 
 @asynccontextmanager
 async def gateway_at(
-    data: Path, policy: Policy = OPEN, clock: Clock | None = None, room: int = ROOM
+    data: Path, policy: Policy = OPEN, clock: Clock | None = None, room: int = ROOM, port: int = 0
 ) -> AsyncIterator[str]:
     """A gateway with its state in `data`; its address."""
     now = clock or Clock()
@@ -42,7 +42,7 @@ async def gateway_at(
         opened = open_gateway(
             GATEWAY, KeptMembers(database), policy, auth=auth, now=now, version="0", mailboxes=mailboxes
         )
-        async with opened as app, running(app) as address:
+        async with opened as app, running(app, port=port) as address:
             yield address
             mailboxes.close()
 

@@ -237,3 +237,17 @@ async def test_whoever_renews_is_checked_half_as_often(rounds: Rounds) -> None:
     assert len(rounds.pings.asked) == 2
     await rounds.sweep(after=31)
     assert len(rounds.pings.asked) == 3
+
+
+async def test_whoever_reads_a_mailbox_is_not_called() -> None:
+    world = Rounds()
+    hidden = f"http://gateway.example/v1/mailboxes/{ALICE.id}"
+    await world.register.join(ALICE.join("alice", address=hidden))
+    await world.sweep()
+    assert world.pings.asked == []
+    assert world.state("alice") == "joining"
+
+    world.register.renew(Renew("alice"), ALICE.id)
+    await world.sweep(after=40.0)
+    assert world.pings.asked == []
+    assert world.state("alice") == "online"

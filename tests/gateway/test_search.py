@@ -172,3 +172,18 @@ async def test_suspects_come_last(grid: Grid) -> None:
     grid.register.silent(alice)
 
     assert await grid.found("#x") == (["bob", "alice"], [])
+
+
+async def test_for_whoever_reads_a_mailbox_the_index_speaks() -> None:
+    grid = Grid()
+    key = Key(200)
+    hidden = f"http://gateway.example/v1/mailboxes/{key.id}"
+    await grid.register.join(key.join("hidden", "#mri", address=hidden))
+    await grid.signed("open", "#mri")
+
+    found = await grid.searches.search(Search(("#mri",), live=True))
+    none = await grid.searches.search(Search(("#ct",), live=True))
+
+    assert [node for node, _ in found.node_addresses] == ["hidden", "open"]
+    assert found.silent == none.silent == none.node_addresses == ()
+    assert not any("mailboxes" in url for url, _ in grid.nodes.asked)

@@ -162,3 +162,18 @@ def test_nonsense_is_no_offer(message: bytes) -> None:
 def test_a_daemon_without_a_token_takes_none() -> None:
     with pytest.raises(NotAuthenticated):
         Authenticator(SERVER, lambda: NOW).caller("Bearer ", "GET", "/", EMPTY_BODY)
+
+
+def test_a_word_of_this_process_lets_one_request_in_and_no_other() -> None:
+    world = World()
+    with world.auth.vouching(ALICE.public) as word:
+        caller = world.auth.caller(word, "GET", "/x", EMPTY_BODY)
+        assert (caller.id, caller.owner, caller.kind) == (ALICE.id, False, "letter")
+        with pytest.raises(NotAuthenticated):
+            world.auth.caller(word, "GET", "/x", EMPTY_BODY)
+    with world.auth.vouching(BOB.public) as unused:
+        world.owners.add(BOB.public)
+    with pytest.raises(NotAuthenticated):
+        world.auth.caller(unused, "GET", "/x", EMPTY_BODY)
+    with pytest.raises(NotAuthenticated):
+        world.auth.caller("Letter ", "GET", "/x", EMPTY_BODY)

@@ -7,11 +7,13 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from grid.client.egress import LOCAL, open_local
 from grid.crypto.identity import Identity
 from grid.transport.app import create_app
 from grid.transport.auth import Authenticator
@@ -150,3 +152,18 @@ async def test_a_caller_who_hangs_up_ends_its_long_poll() -> None:
 async def test_the_address_of_ipv6_has_brackets() -> None:
     async with running(app(Slow()), host="::1") as address:
         assert address.startswith("http://[::1]:")
+
+
+async def test_a_daemon_without_a_host_answers_on_its_socket_alone(tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    async with running(app(Slow()), host=None, local=socket) as address, open_local(str(socket)) as http:
+        assert address == f"unix:{socket}"
+        assert await (await http.get(LOCAL + QUICK.path)).text() == "quick"
+
+
+async def test_a_daemon_with_a_host_answers_on_its_socket_too(tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    async with running(app(Slow()), local=socket) as address, open_local(str(socket)) as http:
+        assert await (await http.get(LOCAL + QUICK.path)).text() == "quick"
+        async with aiohttp.ClientSession() as far:
+            assert await (await far.get(address + QUICK.path)).text() == "quick"

@@ -1,0 +1,157 @@
+"""Reads one mailbox at one gateway: opens it, hears of letters, and has them taken out once they were dealt with."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from grid.client.calls import Calls
+from grid.client.payload import once
+from grid.crypto.prekeys import Prekey
+from grid.wire.node import Published
+from grid.wire.problems import GridError, NotFound, Unreachable
+from grid.wire.relay import LETTER, LETTER_LIMIT, LETTERS, OPEN_MAILBOX, TAKE_LETTERS, Taken
+from grid.wire.runs import After, Event
+
+log = logging.getLogger(__name__)
+
+WAIT = 25.0
+"""Seconds for which one long-poll stays open."""
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between tries to reach a gateway that does not answer; the last one repeats."""
+
+REOPEN = 3600.0
+"""Seconds after which a mailbox is opened again, although its prekey is the same."""
+
+GATHER = 0.05
+"""Seconds for which letters that were dealt with are gathered into one message."""
+
+AT_ONCE = 1024
+"""Letters that are dealt with at once; others wait at the gateway."""
+
+
+class Prekeys(Protocol):
+    """What others seal to and this side opens."""
+
+    def published(self) -> bytes:
+        """The present prekey, signed and dated."""
+
+    def find(self, prekey_id: bytes) -> Prekey | None:
+        """The secret half of a prekey, if it is still held."""
+
+
+Heard = Callable[["Waiting"], Awaitable[None]]
+"""Deals with one letter. When it returns, the letter may go."""
+
+
+class Waiting:
+    """A letter that waits at a gateway."""
+
+    def __init__(self, calls: Calls, gateway: str, mailbox: str, event: Event) -> None:
+        self._calls, self.gateway, self._mailbox, self._data = calls, gateway, mailbox, event.data
+        self.name = str(event.data.get("letter", ""))
+
+    @asynccontextmanager
+    async def blocks(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Its bytes. Raises NotFound once it is gone, Unreachable."""
+        if (body := self._data.get("body")) is not None:
+            yield once(base64.b64decode(body))
+            return
+        async with self._calls.download(
+            self.gateway, LETTER, limit=LETTER_LIMIT, mailbox=self._mailbox, letter=self.name
+        ) as (_, blocks):
+            yield blocks
+
+
+class Mailbox:
+    """The mailbox `name` at `gateway`. `read` runs for as long as it is read; `opened` is set once it is."""
+
+    def __init__(self, calls: Calls, gateway: str, name: str, prekeys: Prekeys, heard: Heard) -> None:
+        self._calls, self.gateway, self.name = calls, gateway, name
+        self._prekeys, self._heard = prekeys, heard
+        self._known: set[str] = set()  # being dealt with, or waiting to be taken out
+        self._done: list[str] = []
+        self._some_done = asyncio.Event()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self.opened = asyncio.Event()
+
+    async def read(self) -> None:
+        """Deal with every letter, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_out())
+            failures, cursor, published, when = 0, 0, b"", 0.0
+            loop = asyncio.get_running_loop()
+            while True:
+                try:
+                    if (newest := self._prekeys.published()) != published or loop.time() - when > REOPEN:
+                        await self._open(newest)
+                        published, when = newest, loop.time()
+                    cursor = await self._listen(group, cursor)
+                    failures = 0
+                except GridError as error:
+                    pause = PAUSES[min(failures, len(PAUSES) - 1)]
+                    (log.info if failures else log.debug)("mailbox at %s: %s", self.gateway, error.detail)
+                    # It may be another gateway when it is back: all that waits is told again, and opened again.
+                    failures, cursor, published = failures + 1, 0, b""
+                    await asyncio.sleep(pause)
+
+    async def _open(self, published: bytes) -> None:
+        await self._calls.call(self.gateway, OPEN_MAILBOX, Published(published), mailbox=self.name)
+        self.opened.set()
+
+    async def _listen(self, group: asyncio.TaskGroup, cursor: int) -> int:
+        """Begin to deal with what waits behind a cursor; the cursor of the last of it."""
+        began = asyncio.get_running_loop().time()
+        query = After(cursor, WAIT)
+        events = (await self._calls.call(self.gateway, LETTERS, query=query, mailbox=self.name)).events
+        for event in events:
+            letter = Waiting(self._calls, self.gateway, self.name, event)
+            if letter.name not in self._known:
+                await self._slots.acquire()
+                self._known.add(letter.name)
+                group.create_task(self._deal_with(letter))
+        if not events and asyncio.get_running_loop().time() - began < 1.0:
+            raise Unreachable("the gateway is shutting down")
+        return events[-1].cursor if events else cursor
+
+    async def _deal_with(self, letter: Waiting) -> None:
+        try:
+            while True:
+                try:
+                    await self._heard(letter)
+                except Unreachable:  # its bytes, or whoever is to hear of it: it still waits
+                    await asyncio.sleep(PAUSES[-1])
+                    continue
+                except NotFound:
+                    pass
+                except GridError as error:
+                    log.warning("letter %s: %s", letter.name, error.detail)
+                except Exception:
+                    log.exception("letter %s", letter.name)
+                break
+        finally:
+            self._slots.release()
+        self._done.append(letter.name)
+        self._some_done.set()
+
+    async def _take_out(self) -> None:
+        while True:
+            await self._some_done.wait()
+            await asyncio.sleep(GATHER)
+            self._some_done.clear()
+            done = tuple(self._done[:1000])
+            try:
+                await self._calls.call(self.gateway, TAKE_LETTERS, Taken(done), mailbox=self.name)
+            except GridError:
+                self._some_done.set()
+                await asyncio.sleep(PAUSES[-1])
+                continue
+            del self._done[: len(done)]
+            self._known.difference_update(done)
+            if self._done:
+                self._some_done.set()

@@ -1,0 +1,346 @@
+"""Calls through a relay: each goes as a sealed letter to a mailbox at a gateway, its answer comes back as another.
+
+A letter is dealt with at least once, and its answer is told once: the gateway knows letters by their digest, and a
+recipient remembers (`Answered`) those it has answered. Calls of the grid are made so that to repeat one does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from secrets import token_hex
+from tempfile import NamedTemporaryFile
+from typing import Any, NamedTuple, Protocol
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from grid.client.calls import Calls
+from grid.client.core import Request
+from grid.client.handing_in import hand_in
+from grid.client.letters import ASKED, KIND, SMALL, Answer, Body, Call, seal, some, unseal
+from grid.client.mailbox import Mailbox, Prekeys, Waiting
+from grid.client.payload import once, read_prekey
+from grid.crypto.encoding import b64
+from grid.crypto.envelope import Context, Header
+from grid.crypto.identity import Identity, public_from_id
+from grid.crypto.prekeys import Prekey, PrekeyPublic, publish
+from grid.crypto.sealing import Opener
+from grid.wire.problems import (
+    BadRequest,
+    Draining,
+    LetterRepeated,
+    MailboxFull,
+    MailboxUnknown,
+    QuotaSpent,
+    TooSlow,
+    Unreachable,
+)
+from grid.wire.relay import LETTER_HELD, LETTER_LIMIT, MAILBOX, POST_LETTER, key_of
+
+log = logging.getLogger(__name__)
+
+PREKEY_LIFE = 600.0
+"""Seconds for which a mailbox's prekey is not asked for again."""
+
+LATE = 30.0
+"""Seconds for which a letter may be opened after whoever sent it has given up."""
+
+DAY = 86_400.0
+
+AWAY = 1.0
+"""Seconds between tries to post an answer to a gateway that is away."""
+
+PASSING = (Unreachable, Draining, TooSlow)
+
+_LETTER = Context(run="", round=0, kind=KIND, direct=True, max_length=LETTER_LIMIT)
+
+MOST = 32
+"""Gateways at which one program reads."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+class Answered(Protocol):
+    """Which letters were answered before, also before a restart."""
+
+    async def has(self, letter: str) -> bool:
+        """Whether this one was."""
+
+    async def add(self, letter: str, expires: float) -> None:
+        """It is answered, and nobody takes it in after `expires`."""
+
+
+Serve = Callable[[bytes, Call, Body], Awaitable[tuple[int, dict[str, str], Body]]]
+"""Answers a call of the holder of a public key (32 bytes): status, headers that travel, body. Raises Unreachable."""
+
+
+class Response:
+    """An answer that came in a letter: as much of aiohttp's response as `Calls` looks at."""
+
+    def __init__(self, answer: Answer, body: Body) -> None:
+        self.status, self.content, self.content_length = answer.status, body, body.size
+        self.headers = CIMultiDictProxy(CIMultiDict(answer.headers))
+
+    def close(self) -> None:
+        """Read no more of it."""
+        self.content.close()
+
+
+class Relay:
+    """Sends calls in letters and hears their answers, in the mailbox of `identity` with this `label`.
+
+    `spawn` owns what runs beside the calls. With `serve`, calls of others are answered; `answered` remembers which.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        identity: Identity,
+        prekeys: Prekeys,
+        now: Callable[[], float],
+        spawn: Spawn,
+        *,
+        label: str = "",
+    ) -> None:
+        self._calls, self._identity, self._prekeys, self._now, self._spawn = calls, identity, prekeys, now, spawn
+        self._label = label
+        self.name = f"{identity.id}.{label}" if label else identity.id
+        self._serve: Serve | None = None
+        self._answered: Answered | None = None
+        self._boxes: dict[str, Mailbox] = {}
+        self._serving: set[str] = set()
+        self._asked: dict[str, tuple[bytes, asyncio.Future[Response]]] = {}
+        self._keys: dict[tuple[str, str], tuple[PrekeyPublic, float]] = {}
+
+    def serves(self, serve: Serve, answered: Answered) -> None:
+        """Calls of others are answered from here on."""
+        self._serve, self._answered = serve, answered
+
+    def reads(self, gateway: str) -> Mailbox:
+        """Read the mailbox at this gateway from now on. Raises Unreachable where these are too many."""
+        box = self._boxes.get(gateway)
+        if box is None:
+            if len(self._boxes) >= MOST:
+                raise Unreachable(f"letters are read at {MOST} gateways already")
+            box = self._boxes[gateway] = Mailbox(self._calls, gateway, self.name, self._prekeys, self._heard)
+            self._spawn(box.read())
+        return box
+
+    # --- calling --------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def ask(
+        self, gateway: str, mailbox: str, sent: Request, body: AsyncIterable[bytes] | None, patience: float
+    ) -> AsyncIterator[Response]:
+        """The response to a call: see `Relayed.ask`."""
+        await self.reads(gateway).opened.wait()
+        peer = public_from_id(key_of(mailbox))
+        recipient = await self._prekey(gateway, mailbox, peer)
+        head = Call(
+            method=sent.method,
+            target=sent.target,
+            headers=some(sent.headers, ASKED),
+            label=self._label,
+            prekey=self._prekeys.published(),
+            patience=patience,
+        )
+        length = len(sent.body) if body is None else _length(sent)
+        written = _Written(self._header(peer, self._now() + patience + LATE), head, recipient, length)
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        async with written.by(self._identity, once(sent.body) if body is None else body) as letter:
+            self._asked[letter.name] = peer, answer
+            try:
+                await self._post(gateway, mailbox, letter)
+                response = await answer
+            except MailboxUnknown:
+                raise Unreachable(f"nobody reads the mailbox {mailbox} at {gateway}") from None
+            except asyncio.CancelledError:
+                self._keys.pop((gateway, mailbox), None)  # perhaps it is there with other keys
+                if answer.done() and not answer.cancelled():
+                    answer.result().close()
+                raise
+            finally:
+                del self._asked[letter.name]
+        try:
+            yield response
+        finally:
+            response.close()
+
+    async def _prekey(self, gateway: str, mailbox: str, peer: bytes) -> PrekeyPublic:
+        held, until = self._keys.get((gateway, mailbox), (None, 0.0))
+        if held is None or self._now() >= until:
+            try:
+                published = (await self._calls.call(gateway, MAILBOX, mailbox=mailbox)).prekey
+            except MailboxUnknown:
+                raise Unreachable(f"nobody reads the mailbox {mailbox} at {gateway}") from None
+            held = read_prekey(published, peer, self._now())
+            self._keys[gateway, mailbox] = held, min(self._now() + PREKEY_LIFE, held.not_after)
+        return held
+
+    async def _post(self, gateway: str, mailbox: str, letter: Letter) -> None:
+        """Post a letter; where there is no room for it, again and again."""
+        calls, name, data = self._calls, letter.name, letter.data
+        while True:
+            try:
+                if isinstance(data, Path):
+                    await hand_in(
+                        calls, gateway, POST_LETTER, LETTER_HELD, data, content=name, mailbox=mailbox, letter=name
+                    )
+                else:
+                    length = len(data)
+                    await calls.upload(gateway, POST_LETTER, once(data), length=length, mailbox=mailbox, letter=name)
+                return
+            except LetterRepeated:
+                return
+            except (QuotaSpent, MailboxFull) as error:
+                await asyncio.sleep(error.retry_after or 1.0)
+
+    # --- hearing --------------------------------------------------------------------------------
+
+    async def _heard(self, waiting: Waiting) -> None:
+        """Deal with one letter: an answer is given to whoever waits for it, a call is answered."""
+        opener = Opener(self._identity.public, self._prekeys.find, _LETTER, self._now())
+        async with waiting.blocks() as blocks:
+            name, head, body = await unseal(opener, blocks)
+        header = opener.header
+        assert header is not None
+        if isinstance(head, Answer):
+            self._give(header.sender, head, body)
+            return
+        with closing(body):
+            if self._serve is None or name in self._serving:
+                return
+            self._serving.add(name)
+            try:
+                async with asyncio.timeout(header.expires - self._now()):
+                    await self._reply(waiting.gateway, name, header, head, body)
+            except TimeoutError:
+                log.info("letter %s: its time was over before it was answered", name)
+            finally:
+                self._serving.discard(name)
+
+    def _give(self, sender: bytes, answer: Answer, body: Body) -> None:
+        peer, waits = self._asked.get(answer.to, (b"", None))
+        if waits is None or waits.done() or peer != sender:  # whoever asked has given up, or never was
+            body.close()
+        else:
+            waits.set_result(Response(answer, body))
+
+    async def _reply(self, gateway: str, name: str, header: Header, call: Call, body: Body) -> None:
+        assert self._serve is not None
+        if self._answered is not None and await self._answered.has(name):
+            return
+        recipient = read_prekey(call.prekey, header.sender, self._now())
+        status, headers, given = await self._serve(header.sender, call, body)
+        answer = Answer(to=name, status=status, headers=headers)
+        written = _Written(self._header(header.sender, header.expires), answer, recipient, given.size)
+        mailbox = b64(header.sender) + (f".{call.label}" if call.label else "")
+        try:
+            async with written.by(self._identity, given) as letter:
+                await self._post_patiently(gateway, mailbox, letter)
+        finally:
+            given.close()
+        if self._answered is not None:
+            await self._answered.add(name, header.expires)
+
+    async def _post_patiently(self, gateway: str, mailbox: str, letter: Letter) -> None:
+        """An answer is made once: where the gateway is away, it waits for it."""
+        while True:
+            try:
+                return await self._post(gateway, mailbox, letter)
+            except PASSING:
+                await asyncio.sleep(AWAY)
+            except MailboxUnknown:  # whoever asked reads no more
+                return None
+
+    def _header(self, audience: bytes, expires: float) -> Header:
+        now = int(self._now())
+        return Header(
+            sender=self._identity.public, audience=audience, kind=KIND, created=now, expires=max(int(expires), now + 1)
+        )
+
+
+class Letter(NamedTuple):
+    """A letter that is written: its id, and its bytes, or the file in which they are."""
+
+    name: str
+    data: bytes | Path
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What goes into a letter with a body of `length` bytes."""
+
+    header: Header
+    head: Call | Answer
+    recipient: PrekeyPublic
+    length: int
+
+    @asynccontextmanager
+    async def by(self, identity: Identity, body: AsyncIterable[bytes]) -> AsyncIterator[Letter]:
+        """The letter, sealed; it lasts as long as the block."""
+        if self.length <= SMALL:
+            memory = BytesIO()
+            name = await seal(identity, self.header, self.head, body, self.length, self.recipient, memory)
+            yield Letter(name, memory.getvalue())
+            return
+        with NamedTemporaryFile(prefix="grid-") as file:
+            name = await seal(identity, self.header, self.head, body, self.length, self.recipient, file)
+            file.flush()
+            yield Letter(name, Path(file.name))
+
+
+def _length(sent: Request) -> int:
+    try:
+        return int(sent.headers["Content-Length"])
+    except KeyError:
+        raise BadRequest("a stream of unknown length does not fit into a letter") from None
+
+
+# --- a program that only asks -------------------------------------------------------------------
+
+
+class MemoryPrekeys:
+    """Prekeys of a program that keeps nothing: a new one each day, and the one before it."""
+
+    def __init__(self, identity: Identity, now: Callable[[], float]) -> None:
+        self._identity, self._now = identity, now
+        self._made: list[tuple[float, Prekey, bytes]] = []
+
+    def published(self) -> bytes:
+        """The present prekey, signed and dated."""
+        now = self._now()
+        if not self._made or now - self._made[0][0] > DAY:
+            prekey = Prekey.generate()
+            self._made = [(now, prekey, publish(self._identity, prekey, now, now + 2 * DAY)), *self._made[:1]]
+        return self._made[0][2]
+
+    def find(self, prekey_id: bytes) -> Prekey | None:
+        """The secret half of a prekey, if it is still held."""
+        return next((prekey for _, prekey, _ in self._made if prekey.id == prekey_id), None)
+
+
+@asynccontextmanager
+async def open_relay(calls: Calls, identity: Identity, now: Callable[[], float]) -> AsyncIterator[Relay]:
+    """Let `calls` reach mailboxes for as long as the block lasts. Nothing runs before the first of them is called."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(work: Coroutine[Any, Any, None]) -> None:
+        tasks.add(task := asyncio.create_task(work))
+        task.add_done_callback(tasks.discard)
+
+    # A label of its own: another program of the same person must not hear these answers.
+    calls.relay = relay = Relay(calls, identity, MemoryPrekeys(identity, now), now, spawn, label=token_hex(8))
+    try:
+        yield relay
+    finally:
+        calls.relay = None
+        left = list(tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
