@@ -34,7 +34,7 @@ from grid.learning.masked import Vectors
 from grid.learning.masking import mask
 from grid.learning.plan import Plan
 from grid.learning.said import Own
-from grid.learning.strategy import read_strategy
+from grid.learning.strategy import PRESETS, read_strategy, travelling
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.protocol.documents import sign_document
@@ -76,6 +76,8 @@ from grid.worker.seat import Desk
 Numbers = NDArray[np.float32]
 SCIENTIST = Identity.from_seed(b"scientist".ljust(32))
 TAGS = ("#pulse",)
+MASKED = msgspec.to_builtins(travelling(PRESETS["fedavg"], upload="masked"))
+"""The strategy of a task whose updates are only seen summed."""
 
 
 def plan_of(width: int = 3, **settings: Any) -> Plan:

@@ -13,11 +13,12 @@ from aiohttp import ClientSession
 
 from grid.client.relay import open_relay
 from grid.crypto.identity import Identity
+from grid.node import summing
 from grid.wire.node import DATASETS, STATUS, TRUSTED
 from grid.wire.problems import BadSignature, NotAllowed, Unreachable
 from grid.wire.relay import mailbox_at
 from tests.gateway.conftest import gateway_at
-from tests.grid_of_nodes import ANode, Learner, Scientist, numbers, plan_of
+from tests.grid_of_nodes import MASKED, ANode, Learner, Scientist, Story, a_node, numbers, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
 WIDE = plan_of(400_000)
@@ -88,6 +89,29 @@ async def test_a_run_of_nodes_without_ports_learns_what_it_should(start_hidden: 
     np.testing.assert_allclose(numbers(result.plan.initial), numbers(plan.initial) / 4 + 6.0, rtol=1e-6)
     assert "loss" in result.metrics
     assert all(await asyncio.gather(*map(_quiet, (carol, ann, bob, dan))))
+
+
+async def test_a_secure_sum_of_nodes_without_ports_goes_on_though_one_of_them_is_restarted_in_the_middle(
+    start_hidden: StartNode, far: Scientist, gateway: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summing, "STEP", 3.0)
+    carol, plan = await start_hidden("carol", data=False), plan_of()
+    ann, bob = [await start_hidden(name, Learner(goal=float(at))) for at, name in enumerate(("ann", "bob"))]
+    dan = await a_node("dan", tmp_path / "dan", Learner(goal=2.0), listen=False, gateways=(gateway,))
+    dan.learner.may_go_on.clear()
+    run = await far.start(carol, [ann, bob, dan], plan, rounds=2, quorum=quorum(3), strategy=MASKED)
+    await Story(run).until("update", round=1, node="ann")
+    await dan.learner.began.wait()
+    await dan.stop()
+
+    await start_hidden("dan", Learner(goal=2.0))
+    result = await run.result()
+
+    model = numbers(plan.initial)
+    for _ in range(2):
+        model = np.mean([(model + at) / 2 for at in range(3)], axis=0).astype(np.float32)
+    np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
+    assert [line.accepted for line in result.history] == [3, 3]
 
 
 async def test_large_models_and_updates_travel_in_letters_too(start_hidden: StartNode, far: Scientist) -> None:

@@ -7,18 +7,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from grid.learning.strategy import PRESETS, travelling
 from grid.node import summing
 from grid.wire.problems import RunRefused, StrategyRefused
-from tests.grid_of_nodes import ANode, Learner, Scientist, Story, a_node, numbers, plan_of, quorum
+from tests.grid_of_nodes import MASKED, ANode, Learner, Scientist, Story, a_node, numbers, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
 
-MASKED = msgspec.to_builtins(travelling(PRESETS["fedavg"], upload="masked"))
 NAMES = ("ann", "bob", "cid", "dan")
 
 
