@@ -133,7 +133,7 @@ class Batches:
             plan = plan.trained(await self._learned(batch, tasks[batch.task - 2]))
         peers = await self._with_peers(batch.project)
         await self._coordinator.hold(plan)
-        task = task_of(asked, batch.run, plan.digest, self._means.identity.id, self._means.now())
+        task = task_of(asked, batch.run, plan.digest, self._means.identity.id, self._means.now(), len(peers))
         await self._coordinator.start(StartRun(sign_document(self._means.identity, TASK, task), peers), self._me)
 
     async def _learned(self, batch: Batch, before: ProjectTask) -> bytes:

@@ -15,9 +15,12 @@ from aiohttp import ClientSession
 
 from grid.client.payload import gather
 from grid.client.reattach import attach
+from grid.client.relay import open_relay
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.learning.plan import Plan
+from grid.learning.strategy import read_strategy
+from grid.node import summing
 from grid.protocol.documents import read_document, sign_document
 from grid.wire import projects as wire
 from grid.wire.problems import (
@@ -30,6 +33,7 @@ from grid.wire.problems import (
     RunNotFound,
 )
 from grid.wire.runs import CHECKPOINT, RUN, RUN_TASK, TASK, After, FetchCheckpoint, Task
+from tests.gateway.conftest import gateway_at
 from tests.grid_of_nodes import ANode, Learner, Numbers, Scientist, a_node, coordinator_of, numbers, plan_of, pool
 
 Call = Callable[..., Awaitable[Any]]
@@ -324,3 +328,80 @@ async def test_the_owner_of_the_coordinator_gets_what_was_learned_and_a_particip
         with pytest.raises(RunNotFound):
             async with one.owner.calls.download(lead.node.address, call, message, run=run) as (_, blocks):
                 await gather(blocks, 10_000)
+
+
+# --- nobody reads, nobody connects -----------------------------------------------------------------
+
+
+class Sealed:
+    """Sites without ports behind one gateway, and a person who owns them all and writes letters."""
+
+    def __init__(self, folder: Path, gateway: str, far: Scientist) -> None:
+        self._folder, self._gateway, self.far = folder, gateway, far
+
+    async def start(self, name: str, learner: Learner | None = None, trusts: tuple[str, ...] = ()) -> ANode:
+        hidden: dict[str, Any] = {"listen": False, "gateways": (self._gateway,)}
+        return await a_node(name, self._folder / name, learner, trust=trusts, owners=(self.far.identity.id,), **hidden)
+
+    async def asks(self, node: ANode, endpoint: Any, message: Any = None, **words: Any) -> Any:
+        return await self.far.calls.call(node.address, endpoint, message, peer=node.identity.public, **words)
+
+    async def ended(self, lead: ANode, project: str, batch: int) -> dict[str, Any]:
+        """How a batch ended; waits for it."""
+        cursor = 0
+        async with asyncio.timeout(40):
+            while True:
+                heard = await self.asks(lead, wire.PROJECT_EVENTS, query=After(cursor, 5.0), project=project)
+                for event in heard.events:
+                    if event.kind == "batch-ended" and event.data["batch"] == batch:
+                        return dict(event.data)
+                cursor = heard.after
+
+
+@pytest.fixture
+async def sealed_sites(tmp_path: Path) -> AsyncIterator[Sealed]:
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(gateway_at(tmp_path / "gateway", clock=time.time))  # type: ignore[arg-type]
+        far = Scientist(await stack.enter_async_context(pool()))
+        await stack.enter_async_context(open_relay(far.calls, far.identity, time.time))
+        yield Sealed(tmp_path, gateway, far)
+
+
+@pytest.mark.slow
+async def test_three_sites_without_ports_run_two_tasks_twice_in_secure_sums_one_restarted_in_the_middle(
+    sealed_sites: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summing, "STEP", 3.0)
+    lead, plan = await sealed_sites.start("lead"), plan_of()
+    key, learners = lead.identity.id, [Learner(goal=float(at)) for at in range(3)]
+    sites = [await sealed_sites.start(f"site-{at}", each, (key,)) for at, each in enumerate(learners)]
+    await sealed_sites.far.hand_in(lead, plan)
+    tasks = (a_task(plan, "warm-up"), a_task(plan, "train", rounds=2))
+    members = tuple(each.identity.id for each in sites)
+    info = await sealed_sites.asks(lead, wire.CREATE_PROJECT, wire.CreateProject("survival", tasks, members=members))
+    project = read_document(info.project, wire.Project, wire.PROJECT).project
+    for each in sites:
+        await sealed_sites.asks(each, wire.JOIN_PROJECT, wire.JoinProject(project, lead.address, key))
+
+    learners[2].may_go_on.clear()
+    await sealed_sites.asks(lead, wire.START_PROJECT, project=project)
+    await learners[2].began.wait()
+    await sites[2].stop()
+    sites[2] = await sealed_sites.start("site-2", Learner(goal=2.0), (key,))
+    assert (await sealed_sites.ended(lead, project, 1))["state"] == "success"
+    await sealed_sites.asks(lead, wire.START_PROJECT, project=project)
+    assert (await sealed_sites.ended(lead, project, 2))["state"] == "success"
+
+    batches = (await sealed_sites.asks(lead, wire.PROJECT_INFO, project=project)).batches
+    last = [batch.runs[-1].run for batch in batches]
+    driver = coordinator_of(lead)
+    for run in last:
+        signed = await sealed_sites.asks(lead, RUN_TASK, run=run)
+        assert read_strategy(read_document(signed, Task, TASK).strategy).masked
+        attached = await attach(sealed_sites.far.calls, sealed_sites.far.identity, driver, run, time.time)
+        model = numbers(plan.initial)
+        for _ in range(3):
+            model = np.mean([(model + at) / 2 for at in range(3)], axis=0).astype(np.float32)
+        np.testing.assert_allclose(numbers((await attached.checkpoint()).initial), model, atol=1e-5)
+    for each in (*sites, lead):
+        await each.stop()
