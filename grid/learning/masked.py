@@ -9,6 +9,7 @@ Source: Bonawitz et al. 2017, ePrint 2017/281, sections 4 and 7.1 (weighted mean
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,6 +20,7 @@ from grid.learning.said import Own, Summed
 from grid.learning.spans import spans_of, store, stored, widened
 from grid.learning.strategy import Masked, Strategy
 from grid.learning.tensors import Layout
+from grid.privacy.noise import gaussians
 from grid.wire.problems import UpdateRefused
 
 METRIC_UNIT = 64.0
@@ -39,8 +41,15 @@ class Vectors:
         self._learned = self.numbers - MASKED_METRICS
         self._quantiser = Quantiser(self._rule.bound, parties)
 
-    def vector(self, before: memoryview, after: memoryview, own: Own, rng: np.random.Generator) -> Ring:
-        """A node's vector, uint32 (`numbers`,), without masks. `before` and `after` are models (data sections)."""
+    def vector(
+        self, before: memoryview, after: memoryview, own: Own, rng: np.random.Generator, seed: bytes = b""
+    ) -> Ring:
+        """A node's vector, uint32 (`numbers`,), without masks. `before` and `after` are models (data sections).
+
+        Its noise, where the strategy wants some, comes from the `seed`: 16 random bytes that are used once.
+        """
+        if self._rule.noisy:
+            own = Own(self._rule.most, 0.0)  # how many there are, and how they did, would tell of them as well
         drawn = np.zeros(self.numbers, np.float32)
         weight, held = (self._share(count) for count in (own.examples, own.held_out))
         at = 0
@@ -50,6 +59,8 @@ class Vectors:
                 learned = widened(new[place], span.dtype) - widened(old[place], span.dtype)
                 drawn[at : at + len(learned)] = learned * weight
                 at += len(learned)
+        if self._rule.noisy:
+            self._hide(drawn[:at], seed)
         measured = [held * value / METRIC_UNIT for value in own.metrics[: self._metrics]]
         said = [weight, weight * own.loss / METRIC_UNIT, held, *measured]
         drawn[at : at + len(said)] = np.multiply(said, self._rule.bound)  # none of them is clipped
@@ -80,6 +91,15 @@ class Vectors:
             held_out=held * count * self._rule.most if told else 0.0,
             metrics=tuple(value / held * METRIC_UNIT for value in metrics) if told else (),
         )
+
+    def _hide(self, learned: Numbers, seed: bytes) -> None:
+        """Scale a vector down to the clip, and add this node's share of the noise."""
+        norm = math.sqrt(sum(float(np.dot(part, part)) for part in np.array_split(learned.astype(np.float64), 64)))
+        learned *= min(1.0, self._rule.clip / norm) if norm else 1.0
+        share, at = self._rule.noise * self._rule.clip / math.sqrt(self._rule.least), 0
+        for block in gaussians(seed, len(learned)):
+            learned[at : at + len(block)] += share * block
+            at += len(block)
 
     def _share(self, count: int) -> float:
         return min(count, self._rule.most) / self._rule.most

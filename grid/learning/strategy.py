@@ -220,10 +220,22 @@ class Masked(Part, frozen=True, tag="masked", tag_field="name"):
 
     Every number is clipped to [-bound, bound] by its node; a node with more than `most` examples weighs as with so
     many.
+
+    With a `clip` the sum is also noised, by its nodes (DP-FedAvg): what a node learned is scaled down to that L2 norm,
+    all weigh the same, nobody says how it did, and each adds its share of Gaussian noise, so that that of `least` nodes
+    makes a standard deviation of `noise` times `clip`. McMahan et al. 2018, arXiv:1710.06963, Algorithm 1.
     """
 
     bound: Annotated[float, Meta(gt=0, le=1e6)] = 4.0
     most: Annotated[int, Meta(ge=1, le=2**24)] = 16_384
+    clip: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    noise: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    least: Annotated[int, Meta(ge=3, le=4096)] = 3
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the sum is noised."""
+        return self.clip > 0
 
 
 ClientRule = Plain | Prox | Scaffold | Nova
@@ -386,8 +398,8 @@ def least_updates(strategy: Strategy) -> int:
             return 4 * f + 3
         case TrimmedMean(trim=trim):
             return math.ceil(1 / trim - 1e-9)  # fewer, and none is left out
-        case _ if strategy.masked:
-            return 3  # of two, each knows the other's from its own
+        case _ if isinstance(strategy.upload, Masked):
+            return strategy.upload.least if strategy.upload.noisy else 3  # of two, each knows the other's from its own
         case _:
             return strategy.timing.size if isinstance(strategy.timing, Buffered) else 1
 
@@ -424,6 +436,14 @@ def _quarrels(strategy: Strategy) -> list[str]:
         (
             strategy.masked and (own_step or not isinstance(aggregation, Mean)),
             "masked updates are only seen summed, and this rule looks at each one by itself",
+        ),
+        (
+            isinstance(strategy.upload, Masked) and (strategy.upload.clip > 0) != (strategy.upload.noise > 0),
+            "noise hides what is clipped: a clip and noise go together",
+        ),
+        (
+            isinstance(strategy.upload, Masked) and strategy.upload.clip > strategy.upload.bound,
+            "a clip above the bound would be cut to the bound",
         ),
         (
             strategy.masked and isinstance(aggregation, Mean) and aggregation.weight != "examples",

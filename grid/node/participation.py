@@ -296,10 +296,7 @@ class Participation:
         own = [done["examples"], done["metrics"]["loss"], 0, []]
         if measured is not None:
             own[2:] = measured.examples, [measured.metrics.get(name, 0.0) for name in self._scheme.metrics]
-        drawn = os.urandom(16)
-        await seat.call(
-            "mask", added=seeds.added, subtracted=seeds.subtracted, seed=drawn, parties=seeds.parties, own=own
-        )
+        await seat.call("mask", **seeds._asdict(), seed=os.urandom(16), noise=os.urandom(16), own=own)
         party.sent()
         numbers = {SUM: float(place.sum)}
         told = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from msgspec.structs import replace
 
 from grid.crypto import masks, shares
 from grid.crypto.errors import CryptoError
@@ -57,7 +58,9 @@ class SumParty:
     def __init__(self, means: Means, upstream: Upstream, task: Task, place: Place, rule: Masked, numbers: int) -> None:
         self._means, self._upstream, self._task = means, upstream, task
         (self._number, self._sum), self._rule, self._numbers = place, rule, numbers
-        self._me = means.identity.id
+        self._me, self._terms = means.identity.id, means.terms
+        if rule.noisy:  # fewer survivors would be hidden by less noise than was promised
+            self._terms = replace(self._terms, nodes=max(self._terms.nodes, rule.least))
         self._mask_key, self._share_key = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         self._secret = os.urandom(32)
         self._held: dict[str, tuple[bytes, bytes]] = {}

@@ -1,0 +1,1 @@
+"""Noise that hides what one has contributed, and what it costs."""
