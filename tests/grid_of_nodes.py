@@ -196,7 +196,7 @@ class TrainSeat(FakeSeat):
         return base if verb in {"receive", "mask"} else learner.evaluate(before)
 
     def _mask(self, vectors: Vectors, before: memoryview, after: memoryview, told: Mapping[str, Any]) -> None:
-        vector = vectors.vector(before, after, Own(*told["own"]), np.random.default_rng(0))
+        vector = vectors.vector(before, after, Own(*told["own"]), np.random.default_rng(0), told["noise"])
         mask(vector, told["added"], told["subtracted"])
         self.outbox[: vector.nbytes] = vector.tobytes()
 

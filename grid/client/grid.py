@@ -16,7 +16,7 @@ from grid.client.reattach import attach
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
-from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates, travelling
+from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates, noised, travelling
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
@@ -130,6 +130,8 @@ class Grid:
         upload: str | None = None,
         broadcast: str | None = None,
         secure: bool = False,
+        clip: float = 0.0,
+        noise: float = 0.0,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
     ) -> AsyncRun:
@@ -143,7 +145,9 @@ class Grid:
         name or a strategy (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum);
         `upload`: how its updates travel ("exact", "int8", "top-k", "masked"); `secure`: "masked", so that
         nobody sees one node's update, its number of examples or what it measured, but only sums over three
-        nodes and more; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
+        nodes and more; `clip` and `noise`: secure, and noised so that each node is hidden
+        (`grid.learning.strategy.Masked`), by `noise` times `clip` in the sum even of as few nodes as make a
+        round count; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
         address, or None for one in this process; `stop_on`: the metric after which the run ends before its last
         round, as `Stopping` or in words (`stopping`).
 
@@ -164,6 +168,8 @@ class Grid:
             raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
         upload = "masked" if secure else upload
         chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
+        if clip or noise:
+            chosen = noised(chosen, clip, noise, least)
         check_recipe(chosen, plan.recipe)
         task = Task(
             run=secrets.token_hex(16),

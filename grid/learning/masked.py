@@ -86,7 +86,7 @@ class Vectors:
                 at += len(base)
         told = held * count * self._rule.most > 0.5
         return Summed(
-            examples=weight * count * self._rule.most,
+            examples=float(count) if self._rule.noisy else weight * count * self._rule.most,
             loss=loss / weight * METRIC_UNIT,
             held_out=held * count * self._rule.most if told else 0.0,
             metrics=tuple(value / held * METRIC_UNIT for value in metrics) if told else (),

@@ -17,7 +17,8 @@ class Own(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """The same of all together: examples (capped ones counted as capped), and means weighted by examples."""
+    """The same of all together, means weighted by examples. Who has too many counts as with the most; with noise,
+    `examples` are nodes."""
 
     examples: float
     loss: float

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from grid.learning.recipe import Part, Recipe, Sgd
+from grid.privacy.accounting import epsilon_of
 from grid.wire.problems import StrategyRefused
 
 Liars = Annotated[int, Meta(ge=0, le=10_000, description="How many updates may be arbitrary")]
@@ -231,6 +232,11 @@ class Masked(Part, frozen=True, tag="masked", tag_field="name"):
     clip: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     noise: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     least: Annotated[int, Meta(ge=3, le=4096)] = 3
+    delta: Annotated[float, Meta(gt=0, lt=1)] = 1e-5
+
+    def epsilon(self, rounds: int) -> float:
+        """What so many rounds cost a node, at `delta`: whether it took part at all is no easier to tell."""
+        return epsilon_of(self.delta, self.noise, rounds)
 
     @property
     def noisy(self) -> bool:
@@ -344,6 +350,17 @@ def travelling(strategy: Strategy, upload: str | None = None, broadcast: str | N
         if name is not None:
             chosen[part] = known[name]
     return validated(msgspec.structs.replace(strategy, **chosen))
+
+
+def noised(strategy: Strategy, clip: float, noise: float, least: int) -> Strategy:
+    """The same strategy, summed under masks and with noise: see `Masked`.
+
+    Raises:
+        StrategyRefused: not with this strategy, or these numbers.
+    """
+    upload = strategy.upload if isinstance(strategy.upload, Masked) else Masked()
+    upload = msgspec.structs.replace(upload, bound=max(upload.bound, clip), clip=clip, noise=noise, least=max(least, 3))
+    return validated(msgspec.structs.replace(strategy, upload=upload))
 
 
 def fitted(name: str, most: int) -> Strategy:

@@ -18,7 +18,7 @@ from grid.crypto.sealing import Opener
 from grid.learning.layouts import MASKED_METRICS
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
-from grid.learning.strategy import least_updates, read_strategy
+from grid.learning.strategy import Masked, least_updates, read_strategy
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import PLAN, sweep
 from grid.node.drive import Drive
@@ -356,6 +356,8 @@ class Coordinator:
         plan = Plan.from_bundle(mapped(bundle))
         if task.stop is not None and task.stop.metric not in (known := ("loss", *plan.recipe.metrics)):
             raise RunRefused(f"nobody measures {task.stop.metric}; the plan has {', '.join(known)}")
+        if task.stop is not None and isinstance(strategy.upload, Masked) and strategy.upload.noisy:
+            raise RunRefused("a rule for stopping needs metrics, and where sums are noised nothing is measured")
         scheme = Scheme(plan, strategy)
         if strategy.masked and len(scheme.metrics) > MASKED_METRICS - 3:
             raise RunRefused(f"under masks a node tells of up to {MASKED_METRICS - 3} metrics")

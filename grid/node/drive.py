@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Callable
 from pathlib import Path
+from typing import Any
 
 from grid.client.payload import gather, open_message
 from grid.crypto.envelope import Context
@@ -194,6 +195,7 @@ class Drive:
             "failed": self.roster.named(closed.failed),
             "seconds": self._means.now() - began,
             "bytes": {"up": self._intake.received, "down": self.sent},
+            **self._spent(number),
             "staleness": {self.roster.name(key): old for key, old in self._collect.staleness().items()},
         }
         if not self._evaluation.is_last(number):  # the last is complete once its checkpoint was evaluated
@@ -203,6 +205,13 @@ class Drive:
         )
         point("after-round-closed")
         self._intake.discard()
+
+    def _spent(self, number: int) -> dict[str, Any]:
+        """What the run costs each of its nodes in privacy by now, where its sums are noised."""
+        rule = self._scheme.strategy.upload
+        if not isinstance(rule, Masked) or not rule.noisy:
+            return {}
+        return {"privacy": {"epsilon": rule.epsilon(number), "delta": rule.delta}}
 
     async def _gathered(self, number: int) -> tuple[rounds.Round, Lift | None]:
         """A round whose updates are in, and what lifts their masks. A secure sum that breaks is begun anew."""

@@ -291,7 +291,9 @@ class Participation:
         finally:
             agreeing.cancel()
             await asyncio.gather(agreeing, return_exceptions=True)
-        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"], device=seat.device)
+        cost = {"epsilon": rule.epsilon(number), "delta": rule.delta} if rule.noisy else {}
+        told = {"examples": done["examples"], **done["metrics"], **cost}
+        self._journal.note("trained", round=number, **told, device=seat.device)
         self.state = "uploading"
         own = [done["examples"], done["metrics"]["loss"], 0, []]
         if measured is not None:
@@ -299,8 +301,8 @@ class Participation:
         await seat.call("mask", **seeds._asdict(), seed=os.urandom(16), noise=os.urandom(16), own=own)
         party.sent()
         numbers = {SUM: float(place.sum)}
-        told = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector
-        await self._seal(number, seat, told)
+        report = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector
+        await self._seal(number, seat, report)
         await self._hand_in()
         try:
             await party.reveal()

@@ -150,7 +150,7 @@ class SumParty:
         if len(set(public)) != len(public):
             raise SumRefused("a key is in the roster twice")
         self._part = rules.took_part(
-            self._me, tuple(each.signer for each in roster.keys), roster.threshold, self._means.terms
+            self._me, tuple(each.signer for each in roster.keys), roster.threshold, self._terms
         )
         return told
 

@@ -1,10 +1,10 @@
 """What Gaussian noise on sums costs in differential privacy: exact, for rounds in which everybody takes part.
 
-One sum of vectors of L2 norm at most C, with noise of standard deviation z C in each number, is as hard to tell apart from
-the sum without one of them as two normal distributions a distance mu = 1/z apart; T of them, mu = sqrt(T)/z.
+One sum of vectors of L2 norm at most C, with noise of standard deviation z C in each number, is as hard to tell apart
+from the sum without one of them as two normal distributions a distance mu = 1/z apart; T of them, mu = sqrt(T)/z.
 
-Source: Dong, Roth, Su 2022, "Gaussian differential privacy", JRSS B 84(1), Corollary 2.13 and section 3.2 (composition);
-the same delta as Balle & Wang 2018, arXiv:1805.06530, Theorem 8.
+Source: Dong, Roth, Su 2022, "Gaussian differential privacy", JRSS B 84(1) (composition); Balle & Wang 2018,
+arXiv:1805.06530 (delta of an epsilon).
 """
 
 from __future__ import annotations

@@ -176,7 +176,8 @@ class _Training:
     ) -> dict[str, Any]:
         """The update in the outbox as a vector under masks of these seeds (16 bytes each), of up to `parties` nodes.
 
-        `own` is `masked.Own`; `seed` draws its rounding, `noise` its noise (16 bytes each, used once). The model in the inbox is what it was learned on top of.
+        `own` is `masked.Own`; `seed` draws its rounding, `noise` its noise (16 bytes each, used once). The model in
+        the inbox is what it was learned on top of.
         """
         if not self._strategy.masked:
             raise WorkerFailed("this strategy's updates travel without masks")

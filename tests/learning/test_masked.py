@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from grid.learning.layouts import MASKED_METRICS, upload_layout
 from grid.learning.masked import RingSum, Vectors
 from grid.learning.masking import mask
 from grid.learning.said import Own
-from grid.learning.strategy import PRESETS, Masked, Strategy, travelling
+from grid.learning.strategy import PRESETS, Masked, Strategy, noised, travelling
 from grid.learning.tensors import Layout, TensorSpec
 from grid.wire.problems import StrategyRefused, UpdateRefused
 
@@ -102,3 +104,54 @@ def test_it_takes_four_bytes_a_number_and_counters_cannot_be_summed() -> None:
 
     with pytest.raises(StrategyRefused, match="it has no mean"):
         upload_layout(Layout([*LAYOUT.specs, TensorSpec("seen", "I64", ())]), STRATEGY)
+
+
+# --- noise ------------------------------------------------------------------------------------------
+
+WIDE = Layout([TensorSpec("w", "F32", (200_000,))])
+
+
+def noisy_vectors(clip: float, noise: float, nodes: int, least: int) -> tuple[np.ndarray, object]:
+    """What the sum of nodes says that each learned (5, 0, 0, ...), which is far longer than the clip."""
+    strategy = noised(STRATEGY, clip, noise, least)
+    vectors, before = Vectors(strategy, WIDE, (), 0, nodes), bytes(WIDE.size)
+    after = np.zeros(200_000, np.float32)
+    after[0] = 5.0
+    total = RingSum(vectors.numbers)
+    for at in range(nodes):
+        own, seed = Own(10 + at, 3.0, 5, ()), bytes([at + 1]) * 16
+        vector = vectors.vector(memoryview(before), memoryview(after.tobytes()), own, np.random.default_rng(at), seed)
+        total.add(memoryview(vector.tobytes()))
+    target = memoryview(bytearray(WIDE.size))
+    said = vectors.unfold(total.lifted((), ()), nodes, memoryview(before), target)
+    return np.frombuffer(target, np.float32) * nodes, said
+
+
+@pytest.mark.parametrize(("nodes", "least"), [(3, 3), (5, 5), (8, 4)])
+def test_the_sum_has_the_noise_that_was_promised_with_as_few_nodes_as_allowed_and_more_with_more(
+    nodes: int, least: int
+) -> None:
+    total, _ = noisy_vectors(clip=0.5, noise=2.0, nodes=nodes, least=least)
+
+    assert total[0] == pytest.approx(nodes * 0.5, abs=6 * math.sqrt(nodes / least))
+    assert total[1:].std() == pytest.approx(0.5 * 2.0 * math.sqrt(nodes / least), rel=0.02)
+
+
+def test_what_a_node_learned_is_scaled_down_to_the_clip_and_less_is_left_as_it_is() -> None:
+    total, _ = noisy_vectors(clip=0.5, noise=1e-6, nodes=3, least=3)
+    whole, _ = noisy_vectors(clip=6.0, noise=1e-6, nodes=3, least=3)
+
+    assert total[0] == pytest.approx(1.5, abs=1e-3)
+    assert whole[0] == pytest.approx(15.0, abs=1e-3)
+
+
+def test_under_noise_nobody_says_how_much_it_has_or_how_it_did() -> None:
+    _, said = noisy_vectors(clip=0.5, noise=1.0, nodes=4, least=3)
+
+    assert (said.examples, said.loss, said.held_out, said.metrics) == (4.0, pytest.approx(0.0, abs=1e-3), 0.0, ())
+
+
+@pytest.mark.parametrize(("clip", "noise"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])
+def test_clip_and_noise_go_together(clip: float, noise: float) -> None:
+    with pytest.raises(StrategyRefused):
+        noised(STRATEGY, clip, noise, 3)

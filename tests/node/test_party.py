@@ -237,6 +237,18 @@ async def test_a_node_takes_part_on_its_owners_terms_alone(terms: Terms) -> None
     assert isinstance(refused, SumRefused)
 
 
+async def test_where_sums_are_noised_a_node_insists_on_as_many_as_the_noise_was_reckoned_for() -> None:
+    gathering = Gathering(5)
+    rule = Masked(bound=1.0, clip=1.0, noise=1.0, least=6)
+    means: Any = Means(gathering.identities[4], gathering.records, TERMS)
+    line: Any = gathering.lines[4]
+    gathering.parties[4] = SumParty(means, line, TASK, gathering.place, rule, NUMBERS)
+
+    *_, refused = await gathering.agree()
+
+    assert isinstance(refused, SumRefused)
+
+
 async def test_a_node_that_was_sent_another_model_is_not_taken_in() -> None:
     gathering = Gathering(5)
 

@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from grid.learning.strategy import PRESETS, travelling
+from grid.learning.strategy import PRESETS, noised, travelling
 from grid.node import summing
+from grid.privacy.accounting import epsilon_of
 from grid.wire.problems import RunRefused, StrategyRefused
+from grid.wire.runs import After
 from tests.grid_of_nodes import MASKED, ANode, Learner, Scientist, Story, a_node, numbers, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -182,3 +185,33 @@ async def test_a_coordinator_that_is_restarted_holds_the_round_anew(
     model = np.mean([(numbers(plan.initial) + at) / 2 for at in range(3)], axis=0)
     np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
     await again.stop()
+
+
+NOISY = msgspec.to_builtins(noised(PRESETS["fedavg"], 1.0, 0.5, 3))
+
+
+async def test_a_noised_run_tells_what_it_costs_and_each_node_keeps_account(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    nodes = await four(start_node)
+
+    run = await scientist.start(coordinator, nodes, rounds=2, quorum=quorum(3), strategy=NOISY, holdout=0.2)
+    await run.result()
+
+    story = Story(run)
+    costs = [(await story.until("round-closed", round=number))["privacy"] for number in (1, 2)]
+    assert costs[0] == {"epsilon": epsilon_of(1e-5, 0.5, 1), "delta": 1e-5}
+    assert costs[1]["epsilon"] > costs[0]["epsilon"]
+    await nodes[0].quiet()
+    mine = (await nodes[0].open.means.records.part_events(run.id, After())).events
+    assert [event.data["epsilon"] for event in mine if event.kind == "trained"] == [cost["epsilon"] for cost in costs]
+
+
+async def test_a_node_gives_nothing_to_a_sum_whose_survivors_bring_too_little_noise(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    nodes = await four(start_node)
+    strategy = msgspec.to_builtins(noised(PRESETS["fedavg"], 1.0, 1.0, 5))
+
+    with pytest.raises(RunRefused, match="needs 5 updates"):
+        await scientist.start(coordinator, nodes, quorum=quorum(4), strategy=strategy)
