@@ -277,6 +277,13 @@ class InviteRefused(GridError):
     status, slug, title = 403, "invite-refused", "This node does not take that invitation"
 
 
+# --- accounts of a gateway ----------------------------------------------------------------------
+
+
+class AccountRefused(GridError):
+    status, slug, title = 422, "account-refused", "There cannot be such an account"
+
+
 # --- projects -----------------------------------------------------------------------------------
 
 
