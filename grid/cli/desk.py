@@ -169,8 +169,9 @@ async def open_office(data: Path) -> AsyncIterator[Office]:
         if running is None:
             raise Unreachable(f"the node of {data} does not run; start it with `grid-node start`")
         owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
-        async with open_http(Egress(allow_private=True)) as http:
-            yield Office(Calls(http, identity=owner), owner, running.address, node.public)
+        http, address = _way_to(running.address)
+        async with http:
+            yield Office(Calls(http, identity=owner), owner, address, node.public)
 
 
 @asynccontextmanager
