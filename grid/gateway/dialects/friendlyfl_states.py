@@ -124,7 +124,7 @@ def part_events(to: Status, reason: str) -> list[object]:
             return []
 
 
-def run_events(r: Run, to: Status, reason: str, *, next_round: bool) -> list[object]:
+def run_events(r: Run, to: Status, reason: str) -> list[object]:
     """What a move is to the run, if it is made for all (or, of PREPARING and FAILED, by one)."""
     match to:
         case Status.PREPARING:
@@ -133,7 +133,7 @@ def run_events(r: Run, to: Status, reason: str, *, next_round: bool) -> list[obj
             return [run.Prepared()] if r.state == run.PREPARING else []
         case Status.AGGREGATING:
             return [run.RoundCollected(r.current)]
-        case Status.STANDBY if next_round:
+        case Status.STANDBY:
             return [run.RoundCompleted(r.current)]
         case Status.SUCCESS:
             summed: list[object] = [run.RoundCollected(r.current)] if r.state == run.RUNNING else []
@@ -169,7 +169,7 @@ def moved(r: Run, part: Assignment, whole: list[object], own: list[object]) -> t
     return r, part
 
 
-def step(to: Status, reason: str, *, next_round: bool) -> Step:
+def step(to: Status, reason: str) -> Step:
     """The move to a status, for one part (as its site may) or for all (as their coordinator may).
 
     It raises OutOfTurn where FriendlyFL has no such move, for any of those that are to make it: nobody goes ahead of
@@ -179,16 +179,14 @@ def step(to: Status, reason: str, *, next_round: bool) -> Step:
     def move(r: Run, parts: Sequence[Assignment], mine: int | None) -> tuple[Run, list[Assignment]]:
         if mine is not None:
             check_move(status_of(r.state, parts[mine].state), to, own=True)
-            whole = run_events(r, to, reason, next_round=False) if to in {PREPARING, FAILED} else []
-            own = (
-                [assignment.Failed(reason)]
-                if to == FAILED and parts[mine].state in AT_WORK
-                else part_events(to, reason)
-            )
+            whole = run_events(r, to, reason) if to in {PREPARING, FAILED} else []
+            own: list[object] = part_events(to, reason)
+            if to == FAILED and parts[mine].state in AT_WORK:
+                own = [assignment.Failed(reason)]
             after, part = moved(r, parts[mine], whole, own)
             return after, [*parts[:mine], part, *parts[mine + 1 :]]
         _check_all(r, parts, to)
-        after, _ = moved(r, parts[0], run_events(r, to, reason, next_round=next_round), [])
+        after, _ = moved(r, parts[0], run_events(r, to, reason), [])
         if to == STANDBY:
             return after, [Assignment(part.run, after.current, part.node) for part in parts]
         return after, [_with_all(r, part, to, reason) for part in parts]

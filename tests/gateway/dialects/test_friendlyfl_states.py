@@ -72,7 +72,7 @@ def test_every_move_of_a_lone_coordinator_ends_in_the_state_that_it_names(wanted
         try:
             check_move(now, to, own=False)
             next_round = to == Status.STANDBY
-            after, mine = moved(r, part, run_events(r, to, "why", next_round=next_round), part_events_of(r, to))
+            after, mine = moved(r, part, run_events(r, to, "why"), part_events_of(r, to))
         except OutOfTurn:
             continue
         if next_round:
