@@ -25,10 +25,13 @@ LEAST = 12
 
 
 class Accounts:
-    """Who has an account. A password that was right is remembered as a keyed hash: it costs scrypt once a process."""
+    """Who has an account. A password that was right is remembered as a keyed hash: it costs scrypt once a process.
 
-    def __init__(self, database: Database, now: Callable[[], float]) -> None:
-        self._db, self._now = database, now
+    `cost` is scrypt's n: of new passwords and those that are tried alike.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], float], cost: int = COST) -> None:
+        self._db, self._now, self._cost = database, now, cost
         self._key = os.urandom(32)
         self._known: dict[str, tuple[bytes, bytes]] = {}  # by name: keyed hash of the password, and the row's hash
         self._failures: defaultdict[str, list[float]] = defaultdict(list)
@@ -56,7 +59,7 @@ class Accounts:
         if len(recent) >= FAILURES:
             raise TooManyRequests("too many wrong passwords", retry_after=WINDOW)
         async with self._trying:
-            found = await asyncio.to_thread(_scrypt, password, row.salt if row else b"nobody".ljust(16))
+            found = await asyncio.to_thread(_scrypt, password, row.salt if row else b"nobody".ljust(16), self._cost)
         if row is None or not hmac.compare_digest(found, row.hash):
             self._failures[name].append(now)
             if len(self._failures) > 10_000:  # names of a stranger's making
@@ -71,7 +74,7 @@ class Accounts:
         if not name or ":" in name:  # HTTP Basic puts a colon between name and password
             raise AccountRefused("a name has a letter and no colon")
         salt = os.urandom(16)
-        digest = await asyncio.to_thread(_scrypt, password, salt)
+        digest = await asyncio.to_thread(_scrypt, password, salt, self._cost)
         at = self._now()
         number = await self._db.write(lambda c: rows.add_account(c, name, email, salt, digest, at))
         return AccountRow(number, name, email, salt, digest, at)
@@ -95,7 +98,7 @@ class Accounts:
             if len(password) < LEAST:
                 raise AccountRefused(f"a password has at least {LEAST} letters")
             salt = os.urandom(16)
-            digest = await asyncio.to_thread(_scrypt, password, salt)
+            digest = await asyncio.to_thread(_scrypt, password, salt, self._cost)
         address = row.email if email is None else email
         await self._db.write(lambda c: rows.change_account(c, row.name, address, salt, digest))
         return await self.get(number)
@@ -105,5 +108,5 @@ class Accounts:
         await self._db.write(lambda c: rows.delete_account(c, number))
 
 
-def _scrypt(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=COST, r=8, p=1)
+def _scrypt(password: str, salt: bytes, cost: int) -> bytes:
+    return hashlib.scrypt(password.encode(), salt=salt, n=cost, r=8, p=1)

@@ -38,7 +38,7 @@ async def gateway_at(
     """A gateway with its state in `data`; its address."""
     now = clock or Clock()
     async with Database(data / "gateway.db", "gateway") as database:
-        record = open_record(database, Blobs(data / "deposits"), now, room)
+        record = open_record(database, Blobs(data / "deposits"), now, room, cost=2)
         auth = Authenticator(GATEWAY, now, is_owner=lambda token: token == OWNERS_TOKEN, accounts=record.accounts.check)
         mailboxes = Mailboxes(database, EventLog(database), Blobs(data / "letters"), now, room)
         opened = open_gateway(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import uuid
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
-from grid.crypto.prekeys import Prekey
+from grid.crypto.prekeys import Prekey, publish, read_published
 from grid.crypto.sealing import seal_bytes
 from tests.gateway.conftest import OWNERS_TOKEN, gateway_at
 from tests.gateway.fakes import Clock
@@ -33,12 +34,11 @@ class Router:
     def __init__(self, address: str, http: aiohttp.ClientSession, clock: Clock) -> None:
         self.address, self.http, self.clock = address, http, clock
 
-    async def ask(self, who: str | None, call: str, body: Any = None, status: int = 200, **more: Any) -> Any:
+    async def ask(self, who: str, call: str, body: Any = None, status: int = 200, **more: Any) -> Any:
         """What `who` is answered, which has to be of this status."""
         method, path = call.split(" ")
-        headers = {"Authorization": f"Bearer {OWNERS_TOKEN}"} if who == "owner" else {}
-        basic = None if who in {None, "owner"} else aiohttp.BasicAuth(who or "", PASSWORD)
-        asked = self.http.request(method, self.address + BASE + path, json=body, headers=headers, auth=basic, **more)
+        headers = {"Authorization": f"Bearer {OWNERS_TOKEN}"} if who == "owner" else basic(who)
+        asked = self.http.request(method, self.address + BASE + path, json=body, headers=headers, **more)
         async with asked as response:
             raw = await response.read()
             assert response.status == status, (call, response.status, raw)
@@ -72,6 +72,11 @@ class Router:
         return [run["status"] for run in runs if run["batch"] == newest]
 
 
+def basic(who: str, password: str = PASSWORD) -> dict[str, str]:
+    """A name and a password, as HTTP Basic has them."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{who}:{password}".encode()).decode()}
+
+
 def uid(who: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, who))
 
@@ -94,23 +99,23 @@ async def test_who_says_no_name_and_password_is_asked_for_them_as_basic_has_it(r
     async with router.http.get(f"{router.address}{BASE}/sites/") as response:
         assert response.status == 401
         assert response.headers["WWW-Authenticate"] == 'Basic realm="grid", charset="UTF-8"'
-    wrong = aiohttp.BasicAuth("ann", "not the password")
-    async with router.http.get(f"{router.address}{BASE}/sites/", auth=wrong) as response:
+    wrong = basic("ann", "not the password")
+    async with router.http.get(f"{router.address}{BASE}/sites/", headers=wrong) as response:
         assert response.status == 401
     async with router.http.get(f"{router.address}{BASE}/sites/", headers={"Authorization": "Basic !"}) as response:
         assert response.status == 401
 
 
 async def test_an_account_opens_nothing_but_the_dialect(router: Router) -> None:
-    renew = router.http.post(f"{router.address}/v1/renew", json={}, auth=aiohttp.BasicAuth("ann", PASSWORD))
+    renew = router.http.post(f"{router.address}/v1/renew", json={}, headers=basic("ann"))
     async with renew as response:
         assert response.status in {401, 404}
 
 
 async def test_passwords_are_tried_only_so_often(router: Router) -> None:
     for status in [401] * 10 + [429]:
-        wrong = aiohttp.BasicAuth("bob", "not the password")
-        async with router.http.get(f"{router.address}{BASE}/sites/", auth=wrong) as response:
+        wrong = basic("bob", "not the password")
+        async with router.http.get(f"{router.address}{BASE}/sites/", headers=wrong) as response:
             assert response.status == status
 
 
@@ -161,7 +166,7 @@ async def test_a_site_that_is_silent_for_more_than_a_minute_is_disconnected(
     site = await router.site("ann")
     await router.ask("ann", "POST /sites/heartbeat/", {"uid": uid("ann"), "status": 1}, 202)
 
-    router.clock.now += silence
+    router.clock.time += silence
 
     assert (await router.ask("ann", f"GET /sites/{site['id']}/"))["status"] == status
     await router.ask("ann", "POST /sites/heartbeat/", {"uid": uid("ann"), "status": 1}, 202)
@@ -266,7 +271,7 @@ async def test_nobody_goes_ahead_of_the_others(router: Router) -> None:
 
 async def test_a_batch_begins_only_when_all_sites_are_there(router: Router) -> None:
     project = await router.project("stroke", await router.site("ann"), await router.site("bob"))
-    router.clock.now += 61
+    router.clock.time += 61
     await router.ask("ann", "POST /sites/heartbeat/", {"uid": uid("ann")}, 202)
 
     refused = await router.ask("ann", "POST /runs/", {"project": project["id"]}, 409)
@@ -309,10 +314,11 @@ SENDER = Identity.from_seed(b"s" * 32)
 
 
 def sealed(router: Router, payload: bytes) -> bytes:
-    now = int(router.clock.now)
+    now = int(router.clock.time)
     reader = Identity.from_seed(b"r" * 32)
     header = Header(sender=SENDER.public, audience=reader.public, kind="artifact", created=now, expires=now + 60)
-    return seal_bytes(SENDER, header, payload, [Prekey.generate().public])
+    published = publish(reader, Prekey.generate(), now, now + 60)
+    return seal_bytes(SENDER, header, payload, [read_published(published, reader.public, now)])
 
 
 async def upload(
@@ -322,9 +328,7 @@ async def upload(
     form.add_field(kind, payload, filename="update.zip", content_type="application/zip")
     for name, value in {"run": run["id"], "task_seq": 1, "round_seq": 1}.items():
         form.add_field(name, str(value))
-    asked = router.http.post(
-        f"{router.address}{BASE}/runs-action/upload/", data=form, auth=aiohttp.BasicAuth(who, PASSWORD)
-    )
+    asked = router.http.post(f"{router.address}{BASE}/runs-action/upload/", data=form, headers=basic(who))
     async with asked as response:
         assert response.status == status, await response.text()
         return await response.json(content_type=None)
@@ -359,10 +363,10 @@ async def test_what_is_not_sealed_is_not_taken_and_not_kept(router: Router, tmp_
     envelope = sealed(router, b"local")
 
     for payload in (marker, b"PK\x03\x04" + marker, envelope[:-1], envelope + b"x"):
-        refused = await upload(router, "bob", bob, payload, status=400)
+        refused = await upload(router, "bob", bob, payload, status=422)
         assert refused["type"].endswith("envelope-refused")
     clear = {"logs": [marker.decode()]}
-    await router.ask("bob", f"PUT /runs/{bob['id']}/", clear, 400)
+    await router.ask("bob", f"PUT /runs/{bob['id']}/", clear, 422)
 
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert files
@@ -440,7 +444,7 @@ async def test_7_a_local_update_is_for_its_coordinator_alone_and_sealed(router: 
 
     await download(router, "eve", f"run={bob['id']}&type=mid_artifacts", 404)
     await upload(router, "eve", bob, sealed(router, b"poison"), status=404)
-    await upload(router, "bob", bob, b"local, in clear", status=400)
+    await upload(router, "bob", bob, b"local, in clear", status=422)
 
 
 async def test_8_an_outsider_does_not_speak_for_a_hospital(router: Router) -> None:
@@ -473,6 +477,6 @@ async def test_10_and_11_accounts_are_the_owners_business(router: Router) -> Non
 async def test_12_a_site_that_was_silent_for_a_day_and_30_seconds_is_disconnected(router: Router) -> None:
     site = await router.site("ann")
 
-    router.clock.now += 86_400 + 30
+    router.clock.time += 86_400 + 30
 
     assert (await router.ask("ann", f"GET /sites/{site['id']}/"))["status"] == 0
