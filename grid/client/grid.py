@@ -215,7 +215,7 @@ class Grid:
     async def _hand_in(self, plan: Plan, driver: Coordinator) -> None:
         """Give the coordinator the plan, sealed."""
         public, now = public_from_id(driver.public_key), self._now()
-        published = await self._calls.call(driver.address, PREKEY)
+        published = await self._calls.call(driver.address, PREKEY, peer=public)
         bundle = plan.bundle()
         header = Header(
             sender=self.identity.public,
