@@ -14,6 +14,8 @@ from grid.node.coordinator import Coordinator, key_of
 from grid.node.keys import Prekeys
 from grid.node.lift import Place
 from grid.node.participant import Participant
+from grid.node.project_app import project_routes
+from grid.node.projects import Projects
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -40,6 +42,7 @@ class NodeParts:
     prekeys: Prekeys
     coordinator: Coordinator
     participant: Participant
+    projects: Projects
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     now: Callable[[], float]
@@ -56,6 +59,7 @@ def routes(parts: NodeParts) -> Routes:
         **_journal_routes(parts.participant),
         **_scientist_routes(parts.coordinator),
         **_participant_routes(parts.coordinator, parts.participant),
+        **project_routes(parts.projects),
     }
 
 
