@@ -227,6 +227,7 @@ async def open_node(
         means.calls.relay = relay = Relay(
             means.calls, identity, means.prekeys, time.time, chores.begin, label=settings.label
         )
+        relay.gateways = settings.gateways
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
         await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time))
