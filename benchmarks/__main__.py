@@ -30,6 +30,7 @@ BENCHMARKS = {
     "streams": "200 MB in and out of a node",
     "control_plane": "signed requests per second",
     "gateway": "searches, joins, renewals, memory per member",
+    "relay": "a round between nodes without ports, and what idle mailboxes cost",
     "workers": "from an assignment to the first training step",
     "deaths": "a participant and a coordinator killed in the middle of a round",
     "interpreter": "a training step through a plan",

@@ -43,6 +43,8 @@ EVERY = 0.05
 class Echo:
     """A worker that learns nothing: what comes in is what goes out."""
 
+    device = "cpu"
+
     def __init__(self, size: int) -> None:
         self.inbox = self.outbox = memoryview(bytearray(size))
         self.state = memoryview(bytearray())

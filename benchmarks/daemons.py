@@ -40,10 +40,22 @@ def gateway_command(folder: Path, port: int = 0) -> list[str]:
 
 
 def node_command(
-    folder: Path, name: str, *, gateways: tuple[str, ...] = (), trust: str = "", warm: bool = False, port: int = 0
+    folder: Path,
+    name: str,
+    *,
+    gateways: tuple[str, ...] = (),
+    trust: str = "",
+    warm: bool = False,
+    port: int = 0,
+    listen: bool = True,
 ) -> list[str]:
     """The command that starts a node; `trust`: the key that may train there."""
-    flags = [f"--gateway={url}" for url in gateways] + [f"--trust={trust}"] * bool(trust) + ["--warm"] * warm
+    flags = (
+        ["--no-listen"] * (not listen)
+        + [f"--gateway={url}" for url in gateways]
+        + [f"--trust={trust}"] * bool(trust)
+        + ["--warm"] * warm
+    )
     return [*_program("grid-node"), "start", f"--port={port}", f"--id={name}", f"--data={folder / name}", *flags]
 
 
@@ -60,10 +72,17 @@ def gateway(folder: Path) -> Iterator[Daemon]:
 
 @contextmanager
 def node(
-    folder: Path, name: str, *, gateways: tuple[str, ...] = (), trust: str = "", warm: bool = False, port: int = 0
+    folder: Path,
+    name: str,
+    *,
+    gateways: tuple[str, ...] = (),
+    trust: str = "",
+    warm: bool = False,
+    port: int = 0,
+    listen: bool = True,
 ) -> Iterator[Daemon]:
     """A node for as long as the block lasts."""
-    command = node_command(folder, name, gateways=gateways, trust=trust, warm=warm, port=port)
+    command = node_command(folder, name, gateways=gateways, trust=trust, warm=warm, port=port, listen=listen)
     with _running(command, folder / name) as daemon:
         yield daemon
 

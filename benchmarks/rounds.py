@@ -12,7 +12,7 @@ import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,14 +22,16 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from benchmarks.daemons import TAG, give_dataset, node, scratch
+from benchmarks.daemons import READY_WITHIN, TAG, give_dataset, node, scratch
 from benchmarks.row import Row
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.grid import Grid, Node
+from grid.client.relay import open_relay
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
+from grid.wire.problems import Unreachable
 from grid.wire.session import IDENTITY
 
 SMALL, LARGE, HUGE = (64, 340, 10), (64, 1500, 1600, 10), (64, 4900, 5000, 10)
@@ -69,10 +71,11 @@ async def held(
 ) -> Timing:
     """The moments of checkpoints by the coordinator's clock, and seconds from opening to checkpoint.
 
-    Nodes are given by their addresses.
+    Nodes are given by their addresses, or those of their mailboxes.
     """
-    async with open_http(Egress(allow_private=True)) as http:
-        calls = Calls(http, identity=me)
+    async with AsyncExitStack() as stack:
+        calls = Calls(await stack.enter_async_context(open_http(Egress(allow_private=True))), identity=me)
+        await stack.enter_async_context(open_relay(calls, me, time.time))
         grid = Listed(GatewayDirectory(calls, "http://127.0.0.1:9"), calls, me, now=time.time)
         grid.nodes = [await known(calls, at) for at in participants]
         run = await grid.train(plan, TAG, rounds=rounds, quorum=len(participants), holdout=0.0, coordinator=coordinator)
@@ -89,7 +92,13 @@ async def held(
 
 async def known(calls: Calls, address: str) -> Node:
     """A node as a search would have found it."""
-    identity = await calls.call(address, IDENTITY)
+    async with asyncio.timeout(READY_WITHIN):
+        while True:
+            try:
+                identity = await calls.call(address, IDENTITY)
+                break
+            except Unreachable:  # its mailbox is not open yet
+                await asyncio.sleep(0.1)
     return Node(identity.node_id or "", address, (TAG,), True, "online", identity.public_key)
 
 

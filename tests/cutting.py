@@ -17,6 +17,11 @@ class Line:
         self.moved = {"down": 0, "up": 0}
         self.cuts: dict[str, list[int]] = {"down": [], "up": []}
         self.connections = 0
+        self.taped: list[bytearray] | None = None
+
+    def tape(self) -> None:
+        """Keep all that moves from now on, each way of each connection for itself."""
+        self.taped = []
 
     def cut(self, way: str, *after: int) -> None:
         """Cut `down` or `up` after so many bytes from now, and from that cut on after so many more."""
@@ -38,7 +43,12 @@ class Line:
             far[1].transport.abort()
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, way: str) -> None:
+        kept = bytearray()
+        if self.taped is not None:
+            self.taped.append(kept)
         while block := await source.read(16_384):
+            if self.taped is not None:
+                kept += block
             cuts = self.cuts[way]
             if cuts and cuts[0] <= len(block):
                 block = block[: cuts.pop(0)]

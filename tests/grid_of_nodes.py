@@ -7,6 +7,7 @@ participant that does nothing by itself, so that a test can make it late, dishon
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,7 +30,11 @@ from grid.crypto.envelope import Context, Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.sealing import Opener, seal_bytes
+from grid.learning.masked import Vectors
+from grid.learning.masking import mask
 from grid.learning.plan import Plan
+from grid.learning.said import Own
+from grid.learning.strategy import read_strategy
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.protocol.documents import sign_document
@@ -166,13 +171,32 @@ class FakeSeat:
 
 
 class TrainSeat(FakeSeat):
-    """Holds a plan."""
+    """Holds a plan. Masks are put on with the worker's own code."""
+
+    def __init__(self, engine: FakeEngine, work: Work) -> None:
+        super().__init__(engine, work)
+        strategy = read_strategy(work.arguments["strategy"])
+        self._masked = (strategy, Plan.from_bundle(work.files["bundle"].read_bytes())) if strategy.masked else None
 
     async def answer(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         learner = self._engine.learner
         if verb == "prepare":
             return learner.prepare()
-        return await learner.fit(self.inbox, self.outbox) if verb == "fit" else learner.evaluate(self.inbox)
+        if self._masked is None:
+            return await learner.fit(self.inbox, self.outbox) if verb == "fit" else learner.evaluate(self.inbox)
+        strategy, plan = self._masked
+        before, after = self.inbox[: plan.layout.size], self.outbox[: plan.layout.size]
+        base = {"base": hashlib.sha256(before).hexdigest()}
+        if verb == "fit":
+            return await learner.fit(before, after) | base
+        if verb == "mask":
+            self._mask(Vectors(strategy, plan.layout, (), 1, arguments["parties"]), before, after, arguments)
+        return base if verb in {"receive", "mask"} else learner.evaluate(before)
+
+    def _mask(self, vectors: Vectors, before: memoryview, after: memoryview, told: Mapping[str, Any]) -> None:
+        vector = vectors.vector(before, after, Own(*told["own"]), np.random.default_rng(0))
+        mask(vector, told["added"], told["subtracted"])
+        self.outbox[: vector.nbytes] = vector.tobytes()
 
 
 class FoldSeat(FakeSeat):

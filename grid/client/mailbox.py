@@ -14,12 +14,12 @@ from grid.client.payload import once
 from grid.crypto.prekeys import Prekey
 from grid.wire.node import Published
 from grid.wire.problems import GridError, NotFound, Unreachable
-from grid.wire.relay import LETTER, LETTER_LIMIT, LETTERS, OPEN_MAILBOX, TAKE_LETTERS, Taken
-from grid.wire.runs import After, Event
+from grid.wire.relay import LETTER, LETTER_LIMIT, LETTERS, OPEN_MAILBOX, TAKE_LETTERS, Reading, Taken
+from grid.wire.runs import Event
 
 log = logging.getLogger(__name__)
 
-WAIT = 25.0
+WAIT = 55.0
 """Seconds for which one long-poll stays open."""
 
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -107,7 +107,7 @@ class Mailbox:
     async def _listen(self, group: asyncio.TaskGroup, cursor: int) -> int:
         """Begin to deal with what waits behind a cursor; the cursor of the last of it."""
         began = asyncio.get_running_loop().time()
-        query = After(cursor, WAIT)
+        query = Reading(cursor, WAIT)
         events = (await self._calls.call(self.gateway, LETTERS, query=query, mailbox=self.name)).events
         for event in events:
             letter = Waiting(self._calls, self.gateway, self.name, event)

@@ -72,7 +72,7 @@ class Mailboxes:
     ) -> None:
         self._database, self._events, self._blobs, self._now = database, events, blobs, now
         self._quotas = Quotas(room)
-        self._open: dict[str, tuple[bytes, float]] = {}
+        self._open: dict[str, tuple[bytes, float]] = {}  # the beginning of its prekey's digest, and when it was opened
         self._held: Counter[str] = Counter()  # mailboxes, by their holder
         self._partials: Partials[Arrival] = Partials()
         self._keeping: set[asyncio.Future[Posted]] = set()
@@ -80,7 +80,7 @@ class Mailboxes:
     async def load(self) -> None:
         """Take up what the last run left; files of letters that are no longer waiting go."""
         for name, prekey, opened in await self._database.read(rows.all_mailboxes):
-            self._open[name] = prekey, opened
+            self._open[name] = _mark(prekey), opened
             self._held[key_of(name)] += 1
         files = set()
         for row, waits in await self._database.read(rows.all_letters):
@@ -120,20 +120,21 @@ class Mailboxes:
         except errors.CryptoError as error:
             raise BadSignature(str(error)) from None
         known, opened = self._open.get(mailbox, (b"", 0.0))
-        if known == prekey and now - opened < AGAIN:
+        if known == _mark(prekey) and now - opened < AGAIN:
             return
         if not known and (len(self._open) >= MOST or self._held[key_of(mailbox)] >= EACH):
             raise MailboxFull("there are as many mailboxes here as there may be")
         await self._database.write(lambda connection: rows.open_mailbox(connection, mailbox, prekey, now))
         if mailbox not in self._open:
             self._held[key_of(mailbox)] += 1
-        self._open[mailbox] = prekey, now
+        self._open[mailbox] = _mark(prekey), now
 
-    def prekey(self, mailbox: str) -> bytes:
+    async def prekey(self, mailbox: str) -> bytes:
         """What letters for this mailbox are sealed to. Raises MailboxUnknown."""
-        if mailbox not in self._open:
+        found = await self._database.read(lambda c: rows.prekey_of(c, mailbox)) if mailbox in self._open else None
+        if found is None:
             raise MailboxUnknown
-        return self._open[mailbox][0]
+        return found
 
     # --- senders --------------------------------------------------------------------------------
 
@@ -256,6 +257,10 @@ class Mailboxes:
 def _own(mailbox: str, caller: Caller) -> None:
     if caller.id is None or caller.id != key_of(mailbox):
         raise NotAllowed("only its holder may read a mailbox")
+
+
+def _mark(prekey: bytes) -> bytes:
+    return sha256(prekey).digest()[:8]
 
 
 def _place(mailbox: str, letter: str, caller: Caller) -> str:

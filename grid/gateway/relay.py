@@ -24,7 +24,7 @@ def relay_routes(mailboxes: Mailboxes) -> Routes:
         return body.reply(wire.OPEN_MAILBOX, Done("this mailbox is open"), request=request)
 
     async def mailbox(request: web.Request) -> web.StreamResponse:
-        return body.reply(wire.MAILBOX, Published(mailboxes.prekey(_mailbox(request))), request=request)
+        return body.reply(wire.MAILBOX, Published(await mailboxes.prekey(_mailbox(request))), request=request)
 
     async def letters(request: web.Request) -> web.StreamResponse:
         name, caller = _mailbox(request), request[CALLER]

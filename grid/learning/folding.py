@@ -123,10 +123,9 @@ class Folding:
         """
         if self._done:
             return
-        if len(self._examples) < least_updates(self._strategy):
-            raise StrategyRefused(
-                f"{len(self._examples)} updates; this strategy needs at least {least_updates(self._strategy)}"
-            )
+        least = 1 if self._strategy.masked else least_updates(self._strategy)  # masked ones come as one, summed
+        if len(self._examples) < least:
+            raise StrategyRefused(f"{len(self._examples)} updates; this strategy needs at least {least}")
         steps, share = self._strategy.needs_current, self._share()
         reach = self._weighing.reach
         self._server.begin()

@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 
 from grid.learning.recipe import Recipe
-from grid.learning.strategy import Adagrad, Adam, Exact, Int8, Momentum, Scaffold, Strategy, TopK, Yogi
+from grid.learning.strategy import Adagrad, Adam, Exact, Int8, Masked, Momentum, Scaffold, Strategy, TopK, Yogi
 from grid.learning.tensors import FLOATS, Layout, TensorSpec
+from grid.wire.problems import StrategyRefused
 
 CONTROL = "control:"
 """Stands before the names of control variates. No tensor of a plan has a colon in its name."""
@@ -24,6 +25,12 @@ MOMENTUM, SECOND, STEPS = "momentum:", "second:", "steps"
 
 INT8, SCALE, INDEX, VALUE, RESIDUAL = "delta:int8", "delta:scale", "delta:index", "delta:value", "residual:"
 """What stands for the parameters of an encoded update, and what a node keeps of those that it left out."""
+
+MASKED = "masked"
+"""The one tensor of an update under masks."""
+
+MASKED_METRICS = 16
+"""Numbers at its end for what a node says of itself: its weight, its loss, and what it measured."""
 
 SCALED = 512
 """Numbers that have one scale in common."""
@@ -75,14 +82,29 @@ def upload_layout(layout: Layout, strategy: Strategy, statistics: Collection[str
         case TopK(share=share):
             kept = math.ceil(share * numbers)
             coded = [TensorSpec(INDEX, "I32", (kept,)), TensorSpec(VALUE, "F32", (kept,))]
+        case Masked():
+            return Layout([TensorSpec(MASKED, "I32", (masked_numbers(layout, strategy, statistics),))])
     return Layout([*others, *coded])
 
 
 def residual_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
     """What a participant keeps of what its encoded updates left out; zeros before the first."""
-    if strategy.upload == Exact():
+    if strategy.upload == Exact() or strategy.masked:
         return Layout(())
     return Layout([TensorSpec(RESIDUAL, "F32", (parameters(layout, statistics),))])
+
+
+def masked_numbers(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> int:
+    """How many numbers a vector under masks has.
+
+    Raises:
+        StrategyRefused: a tensor has no mean.
+    """
+    plain = update_layout(layout, strategy, statistics)
+    for spec in plain.specs:
+        if spec.dtype not in FLOATS:
+            raise StrategyRefused(f"masked updates are sums, and {spec} counts: it has no mean")
+    return sum(math.prod(spec.shape) for spec in plain.specs) + MASKED_METRICS
 
 
 def parameters(layout: Layout, statistics: Collection[str] = ()) -> int:

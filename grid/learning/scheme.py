@@ -9,6 +9,7 @@ from functools import cached_property
 from grid.learning.layouts import (
     broadcast_layout,
     first_model,
+    masked_numbers,
     model_layout,
     pick,
     state_layout,
@@ -31,6 +32,7 @@ class Scheme:
         check_recipe(strategy, plan.recipe)
         self.layout, self.strategy = plan.layout, strategy
         self.statistics = statistics_of(plan.recipe)
+        self.metrics = ("loss", *plan.recipe.metrics)
         self._values = plan.values
 
     @cached_property
@@ -47,6 +49,11 @@ class Scheme:
     def update(self) -> Layout:
         """What a participant hands in."""
         return upload_layout(self.layout, self.strategy, self.statistics)
+
+    @cached_property
+    def masked_numbers(self) -> int:
+        """How many numbers a vector under masks has. Raises StrategyRefused where a tensor has no mean."""
+        return masked_numbers(self.layout, self.strategy, self.statistics)
 
     @cached_property
     def state(self) -> Layout:

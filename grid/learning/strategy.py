@@ -215,16 +215,27 @@ class TopK(Part, frozen=True, tag="top-k", tag_field="name"):
     share: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
 
 
+class Masked(Part, frozen=True, tag="masked", tag_field="name"):
+    """What was learned under masks that cancel in the sum alone (`grid.learning.masked`): nobody sees one update.
+
+    Every number is clipped to [-bound, bound] by its node; a node with more than `most` examples weighs as with so
+    many.
+    """
+
+    bound: Annotated[float, Meta(gt=0, le=1e6)] = 4.0
+    most: Annotated[int, Meta(ge=1, le=2**24)] = 16_384
+
+
 ClientRule = Plain | Prox | Scaffold | Nova
 Robust = Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedian
 Aggregation = Mean | QFair | Robust
 Server = Average | Momentum | Adagrad | Adam | Yogi
 Timing = Synchronous | Buffered | Asynchronous
 Broadcast = Exact | BFloat16
-Upload = Exact | Int8 | TopK
+Upload = Exact | Int8 | TopK | Masked
 
 BROADCASTS: dict[str, Broadcast] = {"exact": Exact(), "bf16": BFloat16()}
-UPLOADS: dict[str, Upload] = {"exact": Exact(), "int8": Int8(), "top-k": TopK()}
+UPLOADS: dict[str, Upload] = {"exact": Exact(), "int8": Int8(), "top-k": TopK(), "masked": Masked()}
 
 ROBUST = (Median, TrimmedMean, Krum, MultiKrum, Bulyan, GeometricMedian)
 
@@ -244,6 +255,11 @@ class Strategy(Part, frozen=True):
         """Whether a round has to know the model that it began with; plain means and medians do not."""
         plain = self.server == Average() and self.timing == Synchronous() and self.upload == self.broadcast == Exact()
         return not (plain and isinstance(self.aggregation, (Mean, *ROBUST)) and isinstance(self.client, (Plain, Prox)))
+
+    @property
+    def masked(self) -> bool:
+        """Whether updates are only ever seen summed."""
+        return isinstance(self.upload, Masked)
 
     @property
     def names_base(self) -> bool:
@@ -370,6 +386,8 @@ def least_updates(strategy: Strategy) -> int:
             return 4 * f + 3
         case TrimmedMean(trim=trim):
             return math.ceil(1 / trim - 1e-9)  # fewer, and none is left out
+        case _ if strategy.masked:
+            return 3  # of two, each knows the other's from its own
         case _:
             return strategy.timing.size if isinstance(strategy.timing, Buffered) else 1
 
@@ -402,6 +420,14 @@ def _quarrels(strategy: Strategy) -> list[str]:
         (
             strategy.timing != Synchronous() and strategy.upload != Exact(),
             "int8 and top-k say what was learned on top of the round's own model; late updates began with another",
+        ),
+        (
+            strategy.masked and (own_step or not isinstance(aggregation, Mean)),
+            "masked updates are only seen summed, and this rule looks at each one by itself",
+        ),
+        (
+            strategy.masked and isinstance(aggregation, Mean) and aggregation.weight != "examples",
+            "under masks an update weighs its examples, which are in the sum as well",
         ),
         (
             isinstance(strategy.timing, Asynchronous) and strategy.broadcast != Exact(),

@@ -10,8 +10,9 @@ from aiohttp import web
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
-from grid.node.coordinator import Coordinator
+from grid.node.coordinator import Coordinator, key_of
 from grid.node.keys import Prekeys
+from grid.node.lift import Place
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.transport import body
@@ -21,7 +22,7 @@ from grid.transport.feed import listen
 from grid.transport.hello import health_handler, identity_handler, session_handler
 from grid.transport.parts import send_parts
 from grid.wire import node as wire
-from grid.wire import runs
+from grid.wire import runs, sums
 from grid.wire.directory import Done
 from grid.wire.names import Digest, Name, PublicKey
 from grid.wire.session import HEALTH, IDENTITY, SESSION
@@ -257,6 +258,7 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
         return body.reply(runs.UPDATE_HELD, held, request=request)
 
     return {
+        **_sum_routes(coordinator),
         runs.INVITE: invite,
         runs.BUNDLE: bundle,
         runs.MODEL: model,
@@ -264,6 +266,45 @@ def _participant_routes(coordinator: Coordinator, participant: Participant) -> R
         runs.UPDATE: update,
         runs.UPDATE_HELD: update_held,
     }
+
+
+def _sum_routes(coordinator: Coordinator) -> Routes:
+    async def keys(request: web.Request) -> web.StreamResponse:
+        signed, summing = await body.read(request, sums.TELL_KEYS), await coordinator.summing(_run(request))
+        told = await summing.keys(_place(request), key_of(request[CALLER]), signed)
+        return body.reply(sums.TELL_KEYS, told, request=request)
+
+    async def deal(request: web.Request) -> web.StreamResponse:
+        message, summing = await body.read(request, sums.DEAL), await coordinator.summing(_run(request))
+        told = await summing.deal(_place(request), key_of(request[CALLER]), message)
+        return body.reply(sums.DEAL, told, request=request)
+
+    async def survived(request: web.Request) -> web.StreamResponse:
+        summing = await coordinator.summing(_run(request))
+        told = await summing.survived(_place(request), key_of(request[CALLER]))
+        return body.reply(sums.SURVIVED, told, request=request)
+
+    async def consent(request: web.Request) -> web.StreamResponse:
+        signed, summing = await body.read(request, sums.CONSENT), await coordinator.summing(_run(request))
+        told = await summing.consent(_place(request), key_of(request[CALLER]), signed)
+        return body.reply(sums.CONSENT, told, request=request)
+
+    async def reveal(request: web.Request) -> web.StreamResponse:
+        message, summing = await body.read(request, sums.REVEAL), await coordinator.summing(_run(request))
+        await summing.reveal(_place(request), key_of(request[CALLER]), message)
+        return body.reply(sums.REVEAL, Done("revealed"), request=request)
+
+    return {
+        sums.TELL_KEYS: keys,
+        sums.DEAL: deal,
+        sums.SURVIVED: survived,
+        sums.CONSENT: consent,
+        sums.REVEAL: reveal,
+    }
+
+
+def _place(request: web.Request) -> Place:
+    return Place(_round(request), body.part(request, "sum", sums.SumId))
 
 
 def _run(request: web.Request) -> str:

@@ -23,8 +23,9 @@ from grid.crypto.sealing import Opener
 from grid.learning.scheme import Scheme
 from grid.learning.tensors import header_bytes
 from grid.node.checkpoints import Checkpoints
+from grid.node.lift import Lift
 from grid.node.means import Means
-from grid.wire.problems import UpdateRefused, WorkerFailed
+from grid.wire.problems import RoundClosed, UpdateRefused, WorkerFailed
 from grid.wire.runs import Report
 from grid.worker.port import FoldJob, Seat
 
@@ -35,6 +36,9 @@ T = TypeVar("T")
 REPORT = "report"
 """The metadata entry of an update that holds its report, as JSON."""
 
+
+SUM = "sum"
+"""Under which an update's report, and the event that opens a round, name the secure sum."""
 
 NUMBERS = ("loss", "normaliser")
 """What strategies ask for beside the number of examples."""
@@ -62,6 +66,7 @@ class Collect:
         self._seat: Seat | None = None
         self._in: list[Counted] = []
         self._number = 0
+        self.base, self.sum = "", 0
         self.turn = asyncio.Lock()
 
     async def begin(self, number: int, counted: Iterable[tuple[Path, str, int]] = ()) -> None:
@@ -100,6 +105,17 @@ class Collect:
         """The next model's data section, and the server's state that belongs to it; valid until the next `begin`."""
         async with self.turn:
             return await self._with_seat(_result)
+
+    async def summed(self, lift: Lift, metrics: int) -> tuple[memoryview, memoryview, list[Any]]:
+        """The same of masked vectors; and what their nodes said of themselves, as `masked.Summed`."""
+
+        async def work(seat: Seat) -> tuple[memoryview, memoryview, list[Any]]:
+            asked: dict[str, Any] = {"added": list(lift.added), "subtracted": list(lift.subtracted)}
+            done = await seat.call("result", **asked, parties=lift.parties, metrics=metrics)
+            return seat.outbox[: self._scheme.model.size], seat.state, done["summed"]
+
+        async with self.turn:
+            return await self._with_seat(work)
 
     @property
     def rounds_off(self) -> bool:
@@ -179,7 +195,8 @@ class Collect:
             return
         into = seat.inbox[: self._scheme.model.size]
         await asyncio.to_thread(_load, self._checkpoints.path(self._number - 1), into)
-        await seat.call("begin", current="inbox", population=self._population)
+        done = await seat.call("begin", current="inbox", population=self._population)
+        self.base = done.get("base", "")
 
     async def _rounded(self, seat: Seat, number: int) -> Path:
         await asyncio.to_thread(_load, self._checkpoints.path(number), seat.inbox[: self._scheme.model.size])
@@ -191,6 +208,8 @@ class Collect:
         context = Context(run=self._run, round=base or self._number, kind="update", sender=sender, direct=True)
         metadata = await asyncio.to_thread(self._opened, update, context, seat.inbox)
         report = _read_report(metadata.get(REPORT, ""))
+        if self._scheme.strategy.masked and report.numbers.get(SUM) != self.sum:
+            raise RoundClosed("this update is masked for a sum that is over")
         await seat.call("check", **self._told(Counted(update, sender, report, base)))
         return report
 

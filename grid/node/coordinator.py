@@ -15,6 +15,7 @@ from grid.client.payload import mapped, read_prekey, sealed, sealed_size
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
+from grid.learning.layouts import MASKED_METRICS
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import least_updates, read_strategy
@@ -26,6 +27,7 @@ from grid.node.means import Means
 from grid.node.opening import Opening
 from grid.node.resuming import broken_off, peers_of
 from grid.node.sealed_once import SealedOnce
+from grid.node.summing import Summing
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
@@ -33,7 +35,7 @@ from grid.transport.partial import Partials, proved
 from grid.transport.parts import Parts
 from grid.wire.directory import Prekey
 from grid.wire.documents import Signed
-from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused
+from grid.wire.problems import Full, GridError, NotAllowed, PlanRefused, RunNotFound, RunRefused, SumRefused
 from grid.wire.ranges import WHOLE, Held, Piece
 from grid.wire.runs import (
     TASK,
@@ -120,7 +122,7 @@ class Coordinator:
     def bundle_held(self, caller: Caller, piece: Piece) -> Held:
         """How much of a bundle arrived before its connection broke. Raises NotAllowed."""
         self._may_run(caller)
-        return self._partials.held(_key(caller), piece.content)
+        return self._partials.held(key_of(caller), piece.content)
 
     async def put_bundle(self, digest: str, caller: Caller, blocks: AsyncIterable[bytes], piece: Piece = WHOLE) -> None:
         """Keep a scientist's bundle, sealed to this node, under its digest.
@@ -131,11 +133,11 @@ class Coordinator:
             PartMismatch: the rest of another beginning than the one that is here.
         """
         self._may_run(caller)
-        opening = self._partials.take(_key(caller), piece) or self._opening(caller)
+        opening = self._partials.take(key_of(caller), piece) or self._opening(caller)
         try:
             await opening.take(blocks)
         except BaseException as error:
-            self._partials.keep(_key(caller), piece, opening, error)
+            self._partials.keep(key_of(caller), piece, opening, error)
             raise
         try:
             proved(piece, opening)
@@ -242,7 +244,7 @@ class Coordinator:
     async def offered(self, run: str, number: int, caller: Caller, fetch: Fetch) -> Parts:
         """The plan (round 0) or a round's model, sealed to the caller."""
         drive = await self._driven(run)
-        key = _key(caller)
+        key = key_of(caller)
         prekey = read_prekey(fetch.prekey, public_from_id(key), self._means.now())
         broadcast: Broadcast = drive.offered(number, key)
 
@@ -254,18 +256,25 @@ class Coordinator:
 
     async def report(self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], limit: int) -> None:
         """Hear a participant's report."""
-        await (await self._driven(run)).report(number, _key(caller), blocks, limit)
+        await (await self._driven(run)).report(number, key_of(caller), blocks, limit)
 
     async def update(
         self, run: str, number: int, caller: Caller, blocks: AsyncIterable[bytes], piece: Piece = WHOLE
     ) -> Counted:
         """Take a participant's update."""
         drive = await self._driven(run)
-        return await drive.take(number, _key(caller), blocks, piece)
+        return await drive.take(number, key_of(caller), blocks, piece)
+
+    async def summing(self, run: str) -> Summing:
+        """The secure sums of a run. Raises RunNotFound, SumRefused."""
+        drive = await self._driven(run)
+        if drive.summing is None:
+            raise SumRefused("the updates of this run are not masked")
+        return drive.summing
 
     async def update_held(self, run: str, caller: Caller, piece: Piece) -> Held:
         """How much of a participant's update arrived before its connection broke."""
-        return (await self._driven(run)).held(_key(caller), piece)
+        return (await self._driven(run)).held(key_of(caller), piece)
 
     # --- its own ------------------------------------------------------------------------------------
 
@@ -328,10 +337,15 @@ class Coordinator:
             raise RunRefused(f"the strategy needs {least} updates; a quorum of {task.quorum.minimum} is too small")
         if task.quorum.drawn and steps_of(strategy):
             raise RunRefused("the strategy's steps wait for nobody: they draw nobody, all who are there take part")
+        if task.quorum.drawn and strategy.masked:
+            raise RunRefused("nobody can be drawn into a secure sum that has begun: all who are there take part")
         plan = Plan.from_bundle(mapped(bundle))
         if task.stop is not None and task.stop.metric not in (known := ("loss", *plan.recipe.metrics)):
             raise RunRefused(f"nobody measures {task.stop.metric}; the plan has {', '.join(known)}")
-        return Scheme(plan, strategy)
+        scheme = Scheme(plan, strategy)
+        if strategy.masked and len(scheme.metrics) > MASKED_METRICS - 3:
+            raise RunRefused(f"under masks a node tells of up to {MASKED_METRICS - 3} metrics")
+        return scheme
 
     def _may_run(self, caller: Caller) -> None:
         if caller.public is None:
@@ -378,7 +392,8 @@ def whole_rounds(reports: list[NodeMetrics], most: int = 10_000) -> Iterator[Nod
         yield from told
 
 
-def _key(caller: Caller) -> str:
+def key_of(caller: Caller) -> str:
+    """The key of a caller that has one. Raises NotAllowed."""
     if caller.id is None:
         raise NotAllowed("participants sign in with their key")
     return caller.id

@@ -14,21 +14,25 @@ from grid.client.payload import gather, open_message
 from grid.crypto.envelope import Context
 from grid.crypto.identity import public_from_id
 from grid.faults import point
+from grid.learning.said import Summed
 from grid.learning.scheme import Scheme
+from grid.learning.strategy import Masked
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import UPDATES, Checkpoints
 from grid.node.cohort import PATIENCE, Cohort, write_down
-from grid.node.collect import Collect
+from grid.node.collect import SUM, Collect
 from grid.node.course import Course
 from grid.node.evaluation import Evaluation
-from grid.node.inviting import Heard, invite_all
 from grid.node.late_intake import intake_of, steps_of
+from grid.node.lift import Lift
 from grid.node.means import Means
+from grid.node.muster import Muster
 from grid.node.offers import Offers
 from grid.node.pulse import Over
 from grid.node.records import Unfinished
 from grid.node.resuming import interrupted_round, recall, tidy
 from grid.node.roster import Roster, Standing
+from grid.node.summing import Summing
 from grid.protocol import round as rounds
 from grid.protocol import run as runs
 from grid.protocol.pace import learned_deadline
@@ -41,9 +45,12 @@ from grid.wire.problems import (
     RunRefused,
 )
 from grid.wire.ranges import WHOLE, Held, Piece
-from grid.wire.runs import Counted, Invite, Invited, Peer, Report, Task
+from grid.wire.runs import Counted, Peer, Report, Task
 
 log = logging.getLogger(__name__)
+
+SUMS = 5
+"""Secure sums that are begun for one round, one after the other."""
 
 REASON = 500
 """Characters of what a participant says of its troubles."""
@@ -52,7 +59,8 @@ REASON = 500
 class Drive:
     """One run at its coordinator. `carry_out` is its life; the other methods are what participants ask.
 
-    `left` is what a coordinator that was restarted found of it; participants may ask once it is `up`.
+    `owner` is the key that signed its task; `left` is what a coordinator that was restarted found of it; participants
+    may ask once it is `up`.
     """
 
     def __init__(
@@ -65,12 +73,14 @@ class Drive:
         scheme: Scheme,
         left: Unfinished | None = None,
     ) -> None:
-        self._means, self.task, self._signed, self._address, self._left = means, task, signed, address, left
+        self._means, self.task, self._left = means, task, left
+        self.owner = signed.signer
         self._course = Course(left.run if left else runs.Run(id=task.run, rounds=task.rounds), means.now)
         self.roster = Roster(peers)
         self.up = asyncio.Event()
         self._cohort = Cohort(task, self._course, self.roster)
         self.attendance = self._cohort.attendance
+        self._muster = Muster(means, task, signed, address, self._course, self.roster, self._cohort)
         self.folder = means.runs / task.run
         self._scheme = scheme
         self.checkpoints = Checkpoints(self.folder, scheme.model)
@@ -80,6 +90,8 @@ class Drive:
         )
         self._offers = Offers(means, task.run, self.folder, self.checkpoints, self._collect)
         self._evaluation = Evaluation(means.records, task, self.checkpoints)
+        rule = scheme.strategy.upload
+        self.summing = Summing(task, rule, scheme.masked_numbers) if isinstance(rule, Masked) else None
         self._asking: asyncio.Task[None] | None = None
         self.sent = self._intake.received = 0
 
@@ -92,11 +104,6 @@ class Drive:
     def over(self) -> bool:
         """Whether it has ended. A run that this node stops with goes on when the node is back."""
         return runs.RUN.final(self.run.state)
-
-    @property
-    def owner(self) -> str:
-        """Whose run it is: the key that signed its task."""
-        return self._signed.signer
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -143,7 +150,7 @@ class Drive:
             self.attendance.expect(key)
         if self._course.run.state == runs.PREPARING:
             self.up.set()
-            await self._prepare()
+            await self._muster.prepare()
         elif self._left is not None:
             await self._resume(self._left)
 
@@ -152,6 +159,10 @@ class Drive:
         number = self._course.run.current
         self._course.round = interrupted_round(left, self._means.now())
         tidy(self.folder, [path for path, *_ in left.updates if self._course.round] + [self.folder / "bundle.sealed"])
+        if self._course.round is not None and self.summing is not None:
+            tidy(self.folder, [])
+            await self._means.records.round_broken(self.task.run, number, "the coordinator was restarted")
+            self._course.round = None
         if self._course.round is not None:
             await self._collect.begin(number, left.updates)
             await self._offer(number)
@@ -159,43 +170,16 @@ class Drive:
             self._course.apply(rounds.Resumed())
             self._cohort.fill()
         await self._means.records.say(self.task.run, "run-resumed", {"round": number}, to_all=True)
-        self._asking = asyncio.ensure_future(self._invite(self._heard_again))
+        self._asking = asyncio.ensure_future(self._muster.invite(self._muster.heard_again))
         self.up.set()
-
-    async def _invite(self, heard: Heard) -> None:
-        published = self._means.prekeys.published()
-        invite = Invite(task=self._signed, coordinator_address=self._address(), prekey=published)
-        await invite_all(self._means.calls, invite, [entry.peer for entry in self.roster.entries()], heard)
-
-    async def _prepare(self) -> None:
-        """Invite, hand out the plan, and wait until everybody is ready or has given up."""
-        invited = {"invited": [e.peer.node_id for e in self.roster.entries()]}
-        await self._means.records.moved(self._course.run, "preparing", invited)
-        await self._invite(self._answered)
-        await self._course.pulse.until(
-            lambda: not self.roster.keys(Standing.INVITED, Standing.PREPARING), within=self.task.deadline
-        )
-        ready = self.roster.keys(Standing.READY)
-        if len(ready) < self.task.quorum.minimum:
-            raise NoParticipants(
-                f"{len(ready)} nodes are ready, the quorum is {self.task.quorum.minimum}. {self.roster.reasons()}"
-            )
-        self._course.advance(runs.Prepared())
-        await self._means.records.moved(self._course.run, "prepared", {"ready": len(ready)})
 
     async def _hold_round(self, number: int) -> None:
         """One round, from opening to checkpoint; after the last, its checkpoint is evaluated as well."""
         began = self._means.now()
         self.sent = self._intake.received = 0
-        if self._course.round is None or self._course.round.number != number:
-            await self._open_round(number)
-        await self._collected()
-        await self._evaluation.conclude()
-        closed = self._course.the_round
-        if closed.state == rounds.INVALID:
-            raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
+        closed, lift = await self._gathered(number)
         self._course.advance(runs.RoundCollected(number))
-        model, state = await self._collect.result()
+        model, state, examples = await self._result(closed, lift)
         point("before-checkpoint")
         await self._keep(number, model, state)
         point("after-checkpoint")
@@ -205,7 +189,7 @@ class Drive:
             "round": number,
             "state": self._course.state.value,
             "accepted": len(closed.accepted),
-            "examples": sum(closed.accepted.values()),
+            "examples": examples,
             "rejected": self.roster.named(closed.rejected),
             "failed": self.roster.named(closed.failed),
             "seconds": self._means.now() - began,
@@ -219,6 +203,50 @@ class Drive:
         )
         point("after-round-closed")
         self._intake.discard()
+
+    async def _gathered(self, number: int) -> tuple[rounds.Round, Lift | None]:
+        """A round whose updates are in, and what lifts their masks. A secure sum that breaks is begun anew."""
+        for left in reversed(range(SUMS)):
+            if self._course.round is None or self._course.round.number != number:
+                await self._open_round(number)
+            await self._collected()
+            try:
+                return await self._closed(number)
+            except NoParticipants as few:
+                if self.summing is None or not left:
+                    raise
+                await self._forget_round(number, few.detail)
+        raise AssertionError("unreachable")
+
+    async def _closed(self, number: int) -> tuple[rounds.Round, Lift | None]:
+        closed = self._course.the_round
+        if self.summing is None:
+            await self._evaluation.conclude()
+        if closed.state == rounds.INVALID:
+            raise NoParticipants(f"round {number}: {closed.reason}. {self._reasons(closed)}")
+        if self.summing is None:
+            return closed, None
+        lift = await self.summing.lift(frozenset(closed.accepted))
+        self.summing.close()
+        return closed, lift
+
+    async def _forget_round(self, number: int, reason: str) -> None:
+        """What was counted in a round is of no use without the secrets of its sum: nothing of it was."""
+        log.warning("run %s round %d: %s; it is held anew", self.task.run, number, reason)
+        await self._means.records.round_broken(self.task.run, number, reason)
+        self._offers.withdraw(number)
+        self._intake.discard()
+        self._course.round = None
+
+    async def _result(self, closed: rounds.Round, lift: Lift | None) -> tuple[memoryview, memoryview, float]:
+        """The next model, the server's state, and how many examples it was learned from."""
+        if lift is None:
+            return *await self._collect.result(), sum(closed.accepted.values())
+        model, state, said = await self._collect.summed(lift, len(self._scheme.metrics))
+        summed = Summed(*said)
+        metrics = dict(zip(self._scheme.metrics, summed.metrics, strict=False))
+        await self._evaluation.together(metrics, round(summed.held_out), len(closed.accepted))
+        return model, state, round(summed.examples)
 
     async def _open_round(self, number: int) -> None:
         quorum = self.task.quorum
@@ -245,6 +273,9 @@ class Drive:
             "target": policy.target,
             "deadline": deadline,
         }
+        if self.summing is not None:
+            self.summing.begin(number, drawn, self._collect.base)
+            told[SUM] = self._collect.sum = self.summing.id
         point("before-round-opened")
         await self._means.records.round_opened(self._course.round, self.task.run, told)
         point("after-round-opened")
@@ -259,7 +290,7 @@ class Drive:
 
     async def _evaluate(self, number: int) -> None:
         """Let everybody measure the newest checkpoint on its held-out examples."""
-        if not self.task.holdout:
+        if not self.task.holdout or self.summing is not None:  # what is measured under masks is summed with an update
             return
         await self._offer(number)
         await self._means.records.say(self.task.run, "evaluating", {"round": number}, to_all=True)
@@ -282,25 +313,6 @@ class Drive:
         """Hand out the newest checkpoint, to whoever takes part in round `number`."""
         self._evaluation.begin(number)
         await self._offers.model(number)
-
-    async def _answered(self, peer: Peer, answer: Invited | GridError) -> None:
-        """What came of an invitation. Calls name nodes: one that knows itself by another name would not hear them."""
-        refused = answer.detail if isinstance(answer, GridError) else ""
-        if isinstance(answer, Invited) and answer.node_id != peer.node_id:
-            refused = f"it calls itself {answer.node_id}"
-        if isinstance(answer, GridError) or refused:
-            await self._stand(peer.public_key, Standing.FAILED, refused)
-            return
-        entry = self.roster[peer.public_key]
-        if entry.standing == Standing.INVITED:
-            entry.examples = answer.examples
-            self.attendance.expect(peer.public_key)
-            await self._stand(peer.public_key, Standing.PREPARING)
-
-    async def _heard_again(self, peer: Peer, answer: Invited | GridError) -> None:
-        """What came of an invitation after a restart. Those who are ready show it by listening."""
-        if isinstance(answer, Invited):
-            await self._answered(peer, answer)
 
     # --- what participants ask ------------------------------------------------------------------------
 
@@ -329,7 +341,7 @@ class Drive:
             envelope, Report, self._means.identity.public, self._means.prekeys.find, context, self._means.now()
         )
         if report.status == "ready" and number == 0 and not entry.ready:
-            await self._welcome(key, report.examples)
+            await self._muster.welcome(key, report.examples)
         elif report.status == "failed":
             await self._give_up(number, key, report.reason[:REASON])
         elif report.status == "evaluated" and number == self._evaluation.number:
@@ -350,7 +362,7 @@ class Drive:
     async def _give_up(self, number: int, key: str, reason: str) -> None:
         """A participant cannot go on: in this round, or in the run when it could not even prepare."""
         if number == 0:
-            await self._stand(key, Standing.FAILED, reason)
+            await self._muster.stand(key, Standing.FAILED, reason)
         if number == self._evaluation.number:
             self._evaluation.tally.pass_over(key)
             self._course.pulse.beat()
@@ -361,21 +373,6 @@ class Drive:
 
     async def _write_down(self) -> None:
         await write_down(self._means.records, self.task.run, self._course, self.roster)
-
-    async def _stand(self, key: str, standing: Standing, reason: str = "") -> None:
-        entry = self.roster.put(key, standing, reason)
-        self._course.pulse.beat()
-        told = {"node": entry.peer.node_id, "state": standing.value, "reason": reason, "examples": entry.examples}
-        await self._means.records.say(self.task.run, "participant", told)
-
-    async def _welcome(self, key: str, examples: int) -> None:
-        """It has the plan loaded, and may take part in every round to come."""
-        entry = self.roster.put(key, Standing.READY)
-        entry.ready, entry.examples = True, examples
-        told = {"node": entry.peer.node_id, "state": Standing.READY.value, "reason": "", "examples": examples}
-        self._cohort.welcome(key)
-        self._course.pulse.beat()
-        await self._means.records.ready(self.task.run, key, told)
 
     # --- ending ---------------------------------------------------------------------------------------
 
@@ -392,6 +389,8 @@ class Drive:
     async def _close(self) -> None:
         self.up.set()
         self._cohort.close()
+        if self.summing is not None:
+            self.summing.close()
         self._course.pulse.close()
         if self._asking is not None:
             self._asking.cancel()

@@ -48,6 +48,17 @@ class Evaluation:
             examples, metrics = self.tally.nodes[key]
             await self._records.reported(ReportRow(self._task.run, self.number - 1, key, examples, metrics, now))
 
+    async def together(self, metrics: dict[str, float], examples: int, nodes: int) -> None:
+        """What all nodes together measured of the newest checkpoint, where no single one tells."""
+        number = self.number - 1
+        self.begin(0)
+        if examples:
+            tally = Tally()
+            tally.add("", metrics, examples)
+            self._note(number, tally)
+            told = {"round": number, "metrics": tally.means(), "examples": examples, "nodes": nodes}
+            await self._records.evaluated(self._task.run, told)
+
     async def conclude(self) -> None:
         """Tell how the checkpoint did, as far as it was reported."""
         number, tally = self.number - 1, self.tally

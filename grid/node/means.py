@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from grid.client.calls import Calls
@@ -15,6 +15,7 @@ from grid.node.catalogue import Catalogue
 from grid.node.keys import Prekeys
 from grid.node.peers import Peers
 from grid.node.records import RunRecords
+from grid.protocol.secure_sum import Terms
 from grid.worker.port import Engine
 
 ENVELOPE_LIFE = 24 * 3600.0
@@ -25,7 +26,8 @@ ENVELOPE_LIFE = 24 * 3600.0
 class Means:
     """Who the node is, whom it can call, and what computes for it.
 
-    `trainer` runs plans (torch), `folder` sums updates (numpy); `runs` is where files of runs are kept.
+    `trainer` runs plans (torch), `folder` sums updates (numpy); `runs` is where files of runs are kept; `terms` are
+    what its owner asks of secure sums.
     """
 
     identity: Identity
@@ -41,6 +43,7 @@ class Means:
     folder: Engine
     runs: Path
     now: Callable[[], float]
+    terms: Terms = field(default_factory=Terms)
 
     def header(self, kind: str, run: str, number: int, length: int = 0, audience: bytes = b"") -> Header:
         """The header of an envelope from this node."""

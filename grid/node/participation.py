@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,13 +15,16 @@ from grid.crypto.prekeys import PrekeyPublic
 from grid.faults import point
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
-from grid.learning.strategy import read_strategy
+from grid.learning.strategy import Masked, read_strategy
 from grid.learning.tensors import header_bytes
 from grid.node.collect import REPORT as REPORT_ENTRY
+from grid.node.collect import SUM
 from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
+from grid.node.lift import Place
 from grid.node.means import Means
+from grid.node.party import SumParty
 from grid.node.upstream import PASSING, Upstream
 from grid.store.blobs import Blobs
 from grid.wire.message import JSON, encode
@@ -80,6 +84,7 @@ class Participation:
         self._steps = steps_of(read_strategy(task.strategy))
         self._call, self._called = (0, False), False
         self._begun = self._counted = 0
+        self._base, self._sum = "", 0
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self.state = "preparing"
@@ -112,10 +117,16 @@ class Participation:
             for event in self._newest(events, self._means.node_id):
                 number = int(event.data["round"]) if _asked(event, self._means.node_id) else 0
                 self._call = number, event.kind != "evaluating"
+                self._again(number, int(event.data.get(SUM, 0)))
                 if self._called and self._lets_finish():
                     continue  # whoever waits for the work before it to be finished will do this
                 self._called = True
                 self._work = group.create_task(self._do(self._work))
+
+    def _again(self, number: int, sum_: int) -> None:
+        """A round was opened. Where it is summed under masks, it may be one that is held anew."""
+        if sum_ and sum_ != self._sum:
+            self._sum, self._counted = sum_, min(self._counted, number - 1)
 
     def moved(self, address: str, prekey: PrekeyPublic) -> None:
         """The coordinator is there again, perhaps elsewhere."""
@@ -206,16 +217,11 @@ class Participation:
         async with self._sitting(Priority.TRAINING if train else Priority.EVALUATION) as (seat, _):
             wire = self._scheme.broadcast
             await self._upstream.model(number, wire, seat.inbox[: wire.size])
-            await seat.call("receive")
+            self._base = (await seat.call("receive")).get("base", "")
             point("after-model")
-            if self.task.holdout:
-                done = await seat.call("evaluate", split="held-out")
-                measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
-                told = {"examples": measured.examples, **measured.metrics}
-                self._journal.note("evaluated", round=number - 1, **told)
-                await self._upstream.report(number, measured)
+            measured = await self._evaluate(number, seat) if self.task.holdout else None
             if train:
-                await self._train(number, seat)
+                await self._train(number, seat, measured)
 
     async def _is_finished(self, number: int) -> bool:
         """Whether the work of round `number` was done before this node stopped or was broken off, and is counted now.
@@ -223,6 +229,9 @@ class Participation:
         An update of a round before it is handed in too: that tells whether the state that belongs to it holds.
         """
         if not (waiting := self._finished.number):
+            return False
+        if self._scheme.strategy.masked:
+            await self._finished.dropped("the secrets of its masks are gone")
             return False
         self.state = "uploading"
         try:
@@ -234,8 +243,21 @@ class Participation:
             return False
         return number == waiting or number <= self._counted  # a later step may have taken it
 
-    async def _train(self, number: int, seat: Seat) -> None:
+    async def _evaluate(self, number: int, seat: Seat) -> Report:
+        """Measure the model that came, and tell the coordinator: unless that, too, is only to be seen summed."""
+        done = await seat.call("evaluate", split="held-out")
+        measured = Report(status="evaluated", examples=done["examples"], metrics=done["metrics"])
+        self._journal.note("evaluated", round=number - 1, examples=measured.examples, **measured.metrics)
+        if not self._scheme.strategy.masked:
+            await self._upstream.report(number, measured)
+        return measured
+
+    async def _train(self, number: int, seat: Seat, measured: Report | None) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
+        rule = self._scheme.strategy.upload
+        if isinstance(rule, Masked):
+            await self._train_masked(number, seat, measured, rule)
+            return
         point("before-fit")
         hears = self._journal.progress_of(number)
         done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
@@ -256,6 +278,37 @@ class Participation:
             self._upstream.forget_prekey()
             await self._seal(number, seat, learned)
             await self._hand_in()
+
+    async def _train_masked(self, number: int, seat: Seat, measured: Report | None, rule: Masked) -> None:
+        """Train, hand in a vector that nobody can read, and help to lift the masks of the sum that it is in."""
+        place = Place(number, self._sum)
+        party = SumParty(self._means, self._upstream, self.task, place, rule, self._scheme.masked_numbers)
+        agreeing = asyncio.ensure_future(party.agree(self._base))
+        try:
+            hears, seed = self._journal.progress_of(number), self.task.seed + number
+            done = await seat.call("fit", hears, round=number, seed=seed)
+            seeds = await agreeing
+        finally:
+            agreeing.cancel()
+            await asyncio.gather(agreeing, return_exceptions=True)
+        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"], device=seat.device)
+        self.state = "uploading"
+        own = [done["examples"], done["metrics"]["loss"], 0, []]
+        if measured is not None:
+            own[2:] = measured.examples, [measured.metrics.get(name, 0.0) for name in self._scheme.metrics]
+        drawn = os.urandom(16)
+        await seat.call(
+            "mask", added=seeds.added, subtracted=seeds.subtracted, seed=drawn, parties=seeds.parties, own=own
+        )
+        party.sent()
+        numbers = {SUM: float(place.sum)}
+        told = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector
+        await self._seal(number, seat, told)
+        await self._hand_in()
+        try:
+            await party.reveal()
+        except (RoundClosed, RunNotFound) as late:  # enough others did
+            log.info("run %s round %d: %s", self.task.run, number, late.detail)
 
     async def _seal(self, number: int, seat: Seat, report: Report) -> None:
         """The update, sealed for the coordinator, on this disk."""

@@ -19,14 +19,14 @@ from grid.protocol.assignment import Assignment
 from grid.protocol.pace import WINDOW, Arrivals
 from grid.protocol.round import NodeCommitted, NodeFailed, Round, SpareDrawn, UpdateRejected
 from grid.protocol.run import RUN, Run
-from grid.store import events, results, rounds, runs
+from grid.store import events, results, rounds, runs, sums
 from grid.store.database import Database
 from grid.store.events import EventLog
 from grid.store.schema import Snapshot, Transaction
 from grid.wire.documents import Signed
 from grid.wire.message import MSGPACK, encode
 from grid.wire.node import Part
-from grid.wire.problems import NotFound, RunNotFound, UpdateRepeated
+from grid.wire.problems import NotFound, RunNotFound, SumRefused, UpdateRepeated
 from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
 
 EVALUATED = "evaluated"
@@ -99,6 +99,11 @@ class RunRecords:
         """All that measured a checkpoint have reported: the means are told."""
         await self.say(run, EVALUATED, told)
 
+    async def revealed(self, run: str, number: int, key: str, survivors: list[str]) -> None:
+        """This node, `key`, is about to reveal its shares in a sum of these. Raises SumRefused if it did of others."""
+        if not await self._db.write(lambda connection: sums.reveal(connection, run, number, key, survivors)):
+            raise SumRefused("this node revealed its shares for other survivors of this round")
+
     async def ready(self, run: str, key: str, told: dict[str, Any]) -> None:
         """A participant has the plan loaded."""
         at = self._now()
@@ -120,6 +125,16 @@ class RunRecords:
         def work(connection: Transaction) -> None:
             rounds.open_round(connection, run, r)
             _tell(connection, run, "round-opened", r.opened, told, to_all=True)
+
+        await self._db.write(work)
+
+    async def round_broken(self, run: str, number: int, reason: str) -> None:
+        """Nothing came of a round: it will be held anew."""
+        at, told = self._now(), {"round": number, "reason": reason}
+
+        def work(connection: Transaction) -> None:
+            rounds.forget_round(connection, run, number)
+            _tell(connection, run, "round-broken", at, told, to_all=True)
 
         await self._db.write(work)
 

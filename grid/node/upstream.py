@@ -36,6 +36,8 @@ from grid.wire.runs import BUNDLE, MODEL, REPORT, RUN_EVENTS, UPDATE, UPDATE_HEL
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Takes = TypeVar("Takes")
+Gives = TypeVar("Gives")
 
 WAIT = 25.0
 """Seconds for which one long-poll stays open."""
@@ -99,6 +101,14 @@ class Upstream:
     async def recipient(self) -> PrekeyPublic:
         """Its prekey, asked for anew in the second half of its time: it makes a new one each day."""
         return await self._patiently(self._recipient)
+
+    async def ask(self, endpoint: Endpoint[Takes, Gives], message: Takes | None, number: int, sum_: int) -> Gives:
+        """A step of a secure sum."""
+        return await self._patiently(
+            lambda: self._means.calls.call(
+                self._address, endpoint, message, peer=self.key, run=self._task.run, round=number, sum=sum_
+            )
+        )
 
     # --- what is handed in ------------------------------------------------------------------------
 

@@ -141,11 +141,16 @@ def hand_in(p: Part, e: VectorSent) -> Outcome:
     return replace(p, state=MASKED), ()
 
 
+def consider(p: Part, survivors: Set[str]) -> None:
+    """Whether this node would sign that it sees these survivors. Raises SumRefused."""
+    if not survivors <= p.dealers or p.me not in survivors:
+        raise SumRefused("the survivors are not among those who dealt shares, or this node is left out")
+    _enough(p, survivors, "survived")
+
+
 def reveal(p: Part, e: SurvivorsNamed) -> Outcome:
     """Tell what lifts the masks of the sum, once enough nodes have signed that they see the same survivors."""
-    if not e.survivors <= p.dealers or p.me not in e.survivors:
-        raise SumRefused("the survivors are not among those who dealt shares, or this node is left out")
-    _enough(p, e.survivors, "survived")
+    consider(p, e.survivors)
     if len(e.signed & e.survivors) < p.threshold:
         raise SumRefused(f"{len(e.signed & e.survivors)} nodes signed this set of survivors, not {p.threshold}")
     after = replace(p, state=REVEALED, survivors=e.survivors)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 
@@ -88,11 +86,19 @@ class EventLog:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while True:
-            with self._bell(topic) as bell:  # hung before reading: a commit in between rings it
+            bell: asyncio.Future[None] = loop.create_future()
+            self._bells.setdefault(topic, set()).add(bell)  # hung before reading: a commit in between rings it
+            try:
                 events = await self._behind(topic, cursor, limit, bell)
                 if events or self._closed or loop.time() >= until:
                     return events
-                await asyncio.wait([bell], timeout=until - loop.time())
+                timer = loop.call_at(until, _rung, bell)
+                try:
+                    await bell
+                finally:
+                    timer.cancel()
+            finally:
+                self._take_down(topic, bell)
 
     def close(self) -> None:
         """Let go of everybody who waits; from here on nobody does."""
@@ -110,23 +116,20 @@ class EventLog:
             self._ends[topic] = events[-1].cursor if events else cursor
         return events
 
-    @contextmanager
-    def _bell(self, topic: str) -> Iterator[asyncio.Future[None]]:
-        bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._bells.setdefault(topic, set()).add(bell)
-        try:
-            yield bell
-        finally:
-            bell.cancel()
-            if waiting := self._bells.get(topic):
-                waiting.discard(bell)
-                if not waiting:
-                    del self._bells[topic]
+    def _take_down(self, topic: str, bell: asyncio.Future[None]) -> None:
+        if waiting := self._bells.get(topic):
+            waiting.discard(bell)
+            if not waiting:
+                del self._bells[topic]
 
     def _ring(self, topics: frozenset[str]) -> None:
         for topic in topics:
             self._ends.pop(topic, None)
         for topic in topics & self._bells.keys():
             for bell in self._bells.pop(topic):
-                if not bell.done():
-                    bell.set_result(None)
+                _rung(bell)
+
+
+def _rung(bell: asyncio.Future[None]) -> None:
+    if not bell.done():
+        bell.set_result(None)

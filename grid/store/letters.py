@@ -51,6 +51,12 @@ def all_mailboxes(connection: sqlite3.Connection) -> list[tuple[str, bytes, floa
     return connection.execute("SELECT name, prekey, opened FROM mailboxes ORDER BY opened").fetchall()
 
 
+def prekey_of(connection: sqlite3.Connection, name: str) -> bytes | None:
+    """What letters for a mailbox are sealed to, if it is open."""
+    found = connection.execute("SELECT prekey FROM mailboxes WHERE name = ?", (name,)).fetchone()
+    return found[0] if found else None
+
+
 def close_mailboxes(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Forget mailboxes; their letters go when they expire."""
     connection.executemany("DELETE FROM mailboxes WHERE name = ?", [(name,) for name in names])

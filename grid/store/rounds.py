@@ -50,6 +50,15 @@ def open_round(connection: sqlite3.Connection, run: str, r: Round) -> None:
         put_assignment(connection, AssignmentRow(Assignment(run, r.number, node)))
 
 
+def forget_round(connection: sqlite3.Connection, run: str, number: int) -> None:
+    """A round is to be held anew: nobody was asked, nothing was counted."""
+    for table, column in (("assignments", "round"), ("rounds", "number")):
+        connection.execute(
+            f"DELETE FROM {table} WHERE run = ? AND role = 'coordinator' AND {column} = ?",  # noqa: S608 - our own words
+            (run, number),
+        )
+
+
 def set_round_state(
     connection: sqlite3.Connection,
     run: str,

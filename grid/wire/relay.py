@@ -56,6 +56,12 @@ class Posted(Message, frozen=True):
     expires: Seconds
 
 
+class Reading(After, frozen=True):
+    """Read letters after a cursor. Few come, so that a wait may be longer than for a run's events."""
+
+    wait: Annotated[float, Meta(ge=0, le=55)] = 0.0
+
+
 class Taken(Message, frozen=True):
     """These letters were dealt with; the gateway need keep them no longer."""
 
@@ -98,11 +104,11 @@ LETTERS: Endpoint[None, Events] = Endpoint(
     "GET",
     "/v1/mailboxes/{mailbox}/letters",
     gives=Events,
-    query=After,
+    query=Reading,
     who="signed",
     about="The letters of the caller's own mailbox: by long-poll, as server-sent events, or through a websocket",
     entry=Event,
-    deadline=40.0,
+    deadline=75.0,
     problems=(NotAllowed,),
 )
 POST_LETTER = Endpoint(

@@ -11,12 +11,13 @@ from grid.learning.aggregation import AddScaled, add_scaled
 from grid.learning.broadcasts import Rounding
 from grid.learning.codec import Codec
 from grid.learning.folding import BUDGET, Folding, Place
-from grid.learning.layouts import state_layout, update_layout, upload_layout
+from grid.learning.layouts import masked_numbers, state_layout, update_layout, upload_layout
+from grid.learning.masked import RingSum, Vectors
 from grid.learning.robust import UpdatesInMemory
-from grid.learning.strategy import Exact, Strategy, read_strategy
+from grid.learning.strategy import Exact, Strategy, least_updates, read_strategy
 from grid.learning.tensors import Layout, read_header
 from grid.learning.weighing import Told, Weighing
-from grid.wire.problems import UpdateRefused
+from grid.wire.problems import StrategyRefused, UpdateRefused
 from grid.worker.seat import Desk, Verb
 from grid.worker.spill import Spill, warm_up
 
@@ -42,6 +43,8 @@ def fold(
     inbox, state = desk.inbox[:size], desk.state[: state_layout(plan, rule, statistics).size]
     folding = Folding(rule, plan, Place(desk.outbox[:size], state, kept, budget, add_scaled), statistics)
 
+    if rule.masked:
+        return MaskedFold(rule, plan, tuple(statistics), desk, folding).verbs()
     arrivals = Arrivals(rule, plan, tuple(statistics), desk.inbox)
 
     def begin(current: Literal["inbox", "outbox"] = "outbox", population: int = 0) -> dict[str, Any]:
@@ -114,3 +117,64 @@ class Arrivals:
         if self._codec is not None:
             self._codec.decode(self._came, self._current, self.update)
         return self.update
+
+
+class MaskedFold:
+    """The verbs of a round whose updates are masked: summed as they are, and a model once the masks are lifted."""
+
+    def __init__(self, rule: Strategy, plan: Layout, statistics: tuple[str, ...], desk: Desk, folding: Folding) -> None:
+        self._rule, self._plan, self._statistics, self._folding = rule, plan, statistics, folding
+        self._inbox, self._rounding = desk.inbox, Rounding(rule, plan, statistics)
+        self._size = update_layout(plan, rule, statistics).size
+        self._sum = RingSum(masked_numbers(plan, rule, statistics))
+        self._base = ""
+
+    def verbs(self) -> Mapping[str, Verb]:
+        """What the seat answers to."""
+        verbs: dict[str, Verb] = {"begin": self.begin, "check": self.check, "fold": self.fold}
+        return verbs | {"result": self.result, "round": self.round}
+
+    def begin(self, current: Literal["inbox", "outbox"] = "outbox", population: int = 0) -> dict[str, Any]:
+        """A new round; the SHA-256 of the model that its participants are sent is its `base`."""
+        self._folding.begin(self._inbox[: self._size] if current == "inbox" else None, population)
+        self._sum.begin()
+        self._base = sha256(self._rounding.received(self._folding.current)).hexdigest()
+        return {"base": self._base}
+
+    def check(self, base: str = "", **_: Any) -> dict[str, Any]:
+        """Nothing can be seen of one vector but on which model it was learned."""
+        point("worker-check")
+        if base != self._base:
+            raise UpdateRefused("it says what was learned on top of another model than this round's")
+        return {}
+
+    def fold(self, **_: Any) -> dict[str, Any]:
+        """Add the vector in the inbox."""
+        point("worker-fold")
+        self._sum.add(self._inbox)
+        return {}
+
+    def result(
+        self,
+        added: Sequence[bytes] = (),
+        subtracted: Sequence[bytes] = (),
+        parties: int = 1,
+        metrics: int = 0,
+    ) -> dict[str, Any]:
+        """Lift the masks and make the next model; what the nodes said of themselves, as `masked.Summed`."""
+        point("worker-result")
+        if self._sum.count < (least := least_updates(self._rule)):
+            raise StrategyRefused(f"{self._sum.count} updates; a secure sum needs at least {least}")
+        vectors = Vectors(self._rule, self._plan, self._statistics, metrics, parties)
+        update = memoryview(bytearray(self._size))
+        total = self._sum.lifted(added, subtracted)
+        summed = vectors.unfold(total, self._sum.count, self._folding.current, update)
+        self._folding.check(update)
+        self._folding.fold(update, Told(summed.examples))
+        self._folding.result()
+        return {"summed": list(summed)}
+
+    def round(self) -> dict[str, Any]:
+        """A model in the inbox takes the form in which it travels, there."""
+        self._rounding.shrink(self._inbox[: self._size])
+        return {}

@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from grid.faults import point
 from grid.learning.arrays import views
@@ -21,9 +22,12 @@ from grid.learning.batches import steps_of_epoch
 from grid.learning.broadcasts import Rounding
 from grid.learning.codec import Codec, residual_of
 from grid.learning.layouts import own_layout, residual_layout, statistics_of, update_layout, upload_layout
+from grid.learning.masked import Vectors
+from grid.learning.masking import mask as add_masks
 from grid.learning.plan import Plan
 from grid.learning.progress import Reporter
 from grid.learning.recipe import Limits as Grant
+from grid.learning.said import Own
 from grid.learning.split import split
 from grid.learning.strategy import Exact, QFair, Strategy, check_recipe, read_strategy
 from grid.learning.tensors import header_bytes, read_header
@@ -75,7 +79,8 @@ def train(
     amounts = [len(rows) for rows in split(len(arrays[target]), holdout, seed)]
     epoch = steps_of_epoch(plan.recipe, amounts[0], limits)
     work = _Training(kit, desk, plan, chosen, trainer, amounts, epoch)
-    return {"prepare": work.prepare, "receive": work.receive, "fit": work.fit, "evaluate": work.evaluate}
+    verbs: dict[str, Verb] = {"prepare": work.prepare, "receive": work.receive, "fit": work.fit}
+    return verbs | {"evaluate": work.evaluate, "mask": work.mask}
 
 
 class _Training:
@@ -91,9 +96,11 @@ class _Training:
         self._states = {"inbox": kit.views(layout, self._inbox), "outbox": kit.views(layout, self._outbox)}
         own = own_layout(plan.layout, strategy, statistics)
         self._own = kit.views(own, desk.state[: own.size])
-        self._codec = None if strategy.upload == Exact() else Codec(strategy, plan.layout, statistics)
+        plain = strategy.upload == Exact() or strategy.masked
+        self._codec = None if plain else Codec(strategy, plan.layout, statistics)
         self._coded = bytearray(upload_layout(plan.layout, strategy, statistics).size if self._codec else 0)
-        self._sent = desk.outbox[: len(self._coded)]
+        self._sent = desk.outbox[: upload_layout(plan.layout, strategy, statistics).size]
+        self._statistics, self._base = statistics, ""
         left_out = residual_layout(plan.layout, strategy, statistics).size
         self._residual = residual_of(desk.state[own.size : own.size + left_out])
 
@@ -109,9 +116,13 @@ class _Training:
         }
 
     def receive(self) -> dict[str, Any]:
-        """A model came into the inbox in the form that travels; it becomes the model that it stands for."""
+        """A model came into the inbox in the form that travels; it becomes the model that it stands for.
+
+        Its SHA-256 is its `base`, where the strategy asks for it.
+        """
         self._rounding.widen(self._came)
-        return {}
+        self._base = sha256(self._inbox).hexdigest() if self._strategy.names_base else ""
+        return {"base": self._base} if self._base else {}
 
     def fit(
         self,
@@ -154,11 +165,28 @@ class _Training:
         }
 
     def _encoded(self) -> dict[str, Any]:
-        """Encode the update in the outbox, and name its model (SHA-256) as `base`, where the strategy asks for it."""
+        """Encode the update in the outbox, and name its model as `base`, where the strategy asks for it."""
         if self._codec is not None:
             self._codec.encode(self._inbox, self._outbox, self._residual, memoryview(self._coded))
             self._sent[:] = self._coded
-        return {"base": sha256(self._inbox).hexdigest()} if self._strategy.names_base else {}
+        return {"base": self._base or sha256(self._inbox).hexdigest()} if self._strategy.names_base else {}
+
+    def mask(
+        self, added: list[bytes], subtracted: list[bytes], seed: bytes, parties: int, own: list[Any]
+    ) -> dict[str, Any]:
+        """The update in the outbox as a vector under masks of these seeds (16 bytes each), of up to `parties` nodes.
+
+        `own` is `masked.Own`; `seed` draws its rounding. The model in the inbox is what it was learned on top of.
+        """
+        if not self._strategy.masked:
+            raise WorkerFailed("this strategy's updates travel without masks")
+        said = Own(*own)
+        vectors = Vectors(self._strategy, self._plan.layout, self._statistics, len(said.metrics), parties)
+        rng = np.random.default_rng(int.from_bytes(seed, "big"))
+        vector = vectors.vector(self._inbox, self._outbox, said, rng)
+        add_masks(vector, added, subtracted)
+        self._sent[:] = vector.tobytes()
+        return {}
 
     def _measured(self) -> dict[str, float]:
         """F_k(w^t) for q-FedAvg: the loss of the model that came, on the examples to train on."""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from grid.protocol import assignment, membership, run, secure_sum, task
+from grid.protocol import assignment, membership, run, secure_sum, summing, task
 from grid.protocol import round as round_
 from grid.protocol.assignment import ASSIGNMENT
 from grid.protocol.machine import BrokenRule, Machine, diagram
@@ -18,10 +18,12 @@ from grid.protocol.membership import MEMBERSHIP
 from grid.protocol.round import ROUND
 from grid.protocol.run import RUN
 from grid.protocol.secure_sum import PART
+from grid.protocol.summing import SUM
 from grid.protocol.task import TASK
 from grid.wire.problems import GridError, OutOfTurn
 
-MACHINES: list[Machine[Any, Any]] = [TASK, RUN, ROUND, ASSIGNMENT, PART, MEMBERSHIP]
+MACHINES: list[Machine[Any, Any]] = [TASK, RUN, ROUND, ASSIGNMENT, PART, SUM, MEMBERSHIP]
+FOUR = frozenset({"ann", "bob", "dan", "eve"})
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
 
 
@@ -167,12 +169,18 @@ def part_events(_: secure_sum.Part) -> list[object]:
     return [secure_sum.SharesCame(all_), secure_sum.VectorSent(), secure_sum.Broken(""), *named]
 
 
+def sum_events(_: summing.Sum) -> list[object]:
+    answers = [summing.Answered(node) for node in FOUR]
+    return [*answers, summing.Gone("dan"), summing.TimeOver(), *map(summing.Collected, (FOUR, frozenset({"ann"})))]
+
+
 WALKS: list[tuple[Machine[Any, Any], list[Any], Callable[[Any], list[object]]]] = [
     (TASK, [task.Task("t")], task_events),
     (RUN, [run.Run("r", rounds=2)], run_events),
     (ROUND, [a_round(target=2), a_round(target=3)], round_events),
     (ASSIGNMENT, [assignment.Assignment("r", 1, "alice")], assignment_events),
     (PART, [secure_sum.took_part("ann", ("ann", "bob", "eve"), 2, secure_sum.Terms(2))], part_events),
+    (SUM, [summing.Sum(FOUR), summing.Sum(frozenset({"ann", "dan"}))], sum_events),
     (MEMBERSHIP, [membership.joined("n", 0.0, 90.0, verified=v) for v in (True, False)], member_events),
 ]
 

@@ -1,0 +1,115 @@
+"""Updates that are only ever seen summed: what a node learned as one vector under masks, and the sum as a model again.
+
+A node's vector is its weight times what it learned, beside the weight itself and, weighted likewise, what it measured:
+the sum gives the weighted mean, and nobody's weight or metrics by themselves. Nodes clip every number themselves.
+Weights are the node's examples as a share of `Masked.most`; whoever has more counts as with so many.
+
+Source: Bonawitz et al. 2017, ePrint 2017/281, sections 4 and 7.1 (weighted means).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from grid.learning.layouts import MASKED_METRICS, masked_numbers, roles, update_layout
+from grid.learning.masking import Numbers, Quantiser, Ring, mask
+from grid.learning.said import Own, Summed
+from grid.learning.spans import spans_of, store, stored, widened
+from grid.learning.strategy import Masked, Strategy
+from grid.learning.tensors import Layout
+from grid.wire.problems import UpdateRefused
+
+METRIC_UNIT = 64.0
+"""Metrics travel in this unit, so that a loss of up to 64 times `Masked.bound` is not clipped."""
+
+
+class Vectors:
+    """Vectors of one strategy over up to `parties` nodes. `layout` is the plan's, `metrics` how many it measures."""
+
+    def __init__(
+        self, strategy: Strategy, layout: Layout, statistics: tuple[str, ...], metrics: int, parties: int
+    ) -> None:
+        assert isinstance(strategy.upload, Masked)
+        self._rule, self._metrics = strategy.upload, metrics
+        self._layout = update_layout(layout, strategy, statistics)
+        self._spans = spans_of(self._layout, roles(self._layout, statistics))
+        self.numbers = masked_numbers(layout, strategy, statistics)
+        self._learned = self.numbers - MASKED_METRICS
+        self._quantiser = Quantiser(self._rule.bound, parties)
+
+    def vector(self, before: memoryview, after: memoryview, own: Own, rng: np.random.Generator) -> Ring:
+        """A node's vector, uint32 (`numbers`,), without masks. `before` and `after` are models (data sections)."""
+        drawn = np.zeros(self.numbers, np.float32)
+        weight, held = (self._share(count) for count in (own.examples, own.held_out))
+        at = 0
+        for span in self._spans:
+            old, new = stored(before, span), stored(after, span)
+            for place in span.blocks():
+                learned = widened(new[place], span.dtype) - widened(old[place], span.dtype)
+                drawn[at : at + len(learned)] = learned * weight
+                at += len(learned)
+        measured = [held * value / METRIC_UNIT for value in own.metrics[: self._metrics]]
+        said = [weight, weight * own.loss / METRIC_UNIT, held, *measured]
+        drawn[at : at + len(said)] = np.multiply(said, self._rule.bound)  # none of them is clipped
+        return self._quantised(drawn, rng)
+
+    def unfold(self, total: Ring, count: int, current: memoryview, target: memoryview) -> Summed:
+        """The mean of what `count` nodes learned, added to `current` in `target`; and what they said of themselves.
+
+        Raises:
+            UpdateRefused: the weights add up to nothing.
+        """
+        means = self._quantiser.mean(total, count)
+        weight, loss, held, *metrics = (means[self._learned :][: 3 + self._metrics] / self._rule.bound).tolist()
+        if weight * count < 0.5 / self._rule.most:
+            raise UpdateRefused("the weights of this sum add up to nothing")
+        at = 0
+        for span in self._spans:
+            old, new = stored(current, span), stored(target, span)
+            for place in span.blocks():
+                base = widened(old[place], span.dtype)
+                learned = means[at : at + len(base)] / weight
+                store((base + learned).astype(base.dtype), new[place], span.dtype)
+                at += len(base)
+        told = held * count * self._rule.most > 0.5
+        return Summed(
+            examples=weight * count * self._rule.most,
+            loss=loss / weight * METRIC_UNIT,
+            held_out=held * count * self._rule.most if told else 0.0,
+            metrics=tuple(value / held * METRIC_UNIT for value in metrics) if told else (),
+        )
+
+    def _share(self, count: int) -> float:
+        return min(count, self._rule.most) / self._rule.most
+
+    def _quantised(self, numbers: Numbers, rng: np.random.Generator) -> Ring:
+        try:
+            return self._quantiser.quantise(numbers, rng)
+        except ValueError as error:
+            raise UpdateRefused(str(error)) from None
+
+
+class RingSum:
+    """The sum of masked vectors of one round: one accumulator, whatever their number."""
+
+    def __init__(self, numbers: int) -> None:
+        self._total: Ring = np.zeros(numbers, np.uint32)
+        self.count = 0
+
+    def begin(self) -> None:
+        """Nothing is in it."""
+        self._total[:] = 0
+        self.count = 0
+
+    def add(self, vector: memoryview) -> None:
+        """One vector, as it came."""
+        self._total += np.frombuffer(vector, "<u4", len(self._total))
+        self.count += 1
+
+    def lifted(self, added: Iterable[bytes], subtracted: Iterable[bytes]) -> Ring:
+        """The sum without its masks: the keystreams of these seeds added and subtracted. The sum itself stays."""
+        total = self._total.copy()
+        mask(total, added, subtracted)
+        return total

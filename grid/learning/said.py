@@ -1,0 +1,25 @@
+"""What nodes say of themselves inside vectors under masks, and what the sum says of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Own(NamedTuple):
+    """What a node says of itself in its vector: examples it learned from and their loss; examples that it holds out,
+    and the metrics of the model that came on those, in the order of the plan's names."""
+
+    examples: int
+    loss: float
+    held_out: int = 0
+    metrics: Sequence[float] = ()
+
+
+class Summed(NamedTuple):
+    """The same of all together: examples (capped ones counted as capped), and means weighted by examples."""
+
+    examples: float
+    loss: float
+    held_out: float
+    metrics: Sequence[float]

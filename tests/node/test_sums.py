@@ -1,0 +1,168 @@
+"""Secure sums over HTTP: whole runs of nodes whose updates nobody sees, and what each side refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from grid.learning.strategy import PRESETS, travelling
+from grid.node import summing
+from grid.wire.problems import RunRefused, StrategyRefused
+from tests.grid_of_nodes import ANode, Learner, Scientist, Story, a_node, numbers, plan_of, quorum
+
+StartNode = Callable[..., Awaitable[ANode]]
+
+MASKED = msgspec.to_builtins(travelling(PRESETS["fedavg"], upload="masked"))
+NAMES = ("ann", "bob", "cid", "dan")
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is waited for longer than a test takes."""
+    monkeypatch.setattr(summing, "STEP", 1.0)
+    monkeypatch.setattr(summing, "SOON", 0.1)
+
+
+async def four(start_node: StartNode, **words: Any) -> list[ANode]:
+    """Nodes with different goals and amounts of data."""
+    return [
+        await start_node(name, Learner(goal=float(at), examples=10 * (at + 1), held_out=at + 1, **words))
+        for at, name in enumerate(NAMES)
+    ]
+
+
+def weighted(values: list[np.ndarray]) -> np.ndarray:
+    """The mean of what these nodes made, by their examples."""
+    return np.average(values, axis=0, weights=[10 * (at + 1) for at in range(len(values))])
+
+
+async def test_a_run_under_masks_comes_to_the_weighted_mean(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    nodes, plan = await four(start_node), plan_of()
+
+    run = await scientist.start(coordinator, nodes, plan, rounds=3, quorum=quorum(4), strategy=MASKED, holdout=0.2)
+    result = await run.result()
+
+    model = numbers(plan.initial)
+    for _ in range(3):
+        model = weighted([(model + at) / 2 for at in range(4)]).astype(np.float32)
+    np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
+    assert [(line.accepted, line.examples) for line in result.history] == [(4, 100)] * 3
+
+
+async def test_no_single_nodes_numbers_are_told_to_anybody(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    nodes = await four(start_node)
+    run = await scientist.start(coordinator, nodes, rounds=2, quorum=quorum(4), strategy=MASKED, holdout=0.2)
+    result, story = await run.result(), Story(run)
+
+    counted = [await story.until("update", round=1, node=name) for name in NAMES]
+
+    assert [(told["examples"], told["metrics"]) for told in counted] == [(1, {})] * 4
+    assert [line.by_node for line in (await run.catch_up()).lines()] == [{}, {}]
+    measured = await story.until("evaluated", round=1)
+    one = numbers(plan_of().initial)
+    after = weighted([(one + at) / 2 for at in range(4)])
+    loss = np.average([np.abs(after - at).mean() for at in range(4)], weights=[1, 2, 3, 4])
+    assert measured["metrics"]["loss"] == pytest.approx(float(loss), abs=1e-3)
+    assert (measured["nodes"], measured["examples"], len(result.history)) == (4, 10, 2)
+
+
+async def test_a_node_that_goes_away_before_its_vector_is_left_out_of_the_sum(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    nodes, plan = await four(start_node), plan_of()
+    nodes[3].learner.may_go_on.clear()
+    run = await scientist.start(coordinator, nodes, plan, quorum=quorum(3), strategy=MASKED, deadline=3.0)
+    await nodes[3].learner.began.wait()
+
+    result = await run.result()
+
+    model = weighted([(numbers(plan.initial) + at) / 2 for at in range(3)])
+    np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
+    assert [line.accepted for line in result.history] == [3]
+    nodes[3].learner.may_go_on.set()
+
+
+async def test_a_run_of_two_nodes_is_refused_for_each_would_know_the_other(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann, bob = await start_node("ann"), await start_node("bob")
+
+    with pytest.raises(RunRefused, match="needs 3 updates"):
+        await scientist.start(coordinator, [ann, bob], quorum=quorum(2), strategy=MASKED)
+
+
+@pytest.mark.parametrize("name", ["median", "krum", "bulyan", "q-fedavg", "scaffold", "fedbuff"])
+def test_a_rule_that_looks_at_each_update_does_not_go_with_masks(name: str) -> None:
+    with pytest.raises(StrategyRefused):
+        travelling(PRESETS[name], upload="masked")
+
+
+async def test_the_sum_waits_for_the_last_one_that_trains(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    nodes = await four(start_node)
+    nodes[0].learner.may_go_on.clear()
+    run = await scientist.start(coordinator, nodes, quorum=quorum(4), strategy=MASKED)
+    await asyncio.gather(*(node.learner.began.wait() for node in nodes))
+    story = Story(run)
+    await story.until("update", node="dan")
+
+    nodes[0].learner.may_go_on.set()
+
+    assert (await run.result()).history[0].accepted == 4
+
+
+async def test_a_node_that_is_restarted_in_the_middle_of_a_sum_is_in_the_next_one_of_the_same_round(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, tmp_path: Path
+) -> None:
+    plan = plan_of()
+    ann, bob = [await start_node(name, Learner(goal=float(at))) for at, name in enumerate(NAMES[:2])]
+    cid = await a_node("cid", tmp_path / "cid", Learner(goal=2.0))
+    cid.learner.may_go_on.clear()
+    run = await scientist.start(coordinator, [ann, bob, cid], plan, rounds=2, quorum=quorum(3), strategy=MASKED)
+    story = Story(run)
+    await story.until("update", round=1, node="ann")
+    await cid.learner.began.wait()
+    await cid.stop()
+
+    again = await start_node("cid", Learner(goal=2.0))
+    result = await run.result()
+
+    assert (await story.until("round-broken"))["round"] == 1
+    assert [line.accepted for line in result.history] == [3, 3]
+    model = numbers(plan.initial)
+    for _ in range(2):
+        model = np.mean([(model + at) / 2 for at in range(3)], axis=0).astype(np.float32)
+    np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
+    await again.quiet()
+
+
+async def test_a_coordinator_that_is_restarted_holds_the_round_anew(
+    scientist: Scientist, start_node: StartNode, tmp_path: Path
+) -> None:
+    plan = plan_of()
+    carol = await a_node("carol", tmp_path / "carol")
+    nodes = [await start_node(name, Learner(goal=float(at))) for at, name in enumerate(NAMES[:3])]
+    nodes[2].learner.may_go_on.clear()
+    run = await scientist.start(carol, nodes, plan, quorum=quorum(3), strategy=MASKED)
+    await Story(run).until("update", round=1, node="ann")
+    await carol.stop()
+    nodes[2].learner.may_go_on.set()
+
+    again = await a_node("carol", tmp_path / "carol", port=int(carol.address.rpartition(":")[2]))
+    result = await run.result()
+
+    assert [line.accepted for line in result.history] == [3]
+    model = np.mean([(numbers(plan.initial) + at) / 2 for at in range(3)], axis=0)
+    np.testing.assert_allclose(numbers(result.plan.initial), model, atol=1e-5)
+    await again.stop()
