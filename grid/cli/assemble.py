@@ -25,6 +25,7 @@ from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.answering import AnsweredLetters, Answering
 from grid.node.app import NodeParts, routes
+from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
@@ -32,6 +33,8 @@ from grid.node.means import Means
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.node.presence import Presence
+from grid.node.project_records import ProjectRecords
+from grid.node.projects import Projects
 from grid.node.records import RunRecords
 from grid.store.blobs import Blobs
 from grid.store.database import Database
@@ -110,6 +113,7 @@ class OpenNode:
         for gateway in settings.gateways:
             self.relay.reads(gateway)
         self.parts.coordinator.go_on()
+        self.parts.projects.go_on()
 
     async def readable(self) -> None:
         """Wait until the gateways take letters for it. Raises Unreachable."""
@@ -220,17 +224,18 @@ async def open_node(
         )
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
-        await _wire(node, blobs, auth, chores)
+        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time))
         yield node
 
 
-async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores) -> None:
+async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords) -> None:
     """Give a node its services and its application; its runs are taken up."""
     means, settings = node.means, node.settings
     coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
     await coordinator.resume()
     participant = Participant(means, blobs, chores.begin)
     await participant.resume()
+    batches = Batches(means, projects, coordinator, chores.begin, settings.data / "projects")
     started = means.now()
     node.parts = NodeParts(
         identity=means.identity,
@@ -243,6 +248,7 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
         prekeys=means.prekeys,
         coordinator=coordinator,
         participant=participant,
+        projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
         now=means.now,

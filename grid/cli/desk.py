@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 from aiohttp import ClientSession
@@ -23,6 +23,7 @@ from grid.node.records import RunRecords
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
+from grid.wire.endpoint import Endpoint, Gives, Takes
 from grid.wire.node import (
     ADD_DATASET,
     DATASETS,
@@ -43,6 +44,7 @@ from grid.wire.node import (
     PinPeer,
     Trust,
 )
+from grid.wire.problems import Unreachable
 from grid.wire.runs import After, Event
 
 DATA = default_data("node")
@@ -170,6 +172,35 @@ class Daemon:
     async def part_events(self, run: str, after: After) -> tuple[Event, ...]:
         """What it noted of its part in a run."""
         return (await self._calls.call(self._address, PART_EVENTS, query=after, peer=self._peer, run=run)).events
+
+
+class Office:
+    """A node whose daemon runs, as its owner calls it."""
+
+    def __init__(self, calls: Calls, owner: Identity, address: str, peer: bytes) -> None:
+        self.calls, self.owner, self.address, self.peer = calls, owner, address, peer
+
+    async def ask(
+        self, endpoint: Endpoint[Takes, Gives], message: Takes | None = None, *, query: Any = None, **path: Any
+    ) -> Gives:
+        """What the node answers its owner."""
+        return await self.calls.call(self.address, endpoint, message, query=query, peer=self.peer, **path)
+
+
+@asynccontextmanager
+async def open_office(data: Path) -> AsyncIterator[Office]:
+    """The node whose state is in `data`, which has to run: other nodes are to hear from it.
+
+    Raises:
+        Unreachable: it does not.
+    """
+    with daemon_of(data) as running:
+        if running is None:
+            raise Unreachable(f"the node of {data} does not run; start it with `grid-node start`")
+        owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
+        http, address = _way_to(running.address)
+        async with http:
+            yield Office(Calls(http, identity=owner), owner, address, node.public)
 
 
 @asynccontextmanager

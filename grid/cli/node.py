@@ -17,6 +17,7 @@ from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
 from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
+from grid.cli.projects import project
 from grid.cli.runs import runs
 from grid.crypto.identity import Identity, fingerprint
 from grid.node.access import Access
@@ -138,6 +139,7 @@ def node_id(identity: Identity) -> str:
 
 main.add_command(dataset)
 main.add_command(demo)
+main.add_command(project)
 main.add_command(runs)
 
 

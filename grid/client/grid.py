@@ -10,13 +10,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
-from grid.client.handing_in import hand_in, spooled
-from grid.client.payload import read_prekey, sealed
 from grid.client.pins import MemoryPins, Pins
 from grid.client.reattach import attach
 from grid.client.run import AsyncRun
-from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
 from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates, travelling
@@ -24,11 +22,9 @@ from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
-from grid.wire.node import DATASETS, PREKEY, DatasetInfo
+from grid.wire.node import DATASETS, DatasetInfo
 from grid.wire.problems import GridError, NoParticipants, NotAMember
 from grid.wire.runs import (
-    BUNDLE_HELD,
-    PUT_BUNDLE,
     RUNS,
     START_RUN,
     TASK,
@@ -40,8 +36,6 @@ from grid.wire.runs import (
     Task,
 )
 from grid.wire.session import IDENTITY
-
-BUNDLE_LIFE = 3600.0
 
 
 class Coordinator(Protocol):
@@ -226,20 +220,8 @@ class Grid:
 
     async def _hand_in(self, plan: Plan, driver: Coordinator) -> None:
         """Give the coordinator the plan, sealed."""
-        public, now = public_from_id(driver.public_key), self._now()
-        published = await self._calls.call(driver.address, PREKEY)
-        bundle = plan.bundle()
-        header = Header(
-            sender=self.identity.public,
-            audience=public,
-            kind="bundle",
-            created=int(now),
-            expires=int(now + BUNDLE_LIFE),
-            length=len(bundle),
-        )
-        blocks = sealed(self.identity, header, [bundle], read_prekey(published.prekey, public, now))
-        async with spooled(blocks) as file:
-            await hand_in(self._calls, driver.address, PUT_BUNDLE, BUNDLE_HELD, file, peer=public, digest=plan.digest)
+        peer = public_from_id(driver.public_key)
+        await hand_in_plan(self._calls, self.identity, driver.address, peer, plan, self._now())
 
     async def _resolve(self, node_id: str) -> Node | None:
         """What a directory knows of one node; None if it left a moment ago."""

@@ -15,6 +15,8 @@ from grid.node.keys import Prekeys
 from grid.node.lift import Place
 from grid.node.participant import Participant
 from grid.node.peers import Peers
+from grid.node.project_app import project_routes
+from grid.node.projects import Projects
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -42,6 +44,7 @@ class NodeParts:
     prekeys: Prekeys
     coordinator: Coordinator
     participant: Participant
+    projects: Projects
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     now: Callable[[], float]
@@ -59,6 +62,7 @@ def routes(parts: NodeParts) -> Routes:
         **_journal_routes(parts.participant),
         **_scientist_routes(parts.coordinator),
         **_participant_routes(parts.coordinator, parts.participant),
+        **project_routes(parts.projects),
     }
 
 

@@ -74,7 +74,7 @@ class Coordinator:
         self._partials: Partials[Opening] = Partials()
         self._sealed = SealedOnce(blobs)
         self._handed_in: set[str] = set()
-        self._driving: set[asyncio.Task[None]] = set()
+        self._driving: dict[str, asyncio.Task[None]] = {}
         self._resumed: list[tuple[Drive, Path]] = []
 
     # --- a restart ------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Coordinator:
         for drive in self._live.values():
             drive.stop(reason)
         if self._driving:
-            await asyncio.wait(self._driving, timeout=within)
+            await asyncio.wait(self._driving.values(), timeout=within)
 
     # --- what scientists ask --------------------------------------------------------------------
 
@@ -148,6 +148,13 @@ class Coordinator:
         except BaseException:
             opening.abort()
             raise
+
+    async def hold(self, plan: Plan) -> None:
+        """Keep the bundle of a plan of this node's own, for a run to come."""
+        draft = self._blobs.create()
+        await asyncio.to_thread(draft.write, plan.bundle())
+        await draft.commit(BUNDLE + plan.digest)
+        self._handed_in.add(plan.digest)
 
     def _opening(self, caller: Caller) -> Opening:
         context = Context(run="", round=0, kind="bundle", sender=caller.public, direct=True)
@@ -278,6 +285,15 @@ class Coordinator:
 
     # --- its own ------------------------------------------------------------------------------------
 
+    def drives(self, run: str) -> bool:
+        """Whether a run goes on here."""
+        return run in self._live
+
+    async def gone(self, run: str) -> None:
+        """Wait until a run does not go on here."""
+        if driving := self._driving.get(run):
+            await asyncio.wait([driving])
+
     def running(self) -> dict[str, int]:
         """How many runs are in which state."""
         states = [drive.run.state.value for drive in self._live.values()]
@@ -293,9 +309,9 @@ class Coordinator:
         return await self._sealed.parts(path, to, envelope, sealed_size(header))
 
     def _begin(self, drive: Drive, bundle: Path) -> None:
-        driving = self._spawn(self._carry_out(drive, bundle))
-        self._driving.add(driving)
-        driving.add_done_callback(self._driving.discard)
+        run, driving = drive.task.run, self._spawn(self._carry_out(drive, bundle))
+        self._driving[run] = driving
+        driving.add_done_callback(lambda _: self._driving.pop(run))
 
     async def _carry_out(self, drive: Drive, bundle: Path) -> None:
         try:

@@ -31,6 +31,8 @@ from grid.wire.runs import After, Event, Events, Invite, Peer, RunInfo, Task
 
 EVALUATED = "evaluated"
 """The event that tells what a checkpoint came to."""
+ENDED = "run-ended"
+"""The event that tells how a run ended."""
 
 STOPPED = "stopped"
 """The state of a part in a run while its node does not run."""
@@ -89,7 +91,7 @@ class RunRecords:
     async def ended(self, run: Run, best: int = 0) -> None:
         """The run is over; `best` is the round whose checkpoint is the best one by the rule of its task."""
         told = {"state": run.state.value, "reason": run.reason, **({"best": best} if best else {})}
-        await self.moved(run, "run-ended", told)
+        await self.moved(run, ENDED, told)
 
     async def reported(self, row: results.ReportRow) -> None:
         """A node has measured a checkpoint."""
@@ -253,7 +255,7 @@ class RunRecords:
         Raises:
             RunNotFound: this node never took part in it.
         """
-        found = _told(await self._log.wait(_here(run), after.after, after.wait if after.after else 0.0), after)
+        found = as_events(await self._log.wait(_here(run), after.after, after.wait if after.after else 0.0), after)
         if not (found.events or after.after):
             raise RunNotFound(f"this node has taken no part in run {run}")
         return found
@@ -307,6 +309,11 @@ class RunRecords:
         wanted = [Path(each.file) for each in found if number in {0, each.round}][-1:]
         return next((path for path in wanted if path.exists()), None)
 
+    async def outcome(self, run: str) -> dict[str, Any] | None:
+        """How a run ended, as its owner was told; None if it has not."""
+        told = await self._db.read(lambda connection: events.of_kind(connection, _owner(run), ENDED))
+        return msgspec.json.decode(told[-1].data) if told else None
+
     async def evaluations(self, run: str) -> set[int]:
         """The rounds whose checkpoints were measured, and the means told."""
         told = await self._db.read(lambda connection: events.of_kind(connection, _owner(run), EVALUATED))
@@ -334,7 +341,7 @@ class RunRecords:
     async def events(self, run: str, after: After, *, to_all: bool) -> Events:
         """What was told after a cursor; waits up to `after.wait` seconds for the first of it."""
         topic = _all(run) if to_all else _owner(run)
-        return _told(await self._log.wait(topic, after.after, after.wait), after)
+        return as_events(await self._log.wait(topic, after.after, after.wait), after)
 
 
 def _owner(run: str) -> str:
@@ -350,7 +357,8 @@ def _here(run: str) -> str:
     return f"run/{run}/here"
 
 
-def _told(found: Iterable[events.Event], after: After) -> Events:
+def as_events(found: Iterable[events.Event], after: After) -> Events:
+    """Entries of the log as they are told, and the cursor to go on from."""
     told = tuple(Event(e.cursor, e.kind, e.at, msgspec.json.decode(e.data)) for e in found)
     return Events(told, told[-1].cursor if told else after.after)
 

@@ -281,6 +281,17 @@ class InviteRefused(GridError):
     status, slug, title = 403, "invite-refused", "This node does not take that invitation"
 
 
+# --- projects -----------------------------------------------------------------------------------
+
+
+class ProjectNotFound(GridError):
+    status, slug, title = 404, "project-not-found", "There is no such project for this caller"
+
+
+class ProjectRefused(GridError):
+    status, slug, title = 422, "project-refused", "This project cannot be as asked"
+
+
 # --- the relay ----------------------------------------------------------------------------------
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from grid.protocol import assignment, membership, run, secure_sum, summing, task
+from grid.protocol import assignment, membership, project, run, secure_sum, summing, task
 from grid.protocol import round as round_
 from grid.protocol.assignment import ASSIGNMENT
 from grid.protocol.machine import BrokenRule, Machine, diagram
 from grid.protocol.membership import MEMBERSHIP
+from grid.protocol.project import BATCH
 from grid.protocol.round import ROUND
 from grid.protocol.run import RUN
 from grid.protocol.secure_sum import PART
@@ -22,7 +23,7 @@ from grid.protocol.summing import SUM
 from grid.protocol.task import TASK
 from grid.wire.problems import GridError, OutOfTurn
 
-MACHINES: list[Machine[Any, Any]] = [TASK, RUN, ROUND, ASSIGNMENT, PART, SUM, MEMBERSHIP]
+MACHINES: list[Machine[Any, Any]] = [TASK, BATCH, RUN, ROUND, ASSIGNMENT, PART, SUM, MEMBERSHIP]
 FOUR = frozenset({"ann", "bob", "dan", "eve"})
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
 
@@ -138,6 +139,11 @@ def assignment_events(_: assignment.Assignment) -> list[object]:
     return [*(event() for event in happened), assignment.Accepted(), *(event("") for event in ended)]
 
 
+def batch_events(b: project.Batch) -> list[object]:
+    ended = [project.TaskFinished(b.run, b.run), project.TaskFailed(b.run, ""), project.RunStopped(b.run, "")]
+    return [project.BatchStarted("r"), project.BatchRestarted("r"), project.StopAsked(), *ended]
+
+
 def run_events(r: run.Run) -> list[object]:
     events: list[object] = [run.Started(), run.Prepared(), run.PreparationFailed(""), run.Stopped()]
     for number in range(r.rounds + 1):
@@ -176,6 +182,7 @@ def sum_events(_: summing.Sum) -> list[object]:
 
 WALKS: list[tuple[Machine[Any, Any], list[Any], Callable[[Any], list[object]]]] = [
     (TASK, [task.Task("t")], task_events),
+    (BATCH, [project.Batch("p", 1, tasks=2)], batch_events),
     (RUN, [run.Run("r", rounds=2)], run_events),
     (ROUND, [a_round(target=2), a_round(target=3)], round_events),
     (ASSIGNMENT, [assignment.Assignment("r", 1, "alice")], assignment_events),

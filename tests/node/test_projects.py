@@ -1,0 +1,326 @@
+"""Projects over HTTP: who may see and join them, and batches that real runs carry out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import ClientSession
+
+from grid.client.payload import gather
+from grid.client.reattach import attach
+from grid.crypto.identity import Identity
+from grid.crypto.prekeys import Prekey, publish
+from grid.learning.plan import Plan
+from grid.protocol.documents import read_document, sign_document
+from grid.wire import projects as wire
+from grid.wire.problems import (
+    BadSignature,
+    NoParticipants,
+    NotAllowed,
+    OutOfTurn,
+    ProjectNotFound,
+    ProjectRefused,
+    RunNotFound,
+)
+from grid.wire.runs import CHECKPOINT, RUN, RUN_TASK, TASK, After, FetchCheckpoint, Task
+from tests.grid_of_nodes import ANode, Learner, Numbers, Scientist, a_node, coordinator_of, numbers, plan_of, pool
+
+Call = Callable[..., Awaitable[Any]]
+
+
+class Site:
+    """A node, and its owner's calls on it."""
+
+    def __init__(self, node: ANode, http: ClientSession) -> None:
+        self.node, self.owner = node, Scientist(http, node.identity)
+
+    async def asks(self, endpoint: Any, message: Any = None, of: ANode | None = None, **words: Any) -> Any:
+        """What the holder of this site's key is answered, by its own node or by another one."""
+        of = of or self.node
+        return await self.owner.calls.call(of.address, endpoint, message, peer=of.identity.public, **words)
+
+    async def creates(self, *tasks: wire.ProjectTask, members: tuple[Site, ...] = (), **words: Any) -> str:
+        """The id of a new project of this site."""
+        keys = tuple(each.node.identity.id for each in members)
+        asked = wire.CreateProject("survival", tasks, members=keys, **words)
+        info = await self.asks(wire.CREATE_PROJECT, asked)
+        return read_document(info.project, wire.Project, wire.PROJECT).project
+
+    async def joins(self, project: str, of: Site) -> wire.ProjectInfo:
+        """Take part in another site's project."""
+        asked = wire.JoinProject(project, of.node.address, of.node.identity.id)
+        info: wire.ProjectInfo = await self.asks(wire.JOIN_PROJECT, asked)
+        return info
+
+    async def told(self, project: str, kind: str, batch: int) -> dict[str, Any]:
+        """What was told when something happened to a batch; waits for it."""
+        cursor = 0
+        async with asyncio.timeout(20):
+            while True:
+                heard = await self.asks(wire.PROJECT_EVENTS, query=After(cursor, 5.0), project=project)
+                for event in heard.events:
+                    if event.kind == kind and event.data["batch"] == batch:
+                        return event.data
+                cursor = heard.after
+
+    async def runs(self, project: str) -> list[list[wire.ProjectRun]]:
+        """The runs of each batch."""
+        info = await self.asks(wire.PROJECT_INFO, project=project)
+        return [list(batch.runs) for batch in info.batches]
+
+
+Sites = Callable[..., Awaitable[Site]]
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Sites]:
+    """Starts sites: nodes that are their own owners. All trust the first one, if they are told to."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(pool())
+
+        async def start(name: str, learner: Learner | None = None, trusts: tuple[Site, ...] = ()) -> Site:
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            keys = tuple(each.node.identity.id for each in trusts)
+            me = Identity.load_or_create(folder / "identity.key")
+            node = await a_node(name, folder, learner, trust=keys, owners=(me.id,))
+            stack.push_async_callback(node.stop)
+            return Site(node, http)
+
+        yield start
+
+
+def a_task(plan: Plan, name: str = "train", continues: bool = True, **parameters: Any) -> wire.ProjectTask:
+    usual: dict[str, Any] = {"tags": ["#pulse"], "holdout": 0.0, "deadline": 30.0}
+    return wire.ProjectTask(plan.digest, {**usual, **parameters}, name, continues)
+
+
+async def two_tasks(site: Sites, learners: tuple[Learner, ...], trusted: bool = True) -> tuple[Site, list[Site], str]:
+    """A coordinator and sites that joined its project of two tasks, of one and of two rounds."""
+    lead = await site("lead")
+    others = [await site(f"site-{at}", learner, (lead,) if trusted else ()) for at, learner in enumerate(learners)]
+    await lead.owner.hand_in(lead.node, plan_of())
+    tasks = (a_task(plan_of(), "warm-up"), a_task(plan_of(), "train", rounds=2))
+    project = await lead.creates(*tasks, members=tuple(others))
+    for other in others:
+        await other.joins(project, lead)
+    return lead, others, project
+
+
+# --- documents -------------------------------------------------------------------------------------
+
+
+async def test_a_project_is_signed_by_its_coordinator_and_says_nothing_of_its_members(site: Sites) -> None:
+    lead, (one, two), project = await two_tasks(site, (Learner(), Learner()))
+
+    info = await lead.asks(wire.PROJECT_INFO, project=project)
+    said = read_document(info.project, wire.Project, wire.PROJECT, signer=lead.node.identity.id)
+
+    assert (said.project, said.name, [task.name for task in said.tasks]) == (project, "survival", ["warm-up", "train"])
+    assert {m.node_id for m in info.members} == {"site-0", "site-1"}
+    assert {m.state for m in info.members} == {"joined"}
+    for other in (one, two):
+        assert other.node.identity.id.encode() not in info.project.payload
+
+
+async def test_a_participant_sees_itself_and_no_other(site: Sites) -> None:
+    lead, (one, _), project = await two_tasks(site, (Learner(), Learner()))
+
+    seen = await one.asks(wire.PROJECT_INFO, of=lead.node, project=project)
+
+    assert [m.public_key for m in seen.members] == [one.node.identity.id]
+    assert seen.role == "participant"
+
+
+async def test_for_who_was_not_admitted_there_is_no_such_project(site: Sites) -> None:
+    lead, _, project = await two_tasks(site, (Learner(),))
+    outsider = await site("outsider")
+
+    for call in (wire.PROJECT_INFO, wire.PROJECT_EVENTS):
+        with pytest.raises(ProjectNotFound):
+            await outsider.asks(call, of=lead.node, project=project)
+    with pytest.raises(ProjectNotFound):
+        await outsider.joins(project, lead)
+    for call in (wire.START_PROJECT, wire.STOP_PROJECT, wire.RESTART_PROJECT):
+        with pytest.raises(NotAllowed):
+            await outsider.asks(call, of=lead.node, project=project)
+
+
+async def test_a_site_that_is_admitted_later_may_join_and_whoever_left_is_run_without(site: Sites) -> None:
+    lead, (one,), project = await two_tasks(site, (Learner(),))
+    late = await site("late")
+
+    await lead.asks(wire.ADMIT, wire.Admit(late.node.identity.id), project=project)
+    joined = await late.joins(project, lead)
+    await one.asks(wire.LEAVE_PROJECT, project=project)
+
+    assert joined.role == "participant"
+    members = (await lead.asks(wire.PROJECT_INFO, project=project)).members
+    assert {m.node_id: m.state for m in members} == {"late": "joined", "site-0": "left"}
+    assert (await one.asks(wire.PROJECTS)).projects == ()
+
+
+async def test_a_membership_is_its_sites_own_and_an_old_one_does_not_come_back(site: Sites) -> None:
+    lead, (one, two), project = await two_tasks(site, (Learner(), Learner()))
+    key = lead.node.identity.id
+
+    def said(signer: Site, of: str = project, created: float = 5.0) -> Any:
+        member = wire.Membership(of, key, "other", "http://127.0.0.1:9", created)
+        return sign_document(signer.node.identity, wire.MEMBERSHIP, member)
+
+    for signed, refusal in [
+        (said(two), BadSignature),
+        (said(one), ProjectRefused),  # it joined after that
+        (said(one, "x" * 24, 1e12), ProjectRefused),
+    ]:
+        with pytest.raises(refusal):
+            await one.asks(wire.MEMBER_OF_PROJECT, signed, of=lead.node, project=project)
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        (a_task(plan_of(), speed=3), "no parameter speed"),
+        (a_task(plan_of(), rounds=0), "rounds"),
+        (a_task(plan_of(), run="x" * 24), "no parameter run"),
+        (a_task(plan_of(7)), "not handed in"),
+    ],
+)
+async def test_a_project_that_could_not_be_run_is_not_made(site: Sites, task: wire.ProjectTask, why: str) -> None:
+    lead = await site("lead")
+    await lead.owner.hand_in(lead.node, plan_of())
+
+    with pytest.raises(ProjectRefused, match=why):
+        await lead.creates(task, open=True)
+
+
+async def test_a_task_cannot_go_on_from_another_kind_of_model(site: Sites) -> None:
+    lead = await site("lead")
+    for plan in (plan_of(), plan_of(4)):
+        await lead.owner.hand_in(lead.node, plan)
+
+    with pytest.raises(ProjectRefused, match="another kind"):
+        await lead.creates(a_task(plan_of()), a_task(plan_of(4)), open=True)
+    assert await lead.creates(a_task(plan_of()), a_task(plan_of(4), continues=False), open=True)
+
+
+async def test_a_name_is_given_once_and_somebody_must_be_able_to_join(site: Sites) -> None:
+    lead = await site("lead")
+    await lead.owner.hand_in(lead.node, plan_of())
+    with pytest.raises(ProjectRefused, match="nobody could join"):
+        await lead.creates(a_task(plan_of()))
+    project = await lead.creates(a_task(plan_of()), open=True)
+
+    with pytest.raises(ProjectRefused, match="already"):
+        await lead.creates(a_task(plan_of()), open=True)
+    with pytest.raises(NoParticipants):
+        await lead.asks(wire.START_PROJECT, project=project)
+    with pytest.raises(OutOfTurn, match="never started"):
+        await lead.asks(wire.STOP_PROJECT, project=project)
+
+
+# --- batches ------------------------------------------------------------------------------------------
+
+
+async def test_two_tasks_are_run_twice_each_going_on_from_the_one_before(site: Sites) -> None:
+    lead, _, project = await two_tasks(site, (Learner(goal=8.0), Learner(goal=8.0), Learner(goal=8.0)))
+
+    for batch in (1, 2):
+        await lead.asks(wire.START_PROJECT, project=project)
+        assert (await lead.told(project, "batch-ended", batch))["state"] == "success"
+
+    batches = await lead.runs(project)
+    assert [[(run.task, run.state) for run in runs] for runs in batches] == [[(1, "success"), (2, "success")]] * 2
+    ids = [run.run for runs in batches for run in runs]
+    assert len(set(ids)) == 4
+    begun = [await begun_with(lead, run) for run in ids]
+    first = numbers(plan_of().initial)
+    half_way = (first + np.float32(8.0)) / 2  # where a round of the first task takes everybody
+    for begins, expected in zip(begun, [first, half_way] * 2, strict=True):
+        assert np.allclose(begins, expected)
+
+
+async def begun_with(lead: Site, run: str) -> Numbers:
+    """The parameters that a run began with, as the coordinator's owner is told: signed by its node's key."""
+    driver = coordinator_of(lead.node)
+    signed = await lead.asks(RUN_TASK, run=run)
+    read_document(signed, Task, TASK, signer=lead.node.identity.id)
+    attached = await attach(lead.owner.calls, lead.owner.identity, driver, run, time.time)
+    return numbers(attached.plan.initial)
+
+
+async def test_joining_lets_nobody_train(site: Sites) -> None:
+    lead, (one,), project = await two_tasks(site, (Learner(),), trusted=False)
+
+    await lead.asks(wire.START_PROJECT, project=project)
+    ended = await lead.told(project, "batch-ended", 1)
+
+    assert ended["state"] == "failed"
+    assert ended["reason"]
+    assert one.node.learner.opened == 0
+
+
+async def test_a_batch_is_stopped_and_goes_on_at_the_task_that_was_not_done(site: Sites) -> None:
+    learner = Learner(goal=8.0)
+    lead, _, project = await two_tasks(site, (learner,))
+    await lead.asks(wire.START_PROJECT, project=project)
+    await lead.told(project, "batch-running", 1)
+    async with asyncio.timeout(20):
+        while (await lead.runs(project))[0][-1].task == 1:
+            await asyncio.to_thread(lambda: None)
+    learner.may_go_on.clear()
+
+    with pytest.raises(OutOfTurn):
+        await lead.asks(wire.START_PROJECT, project=project)
+    await lead.asks(wire.STOP_PROJECT, project=project)
+    ended = await lead.told(project, "batch-ended", 1)
+    learner.may_go_on.set()
+    await lead.asks(wire.RESTART_PROJECT, project=project)
+    async with asyncio.timeout(20):
+        while (await lead.asks(wire.PROJECT_INFO, project=project)).batches[0].state != "success":
+            await asyncio.to_thread(lambda: None)
+
+    assert ended["state"] == "stopped"
+    ran = [(run.task, run.state) for run in (await lead.runs(project))[0]]
+    assert ran == [(1, "success"), (2, "stopped"), (2, "success")]
+
+
+async def test_a_coordinator_that_was_stopped_goes_on_with_its_batch(site: Sites) -> None:
+    learner = Learner(goal=8.0)
+    lead, _, project = await two_tasks(site, (learner,))
+    learner.may_go_on.clear()
+    await lead.asks(wire.START_PROJECT, project=project)
+    await asyncio.wait_for(learner.began.wait(), 20)
+    port = int(lead.node.address.rpartition(":")[2])
+    await lead.node.stop()
+
+    back = await a_node("lead", lead.node.folder, trust=(), owners=(lead.node.identity.id,), port=port)
+    try:
+        lead.node = back
+        learner.may_go_on.set()
+        assert (await lead.told(project, "batch-ended", 1))["state"] == "success"
+        assert [run.state for run in (await lead.runs(project))[0]] == ["success", "success"]
+    finally:
+        await back.stop()
+
+
+async def test_the_owner_of_the_coordinator_gets_what_was_learned_and_a_participant_does_not(site: Sites) -> None:
+    lead, (one,), project = await two_tasks(site, (Learner(goal=8.0),))
+    await lead.asks(wire.START_PROJECT, project=project)
+    await lead.told(project, "batch-ended", 1)
+    run = (await lead.runs(project))[0][-1].run
+
+    fetch = FetchCheckpoint(publish(lead.node.identity, Prekey.generate(), time.time(), time.time() + 60))
+    async with lead.owner.calls.download(lead.node.address, CHECKPOINT, fetch, run=run) as (_, blocks):
+        assert len(await gather(blocks, 10_000)) > 4 * 4
+    for call, message in ((RUN, None), (CHECKPOINT, fetch)):
+        with pytest.raises(RunNotFound):
+            async with one.owner.calls.download(lead.node.address, call, message, run=run) as (_, blocks):
+                await gather(blocks, 10_000)
