@@ -106,6 +106,9 @@ class Draining(GridError):
 class Unreachable(GridError):
     status, slug, title = 502, "unreachable", "The other side could not be reached"
 
+    connected = True
+    """False where it is certain that not one byte of the call was sent: nobody could be connected to."""
+
 
 # --- who asks --------------------------------------------------------------------------------
 
