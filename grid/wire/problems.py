@@ -140,6 +140,10 @@ class NodeIdTaken(GridError):
     status, slug, title = 409, "node-id-taken", "Another key already holds this node id"
 
 
+class KeyChanged(GridError):
+    status, slug, title = 409, "key-changed", "This name is known by another key"
+
+
 class StaleRecord(GridError):
     status, slug, title = 409, "stale-record", "A newer record of this node is already known"
 
