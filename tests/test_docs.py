@@ -15,6 +15,7 @@ FLOORS = (
     "crypto",
     "protocol",
     "learning",
+    "privacy",
     "store",
     "worker",
     "transport",
