@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
@@ -28,7 +29,7 @@ from grid.client.relay import open_relay
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
-from grid.learning.strategy import PRESETS, travelling
+from grid.learning.strategy import PRESETS, Strategy, read_strategy
 from grid.protocol.documents import sign_document
 from grid.protocol.draw import drawing_order
 from grid.wire.directory import SEARCH, Search
@@ -164,7 +165,12 @@ class Outcome:
 
 
 async def outcome(
-    folder: Path, who: str = "", fault: str = "", lost: str = "", broadcast: str = "exact", hidden: bool = False
+    folder: Path,
+    who: str = "",
+    fault: str = "",
+    lost: str = "",
+    strategy: Strategy = PRESETS["scaffold"],  # for which server and clients keep something
+    hidden: bool = False,
 ) -> Outcome:
     """A run of `ROUNDS` rounds with three participants, in which `who` is killed at a point.
 
@@ -177,7 +183,7 @@ async def outcome(
         away = next((daemon for daemon in others if daemon.name == lost), None)
         if away:
             away.again.clear()
-        run = await started(calls, coordinator, others, broadcast, away)
+        run = await started(calls, coordinator, others, strategy, away)
         arrived: list[tuple[int, str]] = []
         state = reason = ""
         async with asyncio.timeout(2 * START):
@@ -186,6 +192,8 @@ async def outcome(
                     away.again.set()
                 if event.kind == "update":
                     arrived.append((event.data["round"], event.data["node"]))
+                if event.kind == "round-broken":  # nothing of it was counted
+                    arrived = [each for each in arrived if each[0] != event.data["round"]]
                 if event.kind == "run-ended":
                     state, reason = event.data["state"], event.data["reason"]
             assert state == "success", reason
@@ -198,7 +206,7 @@ async def outcome(
         return Outcome(
             state,
             bytes(plan.initial),
-            replayed(run.plan, run.task, folder / "bundle", data, orders),
+            replayed(run.plan, unmasked(run.task), folder / "bundle", data, orders),
             Counter(arrived),
             set().union(*(daemon.counted() for daemon in others)),
             sum(daemon.deaths + daemon.lost_a_worker() for daemon in daemons) + (gateway.deaths if gateway else 0),
@@ -207,6 +215,12 @@ async def outcome(
             [set(line.by_node) for line in lines],
             found,
         )
+
+
+def unmasked(task: Task) -> Task:
+    """The same task with updates that anybody may see; what it comes to is the same, but for the rounding of a sum."""
+    strategy = read_strategy(task.strategy)
+    return replace(task, strategy={}) if strategy.masked else task
 
 
 async def found_again(calls: Calls, gateway: Daemon, nodes: list[Daemon]) -> set[str]:
@@ -298,7 +312,7 @@ async def add_data(daemon: Daemon, seed: int) -> None:
 
 
 async def started(
-    calls: Calls, coordinator: Daemon, others: list[Daemon], broadcast: str, away: Daemon | None = None
+    calls: Calls, coordinator: Daemon, others: list[Daemon], strategy: Strategy, away: Daemon | None = None
 ) -> AsyncRun:
     """A run over all participants, whose quorum is all: SCAFFOLD, for which server and clients keep something.
 
@@ -314,7 +328,7 @@ async def started(
         expires=now + 3600,
         rounds=ROUNDS,
         quorum=Quorum(2, 2, 2) if away else Quorum(len(others)),
-        strategy=msgspec.to_builtins(travelling(PRESETS["scaffold"], broadcast=broadcast)),
+        strategy=msgspec.to_builtins(strategy),
         holdout=0.25,
     )
     where = Peer_(coordinator.address, coordinator.identity.id)

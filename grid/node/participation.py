@@ -285,8 +285,10 @@ class Participation:
         party = SumParty(self._means, self._upstream, self.task, place, rule, self._scheme.masked_numbers)
         agreeing = asyncio.ensure_future(party.agree(self._base))
         try:
+            point("before-fit")
             hears, seed = self._journal.progress_of(number), self.task.seed + number
             done = await seat.call("fit", hears, round=number, seed=seed)
+            point("after-fit")
             seeds = await agreeing
         finally:
             agreeing.cancel()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from grid import faults
+from grid.learning.strategy import PRESETS, travelling
 from tests.killing import OTHERS, ROUNDS, Daemon, Outcome, kept, outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -73,7 +74,7 @@ async def test_a_kill_changes_nothing_of_what_a_run_comes_to(who: str, role: str
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("who", "fault"), [("carol", "before-checkpoint:2"), ("ann", "after-finished-row:2")])
 async def test_nor_does_one_where_models_go_down_rounded(who: str, fault: str, tmp_path: Path) -> None:
-    result = await outcome(tmp_path, who, fault, broadcast="bf16")
+    result = await outcome(tmp_path, who, fault, strategy=travelling(PRESETS["scaffold"], broadcast="bf16"))
 
     sound(result)
     assert result.deaths == 1
