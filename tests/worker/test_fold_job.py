@@ -155,6 +155,7 @@ async def test_memory_of_a_robust_rule_is_its_budget_and_two_models(engine: Loca
     """50 updates of 4 MB in 8 MiB: 200 MB would stand side by side otherwise."""
     layout = Layout([TensorSpec("weight", "F32", (1_000_000,))])
     seat = await seat_of(engine, PRESETS[name], updates=count, layout=layout)
+    await seat.call("begin")  # once it has answered, its process is known
     before, rng = peak_rss(seat), np.random.default_rng(0)
     updates = [rng.standard_normal(1_000_000, np.float32) for _ in range(3)]
     for number in range(count):
