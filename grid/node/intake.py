@@ -93,6 +93,7 @@ class Intake:
         try:
             async for block in blocks:
                 draft.write(block)
+                del block  # see `transport.body.blocks`
         except BaseException as error:
             self._partials.keep(key, piece, draft, error)
             raise

@@ -153,6 +153,7 @@ async def blocks(
             pace.moved(len(block))
             if block:
                 yield block
+                block = b""  # not held while the next one is awaited: of many senders that is most of the memory
     except TimeoutError:
         raise TooSlow(f"{total} bytes came, then too little for too long") from None
     except web.RequestPayloadError as error:
