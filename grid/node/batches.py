@@ -47,7 +47,7 @@ SECURE = 3
 
 
 def secured(task: Task) -> Task:
-    """The task with its updates under masks, where its strategy looks at their sum alone; its quorum has to allow it."""
+    """The task with its updates under masks, where its strategy looks at sums alone; its quorum allows for it."""
     try:
         strategy = travelling(read_strategy(task.strategy), "masked")
     except StrategyRefused:  # a rule that looks at each update: its owner chose it, and with it that they are seen

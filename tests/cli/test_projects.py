@@ -124,6 +124,13 @@ async def strategies(data: Path, project: str) -> list[Strategy]:
         return [read_strategy(read_document(each, Task, TASK).strategy) for each in signed]
 
 
+async def runs(data: Path, project: str) -> list[tuple[int, str]]:
+    """Which task each of the newest batch's runs is of, and its state."""
+    async with open_office(data) as office:
+        batches = (await office.ask(wire.PROJECT_INFO, project=project)).batches
+        return [(run.task, run.state) for run in batches[-1].runs]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("inbound", [True, False], ids=["reached directly", "without inbound ports"])
 async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file: Path, inbound: bool) -> None:
@@ -136,9 +143,9 @@ async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file
         gateway = await daemons.start("gateway", "grid.cli.gateway", "start", "--port=0", f"--data={tmp_path / 'g'}")
         listens = [] if inbound else ["--no-listen", f"--gateway={gateway.address}"]
 
-        async def start(folder: Path, name: str) -> Daemon:
-            words = ["start", "--port=0", f"--data={folder}", f"--id={folder.name}", "--isolation=prefer", *listens]
-            return await daemons.start(name, "grid.cli.node", *words)
+        async def start(folder: Path, name: str, port: str = "0") -> Daemon:
+            words = ["start", f"--port={port}", f"--data={folder}", f"--id={folder.name}", "--isolation=prefer"]
+            return await daemons.start(name, "grid.cli.node", *words, *listens)
 
         started = [await start(folder, folder.name) for folder in folders]
         members = [word for key in keys for word in ("--member", key)]
@@ -150,9 +157,11 @@ async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file
         for batch in ("batch 1", "batch 2"):
             assert f"{batch}  running" in await to_thread(said, folders[0], "project", "start", project)
             if batch == "batch 2":
+                while (await runs(folders[0], project))[-1] not in {(2, "running"), (2, "success")}:
+                    await to_thread(lambda: None)
                 started[1].kill()
                 await started[1].ended()
-                await start(folders[1], "one again")
+                await start(folders[1], "one again", started[1].address.rpartition(":")[2] if inbound else "0")
             told = await to_thread(said, folders[0], "project", "log", project, "--follow")
             assert told.count("state success") == int(batch[-1]), told
         shown = await to_thread(said, folders[0], "project", "show", project)
