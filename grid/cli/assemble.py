@@ -31,6 +31,7 @@ from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
 from grid.node.means import Means
 from grid.node.participant import Participant
+from grid.node.peers import Peers
 from grid.node.presence import Presence
 from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
@@ -210,6 +211,7 @@ async def open_node(
             calls=Calls(http, identity=identity),
             egress=egress,
             access=access,
+            peers=Peers(database, time.time),
             catalogue=Catalogue(database, blobs, time.time),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
@@ -249,6 +251,7 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
         version=VERSION,
         auth=auth,
         access=means.access,
+        peers=means.peers,
         catalogue=means.catalogue,
         prekeys=means.prekeys,
         coordinator=coordinator,

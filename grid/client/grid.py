@@ -12,6 +12,7 @@ import msgspec
 
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
+from grid.client.pins import MemoryPins, Pins
 from grid.client.reattach import attach
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity, public_from_id
@@ -79,7 +80,10 @@ class Node:
 
 
 class Grid:
-    """A grid seen through a directory, by the holder of `identity`."""
+    """A grid seen through a directory, by the holder of `identity`.
+
+    `pins`: by which keys others are known; names are those of the directory at `gateway` (NAME@GATEWAY).
+    """
 
     def __init__(
         self,
@@ -89,12 +93,19 @@ class Grid:
         *,
         embed: Embed | None = None,
         now: Callable[[], float],
+        pins: Pins | None = None,
+        gateway: str = "",
     ) -> None:
+        self._pins, self._gateway = pins or MemoryPins(now), gateway.rstrip("/")
         self._directory, self._calls, self.identity = directory, calls, identity
         self._embed, self._now = embed, now
 
     async def search(self, *tags: str, match: str = "all", live: bool = False) -> list[Node]:
-        """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves."""
+        """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves.
+
+        Raises:
+            KeyChanged: the directory gives one of them another key than the one it is known by.
+        """
         search = Search(query=_words(tags), match=match, live=live)  # type: ignore[arg-type]
         found = await self._directory.search(search)
         looked_up = await asyncio.gather(*(self._resolve(node) for node, _ in found.node_addresses))
@@ -207,6 +218,7 @@ class Grid:
     async def _coordinator(self, address: str | None) -> Coordinator:
         if address is not None:
             identity = await self._calls.call(address, IDENTITY)
+            self._pins.meet(address.rstrip("/"), identity.public_key)
             return Remote(address, identity.public_key)
         if self._embed is None:
             raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one in this process")
@@ -235,6 +247,7 @@ class Grid:
             return unproved
         if record.node_id != member.node_id:
             return unproved
+        self._pins.meet(f"{member.node_id}@{self._gateway}", member.record.signer)
         return Node(member.node_id, record.node_address, record.tags, True, member.state, member.record.signer)
 
 

@@ -13,6 +13,7 @@ from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
 from grid.node.keys import Prekeys
+from grid.node.peers import Peers
 from grid.node.records import RunRecords
 from grid.protocol.secure_sum import Terms
 from grid.worker.port import Engine
@@ -34,6 +35,7 @@ class Means:
     calls: Calls
     egress: Egress
     access: Access
+    peers: Peers
     catalogue: Catalogue
     prekeys: Prekeys
     records: RunRecords
