@@ -134,6 +134,9 @@ class Batches:
             ended = await self._ended(run)
         except GridError as error:
             return TaskFailed(run, error.detail)
+        except Exception:  # a full disk, a plan that cannot be read: the batch has to end, and may be begun anew
+            log.exception("task %d of project %s broke", batch.task, batch.project)
+            return TaskFailed(run, "the coordinator could not carry it out; its log says why")
         match ended["state"]:
             case "success":
                 return TaskFinished(run, _new_run())
