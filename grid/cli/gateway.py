@@ -17,7 +17,7 @@ from grid.cli.owner import FILE, owner_token
 from grid.cli.plainly import Plainly
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
-from grid.gateway.kept import KeptMembers
+from grid.gateway.kept import KeptLog, KeptMembers
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
 from grid.store.blobs import Blobs
@@ -98,7 +98,14 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
         members, events = KeptMembers(database), EventLog(database)
         mailboxes = Mailboxes(database, events, Blobs(data / "letters"), time.time, room) if room else None
         async with open_gateway(
-            identity, members, policy, auth=auth, now=time.time, version=version("grid-daemon"), mailboxes=mailboxes
+            identity,
+            members,
+            policy,
+            auth=auth,
+            now=time.time,
+            version=version("grid-daemon"),
+            log=KeptLog(database),
+            mailboxes=mailboxes,
         ) as app:
             await serve(app, host=host, port=port, ready=partial(_ready, post), on_drain=partial(_let_go, mailboxes))
 

@@ -69,8 +69,8 @@ class MemberStore(Protocol):
 class Register:
     """Lists nodes for as long as they renew their lease or answer checks.
 
-    `check_address` raises AddressRefused for an address that the gateway must not call. `capacity`
-    bounds members and reserved ids together.
+    `check_address` raises AddressRefused for an address that the gateway must not call, `refuse` KeyRevoked for a
+    key that may not be listed. `capacity` bounds members and reserved ids together.
     """
 
     def __init__(
@@ -82,7 +82,9 @@ class Register:
         allow_unsigned: bool = False,
         lease: float = LEASE,
         capacity: int = 100_000,
+        refuse: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._refuse = refuse
         self._store, self._check_address, self._now = store, check_address, now
         self._allow_unsigned, self._lease, self._capacity = allow_unsigned, lease, capacity
         self.roll = Roll()
@@ -113,7 +115,7 @@ class Register:
         """List a node, durably.
 
         Raises:
-            UnsignedJoinRefused, NodeIdTaken, StaleRecord, AddressRefused, Full: it may not be listed so.
+            UnsignedJoinRefused, KeyRevoked, NodeIdTaken, StaleRecord, AddressRefused, Full: it may not be listed so.
             BadSignature, BadRequest, Replayed: its record does not hold.
         """
         claim = read_claim(message, self._now())
@@ -159,6 +161,12 @@ class Register:
         self._advance(listed, membership.Left())
         await self.flush()
         return Done(f"{message.node_id} has left")
+
+    async def expel(self, public_key: str) -> None:
+        """Take whatever is listed under a key off the list: it was revoked."""
+        for listed in [one for one in self.roll if one.claim.signer == public_key]:
+            self._advance(listed, membership.Left())
+        await self.flush()
 
     # --- checks -------------------------------------------------------------------------------
 
@@ -230,6 +238,8 @@ class Register:
         """Refuse whoever may not have this id."""
         if claim.record is None and not self._allow_unsigned:
             raise UnsignedJoinRefused
+        if claim.signer:
+            self._refuse(claim.signer)
         listed, reserved = self.roll.get(claim.node_id), self._reserved.get(claim.node_id)
         if listed and listed.claim.signer:
             _same_key(claim, listed.claim.signer, listed.claim.version)

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from grid.wire.documents import Signed
 from grid.wire.endpoint import Endpoint
+from grid.wire.log import Logged
 from grid.wire.message import Document, Message
 from grid.wire.names import Address, Name, NodeId, PublicKey, Seconds, Tag
 from grid.wire.problems import (
@@ -114,7 +115,10 @@ class Connected(Message, frozen=True):
 
 
 class Member(Message, frozen=True):
-    """One member, with what it signed, so that the directory need not be believed."""
+    """One member, with what it signed, so that the directory need not be believed.
+
+    `logged`, where one member is asked for: the proof that the directory's log has the name under the record's key.
+    """
 
     node_id: NodeId
     node_address: Address
@@ -124,6 +128,7 @@ class Member(Message, frozen=True):
     tags: Tags = ()
     record: Signed | None = None
     prekey: Prekey | None = None
+    logged: Logged | None = None
 
 
 class Page(Message, frozen=True):

@@ -1,0 +1,134 @@
+"""The transparency log: every key that is listed under a name, and every revocation, in one tree that only grows.
+
+Members follow it (`node.audit`), and whoever asks for a member gets the proof that the log has it under that key.
+So a gateway that puts a key of its own in a member's place has to write it down where the member looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from grid.crypto.identity import Identity
+from grid.crypto.merkle import Tree, leaf_hash
+from grid.protocol.documents import sign_document
+from grid.protocol.transparency import read_entry, read_revocation
+from grid.wire.documents import Signed
+from grid.wire.log import TREE_HEAD, Entries, LogEntry, Logged, Proof, Sizes, Span, TreeHead
+from grid.wire.message import MSGPACK, encode
+from grid.wire.problems import BadRequest, KeyRevoked
+
+
+class LogStore(Protocol):
+    """Where the log survives a restart. What a call was given is durable when it returns."""
+
+    async def load(self) -> list[bytes]:
+        """All entries, in their order."""
+
+    async def append(self, first: int, entries: Sequence[bytes]) -> None:
+        """Add entries from position `first` on."""
+
+    async def read(self, after: int, limit: int) -> list[bytes]:
+        """Entries from a position on."""
+
+
+class Log:
+    """The log of the gateway with this identity. In memory: the tree, and the newest entry of each name and key."""
+
+    def __init__(self, store: LogStore, identity: Identity, now: Callable[[], float]) -> None:
+        self._store, self._identity, self._now = store, identity, now
+        self._tree = Tree()
+        self._names: dict[str, tuple[int, bytes, str]] = {}  # its newest entry: where, the bytes, the key
+        self._revoked: dict[str, tuple[int, bytes, str]] = {}  # the same by key, with the reason
+        self._waiting: list[LogEntry] = []
+        self._lock = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None
+        self._head: Signed | None = None
+
+    async def load(self) -> None:
+        """Take up the log where it was."""
+        for entry in await self._store.load():
+            self._take(entry)
+
+    async def listed(self, node_id: str, public_key: str) -> None:
+        """A name was given to a key: that is in the log when this returns."""
+        while not self.has(node_id, public_key):
+            await self._append(LogEntry("member", public_key, self._now(), node_id))
+
+    def has(self, node_id: str, public_key: str) -> bool:
+        """Whether the newest entry of a name has this key."""
+        known = self._names.get(node_id)
+        return known is not None and known[2] == public_key
+
+    async def revoke(self, revocation: Signed) -> Logged:
+        """A key is revoked at its own word, for good; a second time changes nothing.
+
+        Raises:
+            BadRequest, BadSignature: the key did not say so.
+        """
+        said = read_revocation(revocation)
+        while said.public_key not in self._revoked:
+            await self._append(LogEntry("revocation", said.public_key, self._now(), proof=revocation))
+        index, entry, _ = self._revoked[said.public_key]
+        return self._proved(index, entry)
+
+    def refuse_revoked(self, public_key: str) -> None:
+        """Raises KeyRevoked if it was."""
+        if public_key in self._revoked:
+            raise KeyRevoked(f"{public_key} was revoked: {self._revoked[public_key][2] or 'no reason given'}")
+
+    # --- what is told of it ---------------------------------------------------------------------
+
+    def head(self) -> Signed:
+        """The whole log, signed."""
+        if self._head is None:
+            head = TreeHead(len(self._tree), self._tree.root(), self._now())
+            self._head = sign_document(self._identity, TREE_HEAD, head)
+        return self._head
+
+    async def entries(self, span: Span) -> Entries:
+        """Entries as they were added."""
+        return Entries(tuple(await self._store.read(span.after, span.limit)))
+
+    def consistency(self, sizes: Sizes) -> Proof:
+        """Proof that the log of one size begins that of another. Raises BadRequest."""
+        try:
+            return Proof(self._tree.consistency(sizes.first, sizes.size))
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+
+    def logged(self, node_id: str) -> Logged | None:
+        """The newest entry of a name, with its proof."""
+        known = self._names.get(node_id)
+        return self._proved(known[0], known[1]) if known else None
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _proved(self, index: int, entry: bytes) -> Logged:
+        return Logged(entry, index, self._tree.inclusion(index, len(self._tree)), self.head())
+
+    async def _append(self, entry: LogEntry) -> None:
+        """Add an entry, together with all that wait meanwhile. The caller looks whether it is there."""
+        self._waiting.append(entry)
+        async with self._lock:
+            if self._writing is not None:  # whoever began it hung up; it goes on
+                await asyncio.wait([self._writing])
+            batch, self._waiting = self._waiting, []
+            if batch:
+                self._writing = asyncio.create_task(self._write([encode(one, MSGPACK) for one in batch]))
+                await asyncio.shield(self._writing)
+
+    async def _write(self, entries: list[bytes]) -> None:
+        await self._store.append(len(self._tree), entries)
+        for entry in entries:
+            self._take(entry)
+
+    def _take(self, entry: bytes) -> None:
+        said, index = read_entry(entry), len(self._tree)
+        self._tree.append(leaf_hash(entry))
+        self._head = None
+        if said.kind == "member":
+            self._names[said.node_id] = index, entry, said.public_key
+        elif said.proof is not None:
+            self._revoked[said.public_key] = index, entry, read_revocation(said.proof).reason
