@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grid.client.calls import Calls
 from grid.client.pins import Pins
-from grid.protocol.transparency import check_grown, check_logged
+from grid.protocol.transparency import check_grown, check_logged, read_head
 from grid.wire.directory import (
     DELETE_NODE,
     JOIN,
@@ -20,7 +20,7 @@ from grid.wire.directory import (
     Renewed,
     Search,
 )
-from grid.wire.log import LOG_CONSISTENCY, Sizes, TreeHead
+from grid.wire.log import HEADS, LOG_CONSISTENCY, LOG_HEAD, Sizes, TreeHead
 from grid.wire.session import IDENTITY
 
 
@@ -65,6 +65,23 @@ class GatewayDirectory:
             head = check_logged(member.logged, node_id, member.record.signer, self.address, key)
             await self._compare(head)
         return member
+
+    async def witness(self, node: str, peer: bytes) -> int:
+        """Compare this gateway's log with what the node at an address, whose key is `peer`, was shown of it.
+
+        Gives how many heads were compared: none if that node does not follow it.
+
+        Raises:
+            LogForked: the gateway shows that node another log.
+            Unreachable, BadSignature: of the node.
+        """
+        key = await self._gateway_key()
+        heads = (await self._calls.call(node, HEADS, peer=peer)).heads
+        shown = [head for head in heads if head.signer == key]
+        await self._compare(read_head(await self._calls.call(self.address, LOG_HEAD), self.address, key))
+        for head in shown:
+            await self._compare(read_head(head, self.address, key))
+        return len(shown)
 
     async def _gateway_key(self) -> str:
         if self._key is None:

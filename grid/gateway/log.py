@@ -41,6 +41,7 @@ class Log:
         self._tree = Tree()
         self._names: dict[str, tuple[int, bytes, str]] = {}  # its newest entry: where, the bytes, the key
         self._revoked: dict[str, tuple[int, bytes, str]] = {}  # the same by key, with the reason
+        self._keys: set[str] = set()  # all that were ever listed
         self._waiting: list[LogEntry] = []
         self._lock = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
@@ -65,9 +66,11 @@ class Log:
         """A key is revoked at its own word, for good; a second time changes nothing.
 
         Raises:
-            BadRequest, BadSignature: the key did not say so.
+            BadRequest, BadSignature: the key did not say so, or was never listed here.
         """
         said = read_revocation(revocation)
+        if said.public_key not in self._keys:  # or strangers could fill the log with keys that they make up
+            raise BadRequest(f"{said.public_key} was never listed here")
         while said.public_key not in self._revoked:
             await self._append(LogEntry("revocation", said.public_key, self._now(), proof=revocation))
         index, entry, _ = self._revoked[said.public_key]
@@ -130,5 +133,6 @@ class Log:
         self._head = None
         if said.kind == "member":
             self._names[said.node_id] = index, entry, said.public_key
+            self._keys.add(said.public_key)
         elif said.proof is not None:
             self._revoked[said.public_key] = index, entry, read_revocation(said.proof).reason

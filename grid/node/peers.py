@@ -11,6 +11,7 @@ from grid.store import keys as store
 from grid.store import log as logs
 from grid.store.database import Database
 from grid.store.schema import Transaction
+from grid.wire.documents import Signed
 from grid.wire.node import KnownPeer
 from grid.wire.problems import KeyRevoked, NotFound
 
@@ -92,6 +93,11 @@ class Peers:
             return not before
 
         return await self._database.write(write)
+
+    async def heads(self) -> tuple[Signed, ...]:
+        """The newest head of each log that is followed."""
+        known = await self._database.read(logs.all_followed)
+        return tuple(log.head for log in known if log.head is not None)
 
     def alarms(self) -> dict[str, str]:
         """The gateways that are not to be believed, and why."""

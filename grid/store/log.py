@@ -42,6 +42,12 @@ def keep(connection: sqlite3.Connection, gateway: str, log: Followed, alarm: str
     )
 
 
+def all_followed(connection: sqlite3.Connection) -> list[Followed]:
+    """All logs as far as they were followed."""
+    rows = connection.execute("SELECT followed FROM logs ORDER BY gateway")
+    return [msgspec.msgpack.decode(row, type=Followed) for (row,) in rows]
+
+
 def alarms(connection: sqlite3.Connection) -> dict[str, str]:
     """The gateways that are not believed, and why."""
     return dict(connection.execute("SELECT gateway, alarm FROM logs WHERE alarm != '' ORDER BY gateway"))

@@ -83,6 +83,12 @@ class Proof(Message, frozen=True):
     path: Path
 
 
+class Heads(Message, frozen=True):
+    """The newest head of each gateway's log that a node follows, as the gateway signed it."""
+
+    heads: Annotated[tuple[Signed, ...], Meta(max_length=256)]
+
+
 class Revoke(Message, frozen=True):
     """A `Revocation`, signed by the key that it revokes. Anybody may hand it in."""
 
@@ -100,6 +106,9 @@ LOG_CONSISTENCY: Endpoint[None, Proof] = Endpoint(
     query=Sizes,
     about="Proof that nothing left the log between two sizes",
     problems=(BadRequest,),
+)
+HEADS: Endpoint[None, Heads] = Endpoint(
+    "GET", "/v1/heads", gives=Heads, about="Which heads of gateways' logs this node was shown, to compare"
 )
 REVOKE_KEY: Endpoint[Revoke, Logged] = Endpoint(
     "POST",
