@@ -33,7 +33,7 @@ from grid.transport.auth import Authenticator
 from grid.transport.serve import running
 from grid.wire.directory import NODE_RECORD, Join, NodeRecord
 from grid.wire.log import REVOCATION, REVOKE_KEY, Revocation, Revoke
-from grid.wire.problems import BadRequest, BadSignature, KeyChanged, KeyForeign, KeyRevoked, LogForked
+from grid.wire.problems import BadRequest, BadSignature, KeyChanged, KeyForeign, KeyRevoked, LogForked, NotAMember
 from tests.conftest import StartNode
 from tests.gateway.conftest import GATEWAY, OPEN
 
