@@ -24,6 +24,7 @@ import numpy as np
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.client.grid import Grid
+from grid.client.relay import open_relay
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
@@ -32,6 +33,7 @@ from grid.protocol.documents import sign_document
 from grid.protocol.draw import drawing_order
 from grid.wire.directory import SEARCH, Search
 from grid.wire.problems import Unreachable
+from grid.wire.relay import mailbox_address
 from grid.wire.runs import START_RUN, TASK, Peer, Quorum, StartRun, Task
 from grid.wire.session import IDENTITY
 from tests.grid_of_nodes import Peer_, Roll
@@ -54,13 +56,17 @@ def free_port() -> int:
 
 @dataclass
 class Daemon:
-    """A node or a gateway as a process; `fault` ends the first one of it, another takes its place `again`."""
+    """A node or a gateway as a process; `fault` ends the first one of it, another takes its place `again`.
+
+    One that is `hidden` has no port: it reads its mailbox at the gateway.
+    """
 
     name: str
     data: Path
     fault: str = ""
     gateway: Daemon | None = None
     port: int = field(default_factory=free_port)
+    hidden: bool = False
     deaths: int = 0
     up: asyncio.Event = field(default_factory=asyncio.Event)
     again: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,6 +75,8 @@ class Daemon:
 
     @property
     def address(self) -> str:
+        if self.hidden and self.gateway:
+            return mailbox_address(self.gateway.address, self.identity.id)
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -91,7 +99,7 @@ class Daemon:
             return ("grid.cli.gateway", *common)
         listed = ("--gateway", self.gateway.address) if self.gateway else ()
         node = ("--id", self.name, "--trust", SCIENTIST.id, "--isolation", "prefer", "--workers", "1")
-        return ("grid.cli.node", *common, *node, *listed)
+        return ("grid.cli.node", *common, *node, *listed, *(("--no-listen",) if self.hidden else ()))
 
     async def keep(self) -> None:
         """Run it; start it again each time that it was killed."""
@@ -155,13 +163,16 @@ class Outcome:
     found: set[str] = field(default_factory=set)
 
 
-async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "", broadcast: str = "exact") -> Outcome:
+async def outcome(
+    folder: Path, who: str = "", fault: str = "", lost: str = "", broadcast: str = "exact", hidden: bool = False
+) -> Outcome:
     """A run of `ROUNDS` rounds with three participants, in which `who` is killed at a point.
 
     `lost`: two of three are drawn, and this one is killed in the first round and away until a spare is drawn for it.
+    `hidden`: no node has a port.
     """
     faults = {who: fault, **({lost: "before-fit"} if lost else {})}
-    async with a_grid(folder, faults) as (daemons, gateway, calls):
+    async with a_grid(folder, faults, hidden) as (daemons, gateway, calls):
         coordinator, *others = daemons
         away = next((daemon for daemon in others if daemon.name == lost), None)
         if away:
@@ -181,7 +192,7 @@ async def outcome(folder: Path, who: str = "", fault: str = "", lost: str = "", 
             plan = await run.checkpoint()
             await heard(calls, others, Counter(arrived))
             lines = (await run.catch_up()).lines()
-            found = await found_again(calls, gateway, others) if gateway else set()
+            found = await found_again(calls, gateway, others) if gateway and gateway.fault else set()
         orders = [[name for at, name in arrived if at == number] for number in range(1, ROUNDS + 1)]
         data = {daemon.name: daemon.tensors for daemon in others}
         return Outcome(
@@ -220,10 +231,15 @@ async def heard(calls: Calls, daemons: list[Daemon], counted: Counter[tuple[int,
 
 
 @asynccontextmanager
-async def a_grid(folder: Path, faults: dict[str, str]) -> AsyncIterator[tuple[list[Daemon], Daemon | None, Calls]]:
-    """A coordinator and three participants that answer, a gateway if it is to be killed, calls of the scientist."""
-    gateway = Daemon(GATEWAY, folder / GATEWAY, faults[GATEWAY]) if GATEWAY in faults else None
-    daemons = [Daemon(name, folder / name, faults.get(name, ""), gateway) for name in (COORDINATOR, *OTHERS)]
+async def a_grid(
+    folder: Path, faults: dict[str, str], hidden: bool
+) -> AsyncIterator[tuple[list[Daemon], Daemon | None, Calls]]:
+    """A coordinator and three participants that answer, a gateway if it is needed, calls of the scientist."""
+    listed = hidden or GATEWAY in faults
+    gateway = Daemon(GATEWAY, folder / GATEWAY, faults.get(GATEWAY, "")) if listed else None
+    daemons = [
+        Daemon(name, folder / name, faults.get(name, ""), gateway, hidden=hidden) for name in (COORDINATOR, *OTHERS)
+    ]
     for at, daemon in enumerate(daemons):
         if at:
             daemon.data.mkdir(parents=True)
@@ -231,7 +247,20 @@ async def a_grid(folder: Path, faults: dict[str, str]) -> AsyncIterator[tuple[li
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
         await stack.enter_async_context(kept([*daemons, gateway] if gateway else daemons))
-        yield daemons, gateway, Calls(http, identity=SCIENTIST)
+        calls = Calls(http, identity=SCIENTIST)
+        await stack.enter_async_context(open_relay(calls, SCIENTIST, time.time))
+        for daemon in daemons if hidden else ():
+            await answering(calls, daemon)
+        yield daemons, gateway, calls
+
+
+async def answering(calls: Calls, daemon: Daemon) -> None:
+    """Until its mailbox is open and read."""
+    async with asyncio.timeout(START):
+        while True:
+            with suppress(Unreachable):
+                await calls.call(daemon.address, IDENTITY)
+                return
 
 
 @asynccontextmanager

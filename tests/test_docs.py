@@ -75,7 +75,8 @@ def test_every_line_of_the_trust_page_names_a_test_that_exists() -> None:
         f"{file}::{test}"
         for tests in named.values()
         for file, test in tests
-        if not (ROOT / file).exists() or not re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.M)
+        if not (ROOT / file).exists()
+        or not re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
     ]
     assert missing == []
 

@@ -38,6 +38,7 @@ from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
 from grid.protocol.directory import Directory
+from grid.protocol.secure_sum import Terms
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -70,6 +71,7 @@ class NodeSettings:
     Without `listen` nobody can connect to it: its address is its mailbox at the first of its `gateways`. `label` tells
     its mailboxes from others of the same key.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
+    `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
@@ -84,6 +86,9 @@ class NodeSettings:
     isolation: str = "require"
     workers: int = 2
     worker_idle: float = 600.0
+    sums_only: bool = False
+    sum_nodes: int = 3
+    sum_colluding: int = 0
     warm: bool = False
     device: str = "auto"
     gpu_seats: int = GPU_SEATS
@@ -216,6 +221,8 @@ async def open_node(
             folder=folder,
             runs=settings.data / "runs",
             now=time.time,
+            terms=Terms(settings.sum_nodes, settings.sum_colluding),
+            sums_only=settings.sums_only,
         )
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"
         auth = Authenticator(identity, time.time, is_owner=access.is_owner, owner_keys=access.owner_keys)
@@ -224,6 +231,7 @@ async def open_node(
         means.calls.relay = relay = Relay(
             means.calls, identity, means.prekeys, time.time, chores.begin, label=settings.label
         )
+        relay.gateways = settings.gateways
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
         await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time))

@@ -60,7 +60,7 @@ async def aconnect(
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
         calls = Calls(http, identity=me)
-        await stack.enter_async_context(open_relay(calls, me, time.time))
+        (await stack.enter_async_context(open_relay(calls, me, time.time))).gateways = (url,)
         here = _Here(me, stack, Place(host, address, listen, url))
         yield Grid(GatewayDirectory(calls, url, pins), calls, me, embed=here, now=time.time, pins=pins, gateway=url)
 

@@ -71,6 +71,9 @@ def main() -> None:
     help="What trainings are computed on: NVIDIA GPUs if there are some (auto), never, or nothing else (cuda).",
 )
 @click.option("--gpu-seats", type=click.IntRange(1, 64), default=2, help="Jobs that share one GPU at most.")
+@click.option("--sums-only/--no-sums-only", default=False, help="Train only where updates are seen summed alone.")
+@click.option("--sum-nodes", type=click.IntRange(3, 4096), default=3, help="The fewest nodes of such a sum.")
+@click.option("--sum-colluding", type=click.IntRange(0, 4096), default=0, help="Nodes that may collude in one.")
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -88,6 +91,9 @@ def start(
     worker_idle: float,
     device: str,
     gpu_seats: int,
+    sums_only: bool,
+    sum_nodes: int,
+    sum_colluding: int,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -117,6 +123,9 @@ def start(
             worker_idle=worker_idle,
             device=device,
             gpu_seats=gpu_seats,
+            sums_only=sums_only,
+            sum_nodes=sum_nodes,
+            sum_colluding=sum_colluding,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:

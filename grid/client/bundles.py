@@ -20,7 +20,7 @@ async def hand_in_plan(calls: Calls, identity: Identity, address: str, peer: byt
     Raises:
         NotAllowed, PlanRefused: it does not take it.
     """
-    published = await calls.call(address, PREKEY)
+    published = await calls.call(address, PREKEY, peer=peer)
     bundle = plan.bundle()
     header = Header(
         sender=identity.public,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from yarl import URL
 from grid.client.continuing import continued
 from grid.client.core import Request, answer, refusal, request
 from grid.client.egress import Blocked
-from grid.client.relaying import Relayed, Response, stretched
+from grid.client.relaying import Relayed, Response, stretched, unconnected
 from grid.client.sessions import Sessions
 from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.session import EMPTY_BODY, SEALED_BODY
@@ -35,6 +35,7 @@ from grid.wire.relay import key_of, mailbox_at
 
 Takes = TypeVar("Takes")
 Gives = TypeVar("Gives")
+T = TypeVar("T")
 Block = bytes | memoryview
 
 ANSWER = 8 * 1024 * 1024
@@ -45,7 +46,7 @@ STREAM = 8 * 1024**3
 IDLE = 30.0
 """Seconds for which a stream may stand still."""
 
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10.0)  # each call has a deadline of its own
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)  # each call has a deadline of its own
 
 
 class Calls:
@@ -54,7 +55,8 @@ class Calls:
     Endpoints that ask who calls get a session of `identity`, or `token` where only the owner may call or
     there is no identity. With `peer` (the public key that must answer, 32 bytes) or `sign=True` a session is
     used in any case. Where the address is that of a mailbox, the call goes through `relay` (see there), signed in
-    any case. Every method raises what the other side raised, and besides
+    any case; also where nobody can be connected to, if `peer` reads letters. Every method raises what the other side
+    raised, and besides
 
         Unreachable: no answer in time, or none of a daemon of the grid.
         AddressRefused: the policy of the connection pool (see `egress`) forbids to go there.
@@ -90,12 +92,17 @@ class Calls:
     ) -> Gives:
         """Say `message`, get the answer, within `deadline` seconds (the endpoint's own) and `limit` bytes."""
         sent = request(endpoint, message, query, path)
-        with _reaching(address):
-            patience = _patience(address, endpoint, deadline)
-            async with asyncio.timeout(patience):
-                signed = sign or peer is not None
-                async with self._answered(address, endpoint, sent, peer, signed, patience) as response:
+
+        async def say(at: str) -> Gives:
+            patience, signed = _patience(at, endpoint, deadline), sign or peer is not None
+            with _reaching(at):
+                async with (
+                    asyncio.timeout(patience),
+                    self._answered(at, endpoint, sent, peer, signed, patience) as response,
+                ):
                     return await _gives(endpoint, response, limit)
+
+        return await self._somehow(address, peer, say)
 
     @asynccontextmanager
     async def download(
@@ -119,12 +126,17 @@ class Calls:
         async with AsyncExitStack() as stack:
 
             async def ask(more: dict[str, str]) -> Response:
-                again, patience = sent._replace(headers=sent.headers | more), _patience(address, endpoint, deadline)
-                with _reaching(address):
-                    await stack.aclose()  # the connection that broke
-                    async with asyncio.timeout(patience):
-                        answered = self._answered(address, endpoint, again, peer, peer is not None, patience)
-                        return await stack.enter_async_context(answered)
+                again = sent._replace(headers=sent.headers | more)
+                await stack.aclose()  # the connection that broke
+
+                async def say(at: str) -> Response:
+                    patience = _patience(at, endpoint, deadline)
+                    with _reaching(at):
+                        async with asyncio.timeout(patience):
+                            answered = self._answered(at, endpoint, again, peer, peer is not None, patience)
+                            return await stack.enter_async_context(answered)
+
+                return await self._somehow(address, peer, say)
 
             first = await ask({})
             blocks = continued(first, ask, lambda response, at: _bounded(response, limit - at, idle))
@@ -149,18 +161,41 @@ class Calls:
         """
         sent = request(endpoint, None, query, path)
         sent.headers.update({"Content-Type": OCTETS} | ({} if length is None else {"Content-Length": str(length)}))
-        patience = _patience(address, endpoint, deadline)
-        with _reaching(address):
-            async with asyncio.timeout(patience) as clock:
-                body = _Body(source, clock, idle, patience)
-                try:
-                    answered = self._answered(address, endpoint, sent, peer, peer is not None, patience, body)
-                    async with answered as response:
-                        return await _gives(endpoint, response, ANSWER)
-                except (aiohttp.ClientError, ConnectionError):
-                    if body.failure is not None:
-                        raise body.failure from None
+
+        async def say(at: str) -> Gives:
+            patience = _patience(at, endpoint, deadline)
+            with _reaching(at):
+                async with asyncio.timeout(patience) as clock:
+                    body = _Body(source, clock, idle, patience)
+                    try:
+                        answered = self._answered(at, endpoint, sent, peer, peer is not None, patience, body)
+                        async with answered as response:
+                            return await _gives(endpoint, response, ANSWER)
+                    except (aiohttp.ClientError, ConnectionError):
+                        if body.failure is not None:
+                            raise body.failure from None
+                        raise
+
+        return await self._somehow(address, peer, say)
+
+    async def _somehow(self, address: str, peer: bytes | None, say: Callable[[str], Awaitable[T]]) -> T:
+        """Say something at an address. Where nobody can be connected to, nothing was said: a letter says it then."""
+        relay = self.relay if peer is not None and mailbox_at(address) is None else None
+        if relay is None or peer is None:
+            return await say(address)
+        if (box := relay.instead(peer, address)) is not None:
+            try:
+                return await say(box)
+            except Unreachable as error:
+                relay.forget(peer, address)
+                if error.connected:  # perhaps it was heard
                     raise
+        try:
+            return await say(address)
+        except Unreachable as error:
+            if error.connected or (box := await relay.box_of(peer, address)) is None:
+                raise
+        return await say(box)
 
     @asynccontextmanager
     async def _answered(
@@ -316,11 +351,13 @@ def _reaching(address: str) -> Iterator[None]:
     """Errors of the connection as problems."""
     try:
         yield
+    except aiohttp.ConnectionTimeoutError:
+        raise unconnected(f"{address}: nobody answers there") from None
     except TimeoutError:
         raise Unreachable(f"{address} did not answer in time") from None
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, Blocked):
             raise AddressRefused(f"{address}: {error.os_error}") from None
-        raise Unreachable(f"{address}: {error.os_error}") from None
+        raise unconnected(f"{address}: {error.os_error}") from None
     except (aiohttp.ClientError, OSError) as error:
         raise Unreachable(f"{address}: {str(error) or type(error).__name__}") from None

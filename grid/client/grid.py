@@ -23,7 +23,7 @@ from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
-from grid.wire.problems import GridError, NoParticipants, NotAMember
+from grid.wire.problems import GridError, NoParticipants, NotAMember, StrategyRefused
 from grid.wire.runs import (
     RUNS,
     START_RUN,
@@ -140,20 +140,23 @@ class Grid:
         strategy: str | Strategy = "fedavg",
         upload: str | None = None,
         broadcast: str | None = None,
+        secure: bool = False,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
     ) -> AsyncRun:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
-        `quorum`: the fewest updates that make a round count ("all"; if not given, half of the nodes, or what the
-        strategy needs); `target_updates`: as many close it at once (0: all); `drawn`: so many nodes are drawn into
-        each round, the others stand by (0: all are); `deadline`: seconds for a round at most; `pace`: less than that,
-        as many times as long as most updates of past rounds took (0: always the deadline); `holdout`:
-        the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
-        (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum); `upload`: how its updates
-        travel ("exact", "int8", "top-k"); `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`:
-        a node's address, or None for one in this process; `stop_on`: the metric after which the run ends before its
-        last round, as `Stopping` or in words (`stopping`).
+        `quorum`: the fewest updates that make a round count ("all"; if not given, half of the nodes, or what
+        the strategy needs); `target_updates`: as many close it at once (0: all); `drawn`: so many nodes are
+        drawn into each round, the others stand by (0: all are); `deadline`: seconds for a round at most;
+        `pace`: less than that, as many times as long as most updates of past rounds took (0: always the
+        deadline); `holdout`: the share of examples that each node keeps for evaluation; `strategy`: a preset's
+        name or a strategy (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum);
+        `upload`: how its updates travel ("exact", "int8", "top-k", "masked"); `secure`: "masked", so that
+        nobody sees one node's update, its number of examples or what it measured, but only sums over three
+        nodes and more; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
+        address, or None for one in this process; `stop_on`: the metric after which the run ends before its last
+        round, as `Stopping` or in words (`stopping`).
 
         Raises:
             NoParticipants: nobody has such data.
@@ -168,6 +171,9 @@ class Grid:
         driver = await self._coordinator(coordinator)
         least = _quorum(quorum, len(peers), 0, 0, 1).minimum
         now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
+        if secure and upload not in {None, "masked"}:
+            raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
+        upload = "masked" if secure else upload
         chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
         check_recipe(chosen, plan.recipe)
         task = Task(

@@ -25,6 +25,7 @@ from grid.client.handing_in import hand_in
 from grid.client.letters import ASKED, KIND, SMALL, Answer, Body, Call, seal, some, unseal
 from grid.client.mailbox import Mailbox, Prekeys, Waiting
 from grid.client.payload import once, read_prekey
+from grid.client.relaying import unconnected
 from grid.crypto.encoding import b64
 from grid.crypto.envelope import Context, Header
 from grid.crypto.identity import Identity, public_from_id
@@ -33,6 +34,7 @@ from grid.crypto.sealing import Opener
 from grid.wire.problems import (
     BadRequest,
     Draining,
+    GridError,
     LetterRepeated,
     MailboxFull,
     MailboxUnknown,
@@ -40,7 +42,7 @@ from grid.wire.problems import (
     TooSlow,
     Unreachable,
 )
-from grid.wire.relay import LETTER_HELD, LETTER_LIMIT, MAILBOX, POST_LETTER, key_of
+from grid.wire.relay import LETTER_HELD, LETTER_LIMIT, MAILBOX, POST_LETTER, key_of, mailbox_address
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,14 @@ AWAY = 1.0
 PASSING = (Unreachable, Draining, TooSlow)
 
 _LETTER = Context(run="", round=0, kind=KIND, direct=True, max_length=LETTER_LIMIT)
+
+SILENT = 0.3
+"""Seconds for which a mailbox may not have been listened to; longer, and its holder is not there."""
+
+INSTEAD = 60.0
+"""Seconds for which calls go to a mailbox in place of an address before that is tried again."""
+
+REMEMBERED = 10_000
 
 MOST = 32
 """Gateways at which one program reads."""
@@ -94,7 +104,7 @@ class Response:
 class Relay:
     """Sends calls in letters and hears their answers, in the mailbox of `identity` with this `label`.
 
-    `spawn` owns what runs beside the calls. With `serve`, calls of others are answered; `answered` remembers which.
+    `spawn` owns what runs beside the calls. At `gateways` those are looked for to whom nobody can connect.
     """
 
     def __init__(
@@ -116,6 +126,8 @@ class Relay:
         self._serving: set[str] = set()
         self._asked: dict[str, tuple[bytes, asyncio.Future[Response]]] = {}
         self._keys: dict[tuple[str, str], tuple[PrekeyPublic, float]] = {}
+        self._instead: dict[tuple[bytes, str], tuple[str, float]] = {}
+        self.gateways: tuple[str, ...] = ()
 
     def serves(self, serve: Serve, answered: Answered) -> None:
         """Calls of others are answered from here on."""
@@ -130,6 +142,34 @@ class Relay:
             box = self._boxes[gateway] = Mailbox(self._calls, gateway, self.name, self._prekeys, self._heard)
             self._spawn(box.read())
         return box
+
+    # --- where nobody can be connected to -------------------------------------------------------
+
+    def instead(self, peer: bytes, address: str) -> str | None:
+        """The mailbox to use in place of an address: see `Relayed.instead`."""
+        box, until = self._instead.get((peer, address), ("", 0.0))
+        return box if self._now() < until else None
+
+    def forget(self, peer: bytes, address: str) -> None:
+        """Try the address itself again."""
+        self._instead.pop((peer, address), None)
+
+    async def box_of(self, peer: bytes, address: str) -> str | None:
+        """Where the holder of a key reads letters at this moment: see `Relayed.box_of`."""
+        name = b64(peer)
+        for gateway in self.gateways:
+            try:
+                silent = (await self._calls.call(gateway, MAILBOX, mailbox=name)).silent
+            except GridError:
+                continue
+            if silent < SILENT:
+                if len(self._instead) >= REMEMBERED:
+                    self._instead.clear()
+                box = mailbox_address(gateway, name)
+                self._instead[peer, address] = box, self._now() + INSTEAD
+                log.info("%s: nobody can connect there; calls go through %s", address, gateway)
+                return box
+        return None
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -158,7 +198,7 @@ class Relay:
                 await self._post(gateway, mailbox, letter)
                 response = await answer
             except MailboxUnknown:
-                raise Unreachable(f"nobody reads the mailbox {mailbox} at {gateway}") from None
+                raise unconnected(f"nobody reads the mailbox {mailbox} at {gateway}") from None
             except asyncio.CancelledError:
                 self._keys.pop((gateway, mailbox), None)  # perhaps it is there with other keys
                 if answer.done() and not answer.cancelled():
@@ -177,7 +217,7 @@ class Relay:
             try:
                 published = (await self._calls.call(gateway, MAILBOX, mailbox=mailbox)).prekey
             except MailboxUnknown:
-                raise Unreachable(f"nobody reads the mailbox {mailbox} at {gateway}") from None
+                raise unconnected(f"nobody reads the mailbox {mailbox} at {gateway}") from None
             held = read_prekey(published, peer, self._now())
             self._keys[gateway, mailbox] = held, min(self._now() + PREKEY_LIFE, held.not_after)
         return held

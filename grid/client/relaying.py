@@ -8,6 +8,7 @@ from typing import Protocol
 
 from grid.client.core import Request
 from grid.wire.endpoint import Endpoint
+from grid.wire.problems import Unreachable
 
 WORDS, STREAM = 30.0, 600.0
 """Seconds by which a call may take longer through a relay, where a stream travels whole, twice."""
@@ -52,11 +53,27 @@ class Relayed(Protocol):
         """The response to a call; its caller waits for `patience` seconds.
 
         Raises:
-            Unreachable: nobody reads this mailbox, or its gateway does not answer.
+            Unreachable: nobody reads this mailbox (not `connected` then), or its gateway does not answer.
             BadRequest: a stream of unknown length.
         """
+
+    def instead(self, peer: bytes, address: str) -> str | None:
+        """The mailbox of `peer` to use in place of an address where it could not be connected to a moment ago."""
+
+    def forget(self, peer: bytes, address: str) -> None:
+        """Try the address itself again."""
+
+    async def box_of(self, peer: bytes, address: str) -> str | None:
+        """The address of a mailbox in which the holder of a key reads at this moment, for want of `address`."""
 
 
 def stretched(endpoint: Endpoint[object, object], seconds: float) -> float:
     """How long a call may take through a relay that may take so many seconds directly."""
     return seconds + (STREAM if endpoint.streams_in or endpoint.streams_out else WORDS)
+
+
+def unconnected(detail: str) -> Unreachable:
+    """The error of a call of which certainly nothing was sent."""
+    error = Unreachable(detail)
+    error.connected = False
+    return error

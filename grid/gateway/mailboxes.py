@@ -38,7 +38,7 @@ from grid.wire.problems import (
     NotFound,
 )
 from grid.wire.ranges import Held, Piece
-from grid.wire.relay import INLINE, Posted, key_of
+from grid.wire.relay import INLINE, Box, Posted, key_of
 from grid.wire.runs import After, Event, Events
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,9 @@ class Mailboxes:
     ) -> None:
         self._database, self._events, self._blobs, self._now = database, events, blobs, now
         self._quotas = Quotas(room)
-        self._open: dict[str, tuple[bytes, float]] = {}  # the beginning of its prekey's digest, and when it was opened
+        # The beginning of its prekey's digest, when it was opened, and when a poll of it ended.
+        self._open: dict[str, tuple[bytes, float, float]] = {}
+        self._polls: Counter[str] = Counter()
         self._held: Counter[str] = Counter()  # mailboxes, by their holder
         self._partials: Partials[Arrival] = Partials()
         self._keeping: set[asyncio.Future[Posted]] = set()
@@ -80,7 +82,7 @@ class Mailboxes:
     async def load(self) -> None:
         """Take up what the last run left; files of letters that are no longer waiting go."""
         for name, prekey, opened in await self._database.read(rows.all_mailboxes):
-            self._open[name] = _mark(prekey), opened
+            self._open[name] = _mark(prekey), opened, 0.0
             self._held[key_of(name)] += 1
         files = set()
         for row, waits in await self._database.read(rows.all_letters):
@@ -119,7 +121,7 @@ class Mailboxes:
             read_published(prekey, public_from_id(key_of(mailbox)), now)
         except errors.CryptoError as error:
             raise BadSignature(str(error)) from None
-        known, opened = self._open.get(mailbox, (b"", 0.0))
+        known, opened, heard = self._open.get(mailbox, (b"", 0.0, 0.0))
         if known == _mark(prekey) and now - opened < AGAIN:
             return
         if not known and (len(self._open) >= MOST or self._held[key_of(mailbox)] >= EACH):
@@ -127,14 +129,15 @@ class Mailboxes:
         await self._database.write(lambda connection: rows.open_mailbox(connection, mailbox, prekey, now))
         if mailbox not in self._open:
             self._held[key_of(mailbox)] += 1
-        self._open[mailbox] = _mark(prekey), now
+        self._open[mailbox] = _mark(prekey), now, heard
 
-    async def prekey(self, mailbox: str) -> bytes:
-        """What letters for this mailbox are sealed to. Raises MailboxUnknown."""
-        found = await self._database.read(lambda c: rows.prekey_of(c, mailbox)) if mailbox in self._open else None
-        if found is None:
+    async def box(self, mailbox: str) -> Box:
+        """What letters for this mailbox are sealed to, and for how long nobody has listened. Raises MailboxUnknown."""
+        known = self._open.get(mailbox)
+        prekey = await self._database.read(lambda c: rows.prekey_of(c, mailbox)) if known else None
+        if known is None or prekey is None:
             raise MailboxUnknown
-        return found
+        return Box(prekey, 0.0 if self._polls[mailbox] else max(0.0, self._now() - known[2]))
 
     # --- senders --------------------------------------------------------------------------------
 
@@ -199,7 +202,15 @@ class Mailboxes:
     async def letters(self, mailbox: str, caller: Caller, after: After) -> Events:
         """What waits in the caller's mailbox behind a cursor. Raises NotAllowed."""
         _own(mailbox, caller)
-        found = await self._events.wait(topic_of(mailbox), after.after, after.wait, AT_ONCE)
+        self._polls[mailbox] += 1
+        try:
+            found = await self._events.wait(topic_of(mailbox), after.after, after.wait, AT_ONCE)
+        finally:
+            self._polls[mailbox] -= 1
+            if not self._polls[mailbox]:
+                del self._polls[mailbox]
+            if known := self._open.get(mailbox):
+                self._open[mailbox] = *known[:2], self._now()
         told = tuple(Event(event.cursor, event.kind, event.at, msgspec.json.decode(event.data)) for event in found)
         return Events(told, told[-1].cursor if told else after.after)
 
@@ -242,7 +253,7 @@ class Mailboxes:
                     self._quotas.taken(row.sender, key_of(row.mailbox), row.size)
                 self._quotas.forgotten(row.sender, key_of(row.mailbox))
             self._remove([row for row, waited in gone if waited])
-        if unread := [name for name, (_, opened) in self._open.items() if now - opened > UNREAD]:
+        if unread := [name for name, (_, opened, _) in self._open.items() if now - opened > UNREAD]:
             await self._database.write(lambda connection: rows.close_mailboxes(connection, unread))
             for name in unread:
                 del self._open[name]

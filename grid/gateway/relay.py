@@ -12,7 +12,6 @@ from grid.transport.parts import send_parts
 from grid.wire import relay as wire
 from grid.wire.directory import Done
 from grid.wire.names import Digest
-from grid.wire.node import Published
 
 
 def relay_routes(mailboxes: Mailboxes) -> Routes:
@@ -24,7 +23,7 @@ def relay_routes(mailboxes: Mailboxes) -> Routes:
         return body.reply(wire.OPEN_MAILBOX, Done("this mailbox is open"), request=request)
 
     async def mailbox(request: web.Request) -> web.StreamResponse:
-        return body.reply(wire.MAILBOX, Published(await mailboxes.prekey(_mailbox(request))), request=request)
+        return body.reply(wire.MAILBOX, await mailboxes.box(_mailbox(request)), request=request)
 
     async def letters(request: web.Request) -> web.StreamResponse:
         name, caller = _mailbox(request), request[CALLER]

@@ -106,6 +106,9 @@ class Draining(GridError):
 class Unreachable(GridError):
     status, slug, title = 502, "unreachable", "The other side could not be reached"
 
+    connected = True
+    """False where it is certain that not one byte of the call was sent: nobody could be connected to."""
+
 
 # --- who asks --------------------------------------------------------------------------------
 
@@ -291,6 +294,13 @@ class OutOfTurn(GridError):
 
 class InviteRefused(GridError):
     status, slug, title = 403, "invite-refused", "This node does not take that invitation"
+
+
+# --- accounts of a gateway ----------------------------------------------------------------------
+
+
+class AccountRefused(GridError):
+    status, slug, title = 422, "account-refused", "There cannot be such an account"
 
 
 # --- projects -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from grid.wire.directory import Done
+from grid.wire.directory import Done, Prekey
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import Message
 from grid.wire.names import Digest, Seconds
@@ -48,6 +48,13 @@ LETTER_ENTRY = "letter"
 """The kind of the entry that tells of a letter: `letter` (its id), `size`, and where it is small its bytes, `body`."""
 
 _ADDRESS = re.compile(r"(https?://[^\s?#]+?)/v1/mailboxes/([A-Za-z0-9_-]{43}(?:\.[a-z0-9]{1,32})?)/?")
+
+
+class Box(Message, frozen=True):
+    """A mailbox: the prekey that letters are sealed to, and for how many seconds nobody has listened there."""
+
+    prekey: Prekey
+    silent: Seconds = 0.0
 
 
 class Posted(Message, frozen=True):
@@ -93,11 +100,11 @@ OPEN_MAILBOX = Endpoint(
     about="Open a mailbox of the caller's own, with the prekey that letters are to be sealed to",
     problems=(NotAllowed, MailboxFull),
 )
-MAILBOX: Endpoint[None, Published] = Endpoint(
+MAILBOX: Endpoint[None, Box] = Endpoint(
     "GET",
     "/v1/mailboxes/{mailbox}",
-    gives=Published,
-    about="The prekey that letters for this mailbox are sealed to, signed by its holder",
+    gives=Box,
+    about="The prekey that letters for this mailbox are sealed to, signed by its holder; and whether that one listens",
     problems=(MailboxUnknown,),
 )
 LETTERS: Endpoint[None, Events] = Endpoint(

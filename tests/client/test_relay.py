@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,7 @@ from grid.wire.problems import NotAllowed, Unreachable
 from grid.wire.relay import LETTERS, TAKE_LETTERS, Taken, mailbox_address
 from grid.wire.runs import Events
 from tests.gateway.conftest import gateway_at
+from tests.transport.daemon import Daemon
 
 ANN, BOB, EVE = (Identity.from_seed(name.encode().ljust(32)) for name in ("ann", "bob", "eve"))
 
@@ -77,9 +79,14 @@ class Party:
 
 
 @asynccontextmanager
-async def party(identity: Identity, http: ClientSession, echo: Echo | None = None) -> AsyncIterator[Party]:
+async def party(
+    identity: Identity, http: ClientSession, echo: Echo | None = None, *, named: bool = False
+) -> AsyncIterator[Party]:
+    """`named`: its mailbox is that of the key itself, as a node's is."""
     calls = Calls(http, identity=identity)
     async with open_relay(calls, identity, time.time) as relay:
+        if named:
+            relay._label, relay.name = "", identity.id
         if echo is None:
             (echo := Echo()).may.set()
         relay.serves(echo, echo)
@@ -154,16 +161,15 @@ async def test_a_call_that_was_not_answered_is_answered_after_a_restart(
     dead, alive = Echo(), Echo()
     alive.may.set()
     async with AsyncExitStack() as stack:
-        bob = await stack.enter_async_context(party(BOB, connections, dead))
-        bob.relay._label, bob.relay.name = "", BOB.id
+        bob = await stack.enter_async_context(party(BOB, connections, dead, named=True))
         prekeys = bob.relay._prekeys
         await bob.relay.reads(gateway).opened.wait()
         saying = asyncio.create_task(ann.says(mailbox_address(gateway, BOB.id)))
         async with asyncio.timeout(10):
             while not dead.heard:
                 await asyncio.to_thread(lambda: None)
-    async with party(BOB, connections, alive) as again:
-        again.relay._label, again.relay.name, again.relay._prekeys = "", BOB.id, prekeys
+    async with party(BOB, connections, alive, named=True) as again:
+        again.relay._prekeys = prekeys
         again.relay.reads(gateway)
         assert await saying == "hello"
     assert len(alive.heard) == 1
@@ -214,6 +220,91 @@ async def test_only_its_holder_takes_letters_out(ann: Party, bob: Party, gateway
     await ann.relay.reads(gateway).opened.wait()
     with pytest.raises(NotAllowed):
         await ann.calls.call(gateway, TAKE_LETTERS, Taken(("0" * 64,)), mailbox=bob.relay.name)
+
+
+# --- where nobody can be connected to -------------------------------------------------------------
+
+
+@pytest.fixture
+async def walled(connections: ClientSession, gateway: str) -> AsyncIterator[Party]:
+    """Bob, to whom nobody can connect, and who reads his letters."""
+    async with party(BOB, connections, named=True) as bob:
+        bob.echo.may.set()
+        await bob.relay.reads(gateway).opened.wait()
+        yield bob
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def _say(party: Party, at: str, word: str = "hello") -> str:
+    return (await party.calls.call(at, SAY, Word(word), peer=BOB.public)).word
+
+
+async def test_a_letter_goes_where_nobody_can_be_connected_to(
+    ann: Party, walled: Party, gateway: str, nowhere: str
+) -> None:
+    ann.relay.gateways = (gateway,)
+    assert [await _say(ann, nowhere, word) for word in ("one", "two")] == ["one", "two"]
+    assert len(walled.echo.heard) == 2
+
+
+async def test_without_a_gateway_in_common_there_is_no_other_way(ann: Party, walled: Party, nowhere: str) -> None:
+    with pytest.raises(Unreachable):
+        await _say(ann, nowhere)
+    assert walled.echo.heard == []
+
+
+async def test_what_may_have_been_heard_is_not_said_again_in_a_letter(ann: Party, walled: Party, gateway: str) -> None:
+    ann.relay.gateways = (gateway,)
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(Unreachable):
+            await _say(ann, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert walled.echo.heard == []
+
+
+async def test_letters_wait_for_nobody_who_does_not_listen(
+    ann: Party, connections: ClientSession, gateway: str, nowhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grid.client.relay.SILENT", 0.0)
+    ann.relay.gateways = (gateway,)
+    async with party(BOB, connections, named=True) as bob:
+        await bob.relay.reads(gateway).opened.wait()
+    async with asyncio.timeout(5):
+        with pytest.raises(Unreachable, match="Connect"):
+            await _say(ann, nowhere)
+
+
+async def test_a_mailbox_that_is_gone_is_looked_for_elsewhere(
+    ann: Party, walled: Party, gateway: str, nowhere: str, tmp_path: Path
+) -> None:
+    ann.relay.gateways = (gateway,)
+    async with gateway_at(tmp_path / "another", clock=time.time) as another:  # type: ignore[arg-type]
+        ann.relay._instead[BOB.public, nowhere] = mailbox_address(another, BOB.id), time.time() + 60
+        assert await _say(ann, nowhere) == "hello"
+    assert ann.relay.instead(BOB.public, nowhere) == mailbox_address(gateway, BOB.id)
+    assert len(walled.echo.heard) == 1
+
+
+async def test_a_letter_that_was_posted_is_not_said_again_directly(
+    ann: Party, walled: Party, gateway: str, daemon: Daemon
+) -> None:
+    ann.relay._instead[BOB.public, daemon.address] = mailbox_address(gateway, BOB.id), time.time() + 60
+    walled.echo.may.clear()
+    with pytest.raises(Unreachable, match="in time"):
+        await ann.calls.call(daemon.address, SAY, Word("hello"), peer=BOB.public, deadline=-29.5)
+    assert len(walled.echo.heard) == 1
+    assert ann.relay.instead(BOB.public, daemon.address) is None  # the next call tries the address again
 
 
 async def _waits(party: Party, gateway: str) -> Events:

@@ -113,6 +113,24 @@ async def test_a_mailbox_that_nobody_reads_cannot_be_reached(gateway: str, far: 
         await far.calls.call(f"{gateway}/v1/mailboxes/{Identity.generate().id}", STATUS)
 
 
+async def test_nodes_behind_a_wall_take_part_by_letters_although_they_think_they_can_be_reached(
+    start_node: StartNode, gateway: str, scientist: Scientist
+) -> None:
+    nowhere = "http://127.0.0.1:9"
+    carol = await start_node("carol", data=False, gateways=(gateway,), address=nowhere)
+    ann = await start_node("ann", Learner(goal=8.0), gateways=(gateway,), address=nowhere)
+    for node in (carol, ann):
+        await node.open.readable()
+    plan = plan_of()
+    async with open_relay(scientist.calls, scientist.identity, time.time) as relay:
+        relay.gateways = (gateway,)
+        run = await scientist.start(carol, [ann], plan)
+        result = await run.result()
+
+    assert [line.accepted for line in result.history] == [1]
+    np.testing.assert_allclose(numbers(result.plan.initial), numbers(plan.initial) / 2 + 4.0, rtol=1e-6)
+
+
 async def _quiet(node: ANode) -> bool:
     await node.quiet()
     return True

@@ -85,8 +85,8 @@ async def test_a_model_goes_to_those_of_its_run_alone(
     with pytest.raises((NotInvited, RunNotFound)):
         async with outsider.download(coordinator.address, MODEL, Fetch(mine), run=run.task.run, round=1) as (_, blocks):
             await anext(blocks)
+    checkpoint = FetchCheckpoint(mine)
     with pytest.raises(RunNotFound):
-        checkpoint = FetchCheckpoint(mine)
         async with outsider.download(coordinator.address, CHECKPOINT, checkpoint, run=run.task.run) as (_, blocks):
             await anext(blocks)
 
@@ -121,9 +121,7 @@ async def test_an_outsider_neither_disconnects_nor_deletes_a_site(
 ) -> None:
     """Probes 8 and 9: mark a hospital as disconnected, delete the coordinator's site."""
     async with gateway_at(tmp_path, clock=time.time) as address:  # type: ignore[arg-type]
-        mine, theirs = (
-            GatewayDirectory(calls, address) for calls in (Calls(connections, identity=HOSPITAL), outsider)
-        )
+        mine, theirs = (GatewayDirectory(calls, address) for calls in (Calls(connections, identity=HOSPITAL), outsider))
         await mine.join(hospital())
 
         with pytest.raises(NotAMember):
