@@ -79,6 +79,7 @@ async def open_gateway(
         allow_unsigned=policy.allow_unsigned,
         lease=policy.lease,
         refuse=kept_log.refuse_revoked,
+        succeeds=kept_log.succeeds,
     )
     await register.load()
     # One question, one connection: idle ones to thousands of members would use up the descriptors.
@@ -188,7 +189,7 @@ async def member(request: web.Request) -> web.StreamResponse:
     if signer is None:
         return reply(wire.MEMBER, _told(listed), request=request)
     await log.listed(node_id, signer)  # it is, unless the gateway was killed between listing it and saying so
-    told = replace(_told(listed), logged=log.logged(node_id))
+    told = replace(_told(listed), logged=log.logged(node_id), rotations=log.rotations(signer))
     return reply(wire.MEMBER, told, request=request)
 
 

@@ -13,11 +13,14 @@ from typing import Protocol
 from grid.crypto.identity import Identity
 from grid.crypto.merkle import Tree, leaf_hash
 from grid.protocol.documents import sign_document
-from grid.protocol.transparency import read_entry, read_revocation
+from grid.protocol.transparency import read_entry, read_revocation, read_rotation
 from grid.wire.documents import Signed
-from grid.wire.log import TREE_HEAD, Entries, LogEntry, Logged, Proof, Sizes, Span, TreeHead
+from grid.wire.log import TREE_HEAD, Entries, LogEntry, Logged, Proof, Rotate, Sizes, Span, TreeHead
 from grid.wire.message import MSGPACK, encode
 from grid.wire.problems import BadRequest, KeyRevoked
+
+MOST_ROTATIONS = 64
+"""Steps that are told of how a key came into the place of another."""
 
 
 class LogStore(Protocol):
@@ -42,6 +45,7 @@ class Log:
         self._names: dict[str, tuple[int, bytes, str]] = {}  # its newest entry: where, the bytes, the key
         self._revoked: dict[str, tuple[int, bytes, str]] = {}  # the same by key, with the reason
         self._keys: set[str] = set()  # all that were ever listed
+        self._came: dict[str, Rotate] = {}  # by the new key
         self._waiting: list[LogEntry] = []
         self._lock = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
@@ -75,6 +79,36 @@ class Log:
             await self._append(LogEntry("revocation", said.public_key, self._now(), proof=revocation))
         index, entry, _ = self._revoked[said.public_key]
         return self._proved(index, entry)
+
+    async def rotate(self, rotate: Rotate) -> Logged:
+        """A key gives its place to another, at the word of both; a second time changes nothing.
+
+        Raises:
+            BadRequest, BadSignature: they did not both say so, or the old key was never listed here.
+            KeyRevoked: one of them was revoked, or gave its place to a third.
+        """
+        said = read_rotation(rotate)
+        if said.old_key not in self._keys:
+            raise BadRequest(f"{said.old_key} was never listed here")
+        self.refuse_revoked(said.new_key)
+        while not self.succeeds(said.new_key, said.old_key):
+            self.refuse_revoked(said.old_key)
+            entry = LogEntry("rotation", said.old_key, self._now(), proof=rotate.by_old, consent=rotate.by_new)
+            await self._append(entry)
+        index, found, _ = self._revoked[said.old_key]
+        return self._proved(index, found)
+
+    def succeeds(self, new_key: str, old_key: str) -> bool:
+        """Whether a key came into the place of another, perhaps by way of others."""
+        return any(read_rotation(step).old_key == old_key for step in self.rotations(new_key))
+
+    def rotations(self, public_key: str) -> tuple[Rotate, ...]:
+        """How a key came into the place of earlier ones, the last step first."""
+        steps: list[Rotate] = []
+        while (step := self._came.get(public_key)) and len(steps) < MOST_ROTATIONS:
+            steps.append(step)
+            public_key = read_rotation(step).old_key
+        return tuple(steps)
 
     def refuse_revoked(self, public_key: str) -> None:
         """Raises KeyRevoked if it was."""
@@ -134,5 +168,11 @@ class Log:
         if said.kind == "member":
             self._names[said.node_id] = index, entry, said.public_key
             self._keys.add(said.public_key)
+        elif said.kind == "rotation" and said.proof is not None and said.consent is not None:
+            rotate = Rotate(said.proof, said.consent)
+            new_key = read_rotation(rotate).new_key
+            self._revoked.setdefault(said.public_key, (index, entry, f"it was replaced by {new_key}"))
+            self._came.setdefault(new_key, rotate)
+            self._keys.add(new_key)
         elif said.proof is not None:
             self._revoked[said.public_key] = index, entry, read_revocation(said.proof).reason

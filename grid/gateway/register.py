@@ -70,7 +70,8 @@ class Register:
     """Lists nodes for as long as they renew their lease or answer checks.
 
     `check_address` raises AddressRefused for an address that the gateway must not call, `refuse` KeyRevoked for a
-    key that may not be listed. `capacity` bounds members and reserved ids together.
+    key that may not be listed; `succeeds` says whether a key came into the place of another. `capacity` bounds members
+    and reserved ids together.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class Register:
         lease: float = LEASE,
         capacity: int = 100_000,
         refuse: Callable[[str], None] = lambda _: None,
+        succeeds: Callable[[str, str], bool] = lambda new, old: new == old,
     ) -> None:
-        self._refuse = refuse
+        self._refuse, self._succeeds = refuse, succeeds
         self._store, self._check_address, self._now = store, check_address, now
         self._allow_unsigned, self._lease, self._capacity = allow_unsigned, lease, capacity
         self.roll = Roll()
@@ -242,14 +244,20 @@ class Register:
             self._refuse(claim.signer)
         listed, reserved = self.roll.get(claim.node_id), self._reserved.get(claim.node_id)
         if listed and listed.claim.signer:
-            _same_key(claim, listed.claim.signer, listed.claim.version)
+            self._same_key(claim, listed.claim.signer, listed.claim.version)
         elif listed and claim.record is None:
             if claim.node_address != listed.claim.node_address and listed.found:
                 raise NodeIdTaken(TAKEN)
         elif reserved:
-            _same_key(claim, reserved.signer, reserved.version)
+            self._same_key(claim, reserved.signer, reserved.version)
         elif not listed and len(self.roll) + len(self._reserved) >= self._capacity:
             raise Full("this gateway lists as many nodes as it may")
+
+    def _same_key(self, claim: Claim, signer: str, version: int) -> None:
+        if claim.signer != signer and not (claim.signer and self._succeeds(claim.signer, signer)):
+            raise NodeIdTaken(TAKEN)
+        if claim.version <= version:
+            raise StaleRecord("this record, or a newer one, was already used: sign one with a higher version")
 
     def _list(self, claim: Claim, before: Listed | None) -> Listed:
         """The member after its join, on the roll."""
@@ -315,10 +323,3 @@ class Register:
     def _reserve(self, reserved: Reserved) -> None:
         self._reserved[reserved.node_id] = reserved
         self._due.put(reserved.node_id, reserved.until)
-
-
-def _same_key(claim: Claim, signer: str, version: int) -> None:
-    if claim.signer != signer:
-        raise NodeIdTaken(TAKEN)
-    if claim.version <= version:
-        raise StaleRecord("this record, or a newer one, was already used: sign one with a higher version")

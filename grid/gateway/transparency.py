@@ -31,4 +31,16 @@ def log_routes(log: Log, register: Register) -> Routes:
         await register.expel(message.revocation.signer)
         return body.reply(wire.REVOKE_KEY, logged, request=request)
 
-    return {wire.LOG_HEAD: head, wire.LOG_ENTRIES: entries, wire.LOG_CONSISTENCY: consistency, wire.REVOKE_KEY: revoke}
+    async def rotate(request: web.Request) -> web.StreamResponse:
+        message = await body.read(request, wire.ROTATE_KEY)
+        logged = await log.rotate(message)
+        await register.expel(message.by_old.signer)
+        return body.reply(wire.ROTATE_KEY, logged, request=request)
+
+    return {
+        wire.ROTATE_KEY: rotate,
+        wire.LOG_HEAD: head,
+        wire.LOG_ENTRIES: entries,
+        wire.LOG_CONSISTENCY: consistency,
+        wire.REVOKE_KEY: revoke,
+    }

@@ -6,7 +6,16 @@ import logging
 
 from grid.client.calls import Calls
 from grid.node.peers import Peers
-from grid.protocol.transparency import Followed, follow, no_foreign_key, read_entry, read_head, revoked
+from grid.protocol.transparency import (
+    Followed,
+    follow,
+    moved,
+    no_foreign_key,
+    read_entry,
+    read_head,
+    revoked,
+    rotations_in,
+)
 from grid.wire.log import LOG_ENTRIES, LOG_HEAD, LogEntry, Span
 from grid.wire.problems import KeyForeign, LogForked
 from grid.wire.session import IDENTITY
@@ -39,7 +48,7 @@ class Audit:
         try:
             after, entries = await self._followed(known)
             if after != known:
-                await self._peers.follow(self._gateway, after, revoked(entries))
+                await self._peers.follow(self._gateway, after, revoked(entries), moved(rotations_in(entries)))
             self._judge(entries, first=known.size == 0)
         except (LogForked, KeyForeign) as error:
             if await self._peers.alarm(self._gateway, known, error.detail):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from grid.client.pins import FRESH
-from grid.protocol.pins import Pin, met
+from grid.protocol.pins import NOWHERE, Pin, met
 from grid.protocol.transparency import Followed
 from grid.store import keys as store
 from grid.store import log as logs
@@ -74,12 +74,16 @@ class Peers:
         """The log of the gateway at an address, as far as it was followed."""
         return await self._database.read(lambda connection: logs.followed(connection, gateway)[0])
 
-    async def follow(self, gateway: str, log: Followed, revoked: Mapping[str, str]) -> None:
-        """The log was followed so far, and these keys are revoked in what is new."""
+    async def follow(
+        self, gateway: str, log: Followed, revoked: Mapping[str, str], moved: Mapping[str, str] = NOWHERE
+    ) -> None:
+        """The log was followed so far: these keys are revoked in what is new, and those are in the places of others."""
 
         def write(connection: Transaction) -> None:
             logs.keep(connection, gateway, log)
             logs.revoke(connection, revoked)
+            for old, new in moved.items():
+                store.move_pins(connection, old, new)
 
         await self._database.write(write)
         self._revoked = {**revoked, **self._revoked}

@@ -12,7 +12,17 @@ from grid.crypto.merkle import Frontier, check_consistency, check_inclusion, lea
 from grid.protocol.documents import read_document
 from grid.protocol.pins import spelled
 from grid.wire.documents import Signed
-from grid.wire.log import REVOCATION, TREE_HEAD, LogEntry, Logged, Revocation, TreeHead
+from grid.wire.log import (
+    REVOCATION,
+    ROTATION,
+    TREE_HEAD,
+    LogEntry,
+    Logged,
+    Revocation,
+    Rotate,
+    Rotation,
+    TreeHead,
+)
 from grid.wire.problems import BadRequest, BadSignature, GridError, KeyForeign, LogForked
 
 
@@ -65,9 +75,40 @@ def no_foreign_key(entries: Sequence[LogEntry], node_id: str, public_key: str, g
             raise KeyForeign(f"{listed}, and its key is {spelled(public_key)}")
 
 
-def revoked(entries: Iterable[LogEntry]) -> dict[str, str]:
-    """The keys that were revoked at their own word, and why; what proves nothing is passed over."""
+def read_rotation(rotate: Rotate) -> Rotation:
+    """A rotation at the word of both keys. Raises BadRequest, BadSignature."""
+    said = read_document(rotate.by_old, Rotation, ROTATION)
+    if rotate.by_new.payload != rotate.by_old.payload or said.old_key == said.new_key:
+        raise BadSignature("the two keys did not sign the same rotation")
+    read_document(rotate.by_old, Rotation, ROTATION, signer=said.old_key)
+    read_document(rotate.by_new, Rotation, ROTATION, signer=said.new_key)
+    return said
+
+
+def moved(rotations: Iterable[Rotate]) -> dict[str, str]:
+    """From old keys to new ones, as both said; what proves nothing is passed over."""
     found: dict[str, str] = {}
+    for rotate in rotations:
+        try:
+            said = read_rotation(rotate)
+        except (BadRequest, BadSignature):
+            continue
+        found.setdefault(said.old_key, said.new_key)
+    return found
+
+
+def rotations_in(entries: Iterable[LogEntry]) -> list[Rotate]:
+    """The rotations among entries."""
+    return [Rotate(e.proof, e.consent) for e in entries if e.kind == "rotation" and e.proof and e.consent]
+
+
+def revoked(entries: Sequence[LogEntry]) -> dict[str, str]:
+    """The keys that are believed no more, revoked or replaced at their own word, and why.
+
+    What proves nothing is passed over.
+    """
+    replaced = moved(rotations_in(entries))
+    found = {old: f"it was replaced by {spelled(new)}" for old, new in replaced.items()}
     for entry in entries:
         if entry.kind == "revocation" and entry.proof is not None:
             try:

@@ -10,10 +10,12 @@ from grid.wire.documents import Signed
 from grid.wire.endpoint import Endpoint
 from grid.wire.message import Document, Message
 from grid.wire.names import Count, PublicKey, Seconds
-from grid.wire.problems import BadRequest, BadSignature
+from grid.wire.problems import BadRequest, BadSignature, KeyRevoked
 
 TREE_HEAD = "tree-head"
 """The signing domain of `TreeHead`."""
+ROTATION = "key-rotation"
+"""The signing domain of `Rotation`."""
 REVOCATION = "key-revocation"
 """The signing domain of `Revocation`."""
 
@@ -38,14 +40,33 @@ class Revocation(Document, frozen=True):
     reason: Annotated[str, Meta(max_length=256)] = ""
 
 
-class LogEntry(Document, frozen=True):
-    """One entry: a name was given to a key (`member`), or a key was revoked (`revocation`, with the proof of it)."""
+class Rotation(Document, frozen=True):
+    """A key gives its place to another: signed by both, over the same bytes."""
 
-    kind: Literal["member", "revocation"]
+    old_key: PublicKey
+    new_key: PublicKey
+    at: Seconds
+
+
+class Rotate(Message, frozen=True):
+    """A `Rotation` with both signatures. Anybody may hand it in."""
+
+    by_old: Signed
+    by_new: Signed
+
+
+class LogEntry(Document, frozen=True):
+    """One entry: a name was given to a key (`member`), a key was revoked, or it gave its place to another.
+
+    `proof` is what the key signed of its revocation or rotation, `consent` what the new key signed of the latter.
+    """
+
+    kind: Literal["member", "revocation", "rotation"]
     public_key: PublicKey
     at: Seconds
     node_id: str = ""
     proof: Signed | None = None
+    consent: Signed | None = None
 
 
 class Logged(Message, frozen=True):
@@ -109,6 +130,15 @@ LOG_CONSISTENCY: Endpoint[None, Proof] = Endpoint(
 )
 HEADS: Endpoint[None, Heads] = Endpoint(
     "GET", "/v1/heads", gives=Heads, about="Which heads of gateways' logs this node was shown, to compare"
+)
+ROTATE_KEY: Endpoint[Rotate, Logged] = Endpoint(
+    "POST",
+    "/v1/log/rotations",
+    Rotate,
+    Logged,
+    about="Put a new key in the place of an old one, at the word of both",
+    limit=16384,
+    problems=(BadSignature, KeyRevoked),
 )
 REVOKE_KEY: Endpoint[Revoke, Logged] = Endpoint(
     "POST",
