@@ -25,7 +25,7 @@ from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.client.handing_in import hand_in
 from grid.client.mailbox import WAIT
-from grid.client.relay import MemoryPrekeys
+from grid.client.writing import MemoryPrekeys
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import read_published

@@ -103,6 +103,9 @@ class Mailbox:
                     # It may be another gateway when it is back: all that waits is told again, and opened again.
                     failures, cursor, published = failures + 1, 0, b""
                     await asyncio.sleep(pause)
+                except Exception:
+                    log.exception("letters from %s", self.gateway)
+                    await asyncio.sleep(PAUSES[-1])
 
     async def _open(self, published: bytes) -> None:
         await self._calls.call(self.gateway, OPEN_MAILBOX, Published(published), mailbox=self.name)
