@@ -31,10 +31,12 @@ from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
 from grid.node.means import Means
 from grid.node.participant import Participant
+from grid.node.peers import Peers
 from grid.node.presence import Presence
 from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
+from grid.protocol.secure_sum import Terms
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -67,6 +69,7 @@ class NodeSettings:
     Without `listen` nobody can connect to it: its address is its mailbox at the first of its `gateways`. `label` tells
     its mailboxes from others of the same key.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
+    `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
@@ -81,6 +84,9 @@ class NodeSettings:
     isolation: str = "require"
     workers: int = 2
     worker_idle: float = 600.0
+    sums_only: bool = False
+    sum_nodes: int = 3
+    sum_colluding: int = 0
     warm: bool = False
     device: str = "auto"
     gpu_seats: int = GPU_SEATS
@@ -205,6 +211,7 @@ async def open_node(
             calls=Calls(http, identity=identity),
             egress=egress,
             access=access,
+            peers=Peers(database, time.time),
             catalogue=Catalogue(database, blobs, time.time),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
@@ -212,6 +219,8 @@ async def open_node(
             folder=folder,
             runs=settings.data / "runs",
             now=time.time,
+            terms=Terms(settings.sum_nodes, settings.sum_colluding),
+            sums_only=settings.sums_only,
         )
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"
         auth = Authenticator(identity, time.time, is_owner=access.is_owner, owner_keys=access.owner_keys)
@@ -242,6 +251,7 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
         version=VERSION,
         auth=auth,
         access=means.access,
+        peers=means.peers,
         catalogue=means.catalogue,
         prekeys=means.prekeys,
         coordinator=coordinator,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +15,7 @@ from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.grid import Coordinator, Grid
+from grid.client.pins import FilePins, MemoryPins, Pins
 from grid.client.plain import Loop, PlainGrid
 from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
@@ -31,6 +32,11 @@ def my_identity(folder: Path | None = None) -> Identity:
     return Identity.load_or_create((folder or home()) / "identity.key")
 
 
+def my_pins(now: Callable[[], float]) -> FilePins:
+    """By which keys the scientist knows others."""
+    return FilePins(home() / "peers.json", now)
+
+
 @asynccontextmanager
 async def aconnect(
     url: str,
@@ -39,20 +45,24 @@ async def aconnect(
     host: str = "127.0.0.1",
     address: str | None = None,
     listen: bool = True,
+    pins: Pins | None = None,
 ) -> AsyncIterator[Grid]:
     """A grid, through the gateway at `url`, for as long as the block lasts.
 
     `identity` is the caller's key, the one in `home()` if not given. A coordinator in this process listens on
     `host`; `address` is how participants reach it, where that is another. Without `listen` they reach it through the
-    gateway, and it has no port.
+    gateway, and it has no port. `pins`: by which keys others are known; a file beside the key in `home()`, or for an
+    `identity` that was given, what this program itself meets.
     """
     me = identity or my_identity()
+    if pins is None:
+        pins = MemoryPins(time.time) if identity else my_pins(time.time)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
         calls = Calls(http, identity=me)
         (await stack.enter_async_context(open_relay(calls, me, time.time))).gateways = (url,)
         here = _Here(me, stack, Place(host, address, listen, url))
-        yield Grid(GatewayDirectory(calls, url), calls, me, embed=here, now=time.time)
+        yield Grid(GatewayDirectory(calls, url), calls, me, embed=here, now=time.time, pins=pins, gateway=url)
 
 
 def connect(

@@ -34,6 +34,7 @@ from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.learning.recipe import Sgd
 from grid.learning.strategy import BROADCASTS, PRESETS, UPLOADS
+from grid.protocol.summing import LEAST
 from grid.wire.node import STATUS, Isolation
 from grid.worker.engine import IsolationPolicy, LocalEngine
 
@@ -60,6 +61,7 @@ T = TypeVar("T")
     help="How updates become the next model.",
 )
 @click.option("--upload", type=click.Choice(list(UPLOADS)), default="exact", help="How updates travel.")
+@click.option("--secure", is_flag=True, help="Let nobody see an update but summed (--upload masked).")
 @click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Jobs at once on a node.")
 @click.option(
@@ -88,6 +90,7 @@ def demo(
     seed: int,
     strategy: str,
     upload: str,
+    secure: bool,
     broadcast: str,
     workers: int,
     device: str,
@@ -104,6 +107,11 @@ def demo(
         raise click.BadParameter(f"there is no folder {report.resolve().parent}", param_hint="--report")
     if keep and not listen:
         raise click.UsageError("what --keep says to try next needs nodes with ports")
+    if secure and upload not in {"exact", "masked"}:
+        raise click.UsageError(f"--secure lets updates travel under masks, not as {upload}")
+    if secure and nodes < LEAST:
+        raise click.UsageError(f"a secure sum needs {LEAST} nodes: of two, each would know the other's part")
+    upload = "masked" if secure else upload
     show = Show(began=time.monotonic() - process_age(), err=as_json)
     try:
         dealt = digits.deal(digits.load(rows, seed), nodes, seed)

@@ -18,6 +18,7 @@ from grid.client.egress import LOCAL, Egress, open_http, open_local
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
+from grid.node.peers import Peers
 from grid.node.records import RunRecords
 from grid.store.blobs import Blobs
 from grid.store.database import Database
@@ -27,14 +28,20 @@ from grid.wire.node import (
     ADD_DATASET,
     DATASETS,
     DISTRUST,
+    FORGET_PEER,
     PART_EVENTS,
     PARTS,
+    PEERS,
+    PIN_PEER,
     REMOVE_DATASET,
     TRUST,
     TRUSTED,
     DatasetInfo,
+    ForgetPeer,
+    KnownPeer,
     NewDataset,
     Part,
+    PinPeer,
     Trust,
 )
 from grid.wire.problems import Unreachable
@@ -74,6 +81,15 @@ class Desk(Protocol):
     async def distrust(self, public_key: str) -> None:
         """No longer let the holder of a key train."""
 
+    async def peers(self) -> tuple[KnownPeer, ...]:
+        """Whom the node has met."""
+
+    async def pin(self, name: str, public_key: str) -> None:
+        """Know a peer by a key that was compared."""
+
+    async def forget(self, name: str) -> None:
+        """Meet a peer anew. Raises NotFound."""
+
     async def parts(self) -> tuple[Part, ...]:
         """The runs that the node takes part in."""
 
@@ -84,8 +100,9 @@ class Desk(Protocol):
 class Files:
     """The desk of a node whose daemon does not run."""
 
-    def __init__(self, catalogue: Catalogue, access: Access, records: RunRecords) -> None:
+    def __init__(self, catalogue: Catalogue, access: Access, peers: Peers, records: RunRecords) -> None:
         self._catalogue, self._access, self._records = catalogue, access, records
+        self.peers, self.pin, self.forget = peers.known, peers.pin, peers.forget
         self.add, self.remove = catalogue.add, catalogue.remove
         self.trust, self.distrust = access.trust, access.distrust
 
@@ -136,6 +153,18 @@ class Daemon:
         """No longer let the holder of a key train."""
         await self._calls.call(self._address, DISTRUST, peer=self._peer, public_key=public_key)
 
+    async def peers(self) -> tuple[KnownPeer, ...]:
+        """Whom the node has met."""
+        return (await self._calls.call(self._address, PEERS, peer=self._peer)).peers
+
+    async def pin(self, name: str, public_key: str) -> None:
+        """Know a peer by a key that was compared."""
+        await self._calls.call(self._address, PIN_PEER, PinPeer(name, public_key), peer=self._peer)
+
+    async def forget(self, name: str) -> None:
+        """Meet a peer anew."""
+        await self._calls.call(self._address, FORGET_PEER, ForgetPeer(name), peer=self._peer)
+
     async def parts(self) -> tuple[Part, ...]:
         """The runs that the node takes part in."""
         return (await self._calls.call(self._address, PARTS, peer=self._peer)).parts
@@ -181,7 +210,8 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
         if running is None:
             async with Database(data / "node.db", "node") as database:
                 records = RunRecords(database, EventLog(database), time.time)
-                yield Files(Catalogue(database, open_blobs(data), time.time), Access(database, time.time), records)
+                catalogue = Catalogue(database, open_blobs(data), time.time)
+                yield Files(catalogue, Access(database, time.time), Peers(database, time.time), records)
         else:
             owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
             http, address = _way_to(running.address)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from grid.cli.accounts import account
 from grid.cli.config import SETTINGS, daemon_options, default_data, is_loopback
 from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.owner import FILE, owner_token
@@ -20,6 +21,7 @@ from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptMembers
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
+from grid.gateway.record import open_record
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -93,14 +95,25 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
     if token:
         click.echo(f"owner's token, shown this once (delete {data / FILE} to get another): {token}", err=True)
     identity = Identity.load_or_create(data / "identity.key")
-    auth = Authenticator(identity, time.time, is_owner=is_owner)
     async with Database(data / "gateway.db", "gateway") as database:
+        record = open_record(database, Blobs(data / "deposits"), time.time, room or ROOM)
+        auth = Authenticator(identity, time.time, is_owner=is_owner, accounts=record.accounts.check)
         members, events = KeptMembers(database), EventLog(database)
         mailboxes = Mailboxes(database, events, Blobs(data / "letters"), time.time, room) if room else None
         async with open_gateway(
-            identity, members, policy, auth=auth, now=time.time, version=version("grid-daemon"), mailboxes=mailboxes
+            identity,
+            members,
+            policy,
+            auth=auth,
+            now=time.time,
+            version=version("grid-daemon"),
+            mailboxes=mailboxes,
+            record=record,
         ) as app:
             await serve(app, host=host, port=port, ready=partial(_ready, post), on_drain=partial(_let_go, mailboxes))
+
+
+main.add_command(account)
 
 
 async def _let_go(mailboxes: Mailboxes | None) -> None:

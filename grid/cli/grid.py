@@ -11,6 +11,7 @@ from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect, my_identity
 from grid.cli.describe import describe, plain
 from grid.cli.my_runs import runs
+from grid.cli.pinned import peer
 from grid.cli.plainly import Plainly
 from grid.cli.simulate import simulate
 from grid.cli.train import gateway_option, plan, train
@@ -27,6 +28,7 @@ def main() -> None:
 main.add_command(plan)
 main.add_command(train)
 main.add_command(runs)
+main.add_command(peer)
 main.add_command(simulate)
 
 

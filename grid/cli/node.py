@@ -15,14 +15,17 @@ from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
+from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
 from grid.cli.projects import project
 from grid.cli.runs import runs
 from grid.crypto.identity import Identity, fingerprint
 from grid.node.access import Access
+from grid.protocol.pins import spelled
 from grid.store.database import Database
 from grid.transport import logs
 from grid.wire.names import Address, NodeId, PublicKey
+from grid.wire.node import KnownPeer
 from grid.wire.problems import GpuMissing
 
 KEY = word(PublicKey, "key (43 letters, as `grid id` prints it)")
@@ -67,6 +70,9 @@ def main() -> None:
     help="What trainings are computed on: NVIDIA GPUs if there are some (auto), never, or nothing else (cuda).",
 )
 @click.option("--gpu-seats", type=click.IntRange(1, 64), default=2, help="Jobs that share one GPU at most.")
+@click.option("--sums-only/--no-sums-only", default=False, help="Train only where updates are seen summed alone.")
+@click.option("--sum-nodes", type=click.IntRange(3, 4096), default=3, help="The fewest nodes of such a sum.")
+@click.option("--sum-colluding", type=click.IntRange(0, 4096), default=0, help="Nodes that may collude in one.")
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -84,6 +90,9 @@ def start(
     worker_idle: float,
     device: str,
     gpu_seats: int,
+    sums_only: bool,
+    sum_nodes: int,
+    sum_colluding: int,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -113,6 +122,9 @@ def start(
             worker_idle=worker_idle,
             device=device,
             gpu_seats=gpu_seats,
+            sums_only=sums_only,
+            sum_nodes=sum_nodes,
+            sum_colluding=sum_colluding,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -167,7 +179,7 @@ def identity(data: Path) -> None:
 
 @main.group()
 def peer() -> None:
-    """Whose keys may train on this node's data."""
+    """Whose keys may train on this node's data, and by which keys its peers are known."""
 
 
 @peer.command(name="trust")
@@ -210,6 +222,65 @@ def list_peers(data: Path) -> None:
                 click.echo(f"{who.public_key}  {who.name}".rstrip())
 
     asyncio.run(trusted())
+
+
+@peer.command(name="known")
+@data_option
+def known_peers(data: Path) -> None:
+    """List the peers that this node has met, with the fingerprints of their keys."""
+
+    async def known() -> tuple[KnownPeer, ...]:
+        async with open_desk(data) as desk:
+            return await desk.peers()
+
+    for pin in asyncio.run(known()):
+        click.echo(one_line(pin.name, pin.public_key, pin.how, pin.last_seen))
+
+
+@peer.command(name="show")
+@click.argument("name")
+@data_option
+def show_peer(name: str, data: Path) -> None:
+    """Print by which key this node knows the peer NAME."""
+
+    async def known() -> tuple[KnownPeer, ...]:
+        async with open_desk(data) as desk:
+            return await desk.peers()
+
+    found = [pin for pin in asyncio.run(known()) if pin.name == name]
+    if not found:
+        raise click.ClickException(f"this node has not met {name}")
+    for line in in_full(found[0].name, found[0].public_key, found[0].how, found[0].first_seen, found[0].last_seen):
+        click.echo(line)
+
+
+@peer.command(name="pin")
+@click.argument("name")
+@click.argument("key", type=KEY)
+@data_option
+def pin_peer(name: str, key: str, data: Path) -> None:
+    """Know the peer NAME by KEY from now on: you compared it with its owner."""
+
+    async def pin() -> None:
+        async with open_desk(data) as desk:
+            await desk.pin(name, key)
+
+    asyncio.run(pin())
+    click.echo(f"{name} is known by {spelled(key)}")
+
+
+@peer.command(name="forget")
+@click.argument("name")
+@data_option
+def forget_peer(name: str, data: Path) -> None:
+    """Forget by which key the peer NAME is known: the next one that is seen will be believed."""
+
+    async def forget() -> None:
+        async with open_desk(data) as desk:
+            await desk.forget(name)
+
+    asyncio.run(forget())
+    click.echo(f"{name} will be met anew")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,8 @@ def show(file: Path, examples: int | None) -> None:
 @click.option(
     "--strategy", type=click.Choice(sorted(PRESETS)), default="fedavg", help="How updates become the next model."
 )
-@click.option("--upload", type=click.Choice(list(UPLOADS)), default="exact", help="How updates travel.")
+@click.option("--upload", type=click.Choice(list(UPLOADS)), help="How updates travel.  [default: exact]")
+@click.option("--secure", is_flag=True, help="Let nobody see an update but summed (--upload masked).")
 @click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--stop-on", metavar="METRIC[:PATIENCE[:GAIN]]", help="End once it was no better for so many rounds.")
 @click.option("--target", default="target", help="The tensor to be learned.")

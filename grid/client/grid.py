@@ -12,6 +12,7 @@ import msgspec
 
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
+from grid.client.pins import MemoryPins, Pins
 from grid.client.reattach import attach
 from grid.client.run import AsyncRun
 from grid.crypto.identity import Identity, public_from_id
@@ -22,7 +23,7 @@ from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
-from grid.wire.problems import GridError, NoParticipants, NotAMember
+from grid.wire.problems import GridError, NoParticipants, NotAMember, StrategyRefused
 from grid.wire.runs import (
     RUNS,
     START_RUN,
@@ -79,7 +80,10 @@ class Node:
 
 
 class Grid:
-    """A grid seen through a directory, by the holder of `identity`."""
+    """A grid seen through a directory, by the holder of `identity`.
+
+    `pins`: by which keys others are known; names are those of the directory at `gateway` (NAME@GATEWAY).
+    """
 
     def __init__(
         self,
@@ -89,12 +93,19 @@ class Grid:
         *,
         embed: Embed | None = None,
         now: Callable[[], float],
+        pins: Pins | None = None,
+        gateway: str = "",
     ) -> None:
+        self._pins, self._gateway = pins or MemoryPins(now), gateway.rstrip("/")
         self._directory, self._calls, self.identity = directory, calls, identity
         self._embed, self._now = embed, now
 
     async def search(self, *tags: str, match: str = "all", live: bool = False) -> list[Node]:
-        """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves."""
+        """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves.
+
+        Raises:
+            KeyChanged: the directory gives one of them another key than the one it is known by.
+        """
         search = Search(query=_words(tags), match=match, live=live)  # type: ignore[arg-type]
         found = await self._directory.search(search)
         looked_up = await asyncio.gather(*(self._resolve(node) for node, _ in found.node_addresses))
@@ -129,20 +140,23 @@ class Grid:
         strategy: str | Strategy = "fedavg",
         upload: str | None = None,
         broadcast: str | None = None,
+        secure: bool = False,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
     ) -> AsyncRun:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
-        `quorum`: the fewest updates that make a round count ("all"; if not given, half of the nodes, or what the
-        strategy needs); `target_updates`: as many close it at once (0: all); `drawn`: so many nodes are drawn into
-        each round, the others stand by (0: all are); `deadline`: seconds for a round at most; `pace`: less than that,
-        as many times as long as most updates of past rounds took (0: always the deadline); `holdout`:
-        the share of examples that each node keeps for evaluation; `strategy`: a preset's name or a strategy
-        (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum); `upload`: how its updates
-        travel ("exact", "int8", "top-k"); `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`:
-        a node's address, or None for one in this process; `stop_on`: the metric after which the run ends before its
-        last round, as `Stopping` or in words (`stopping`).
+        `quorum`: the fewest updates that make a round count ("all"; if not given, half of the nodes, or what
+        the strategy needs); `target_updates`: as many close it at once (0: all); `drawn`: so many nodes are
+        drawn into each round, the others stand by (0: all are); `deadline`: seconds for a round at most;
+        `pace`: less than that, as many times as long as most updates of past rounds took (0: always the
+        deadline); `holdout`: the share of examples that each node keeps for evaluation; `strategy`: a preset's
+        name or a strategy (`grid.learning.strategy`; a preset's buffer holds no more updates than the quorum);
+        `upload`: how its updates travel ("exact", "int8", "top-k", "masked"); `secure`: "masked", so that
+        nobody sees one node's update, its number of examples or what it measured, but only sums over three
+        nodes and more; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
+        address, or None for one in this process; `stop_on`: the metric after which the run ends before its last
+        round, as `Stopping` or in words (`stopping`).
 
         Raises:
             NoParticipants: nobody has such data.
@@ -157,6 +171,9 @@ class Grid:
         driver = await self._coordinator(coordinator)
         least = _quorum(quorum, len(peers), 0, 0, 1).minimum
         now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
+        if secure and upload not in {None, "masked"}:
+            raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
+        upload = "masked" if secure else upload
         chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
         check_recipe(chosen, plan.recipe)
         task = Task(
@@ -201,6 +218,7 @@ class Grid:
     async def _coordinator(self, address: str | None) -> Coordinator:
         if address is not None:
             identity = await self._calls.call(address, IDENTITY)
+            self._pins.meet(address.rstrip("/"), identity.public_key)
             return Remote(address, identity.public_key)
         if self._embed is None:
             raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one in this process")
@@ -229,6 +247,7 @@ class Grid:
             return unproved
         if record.node_id != member.node_id:
             return unproved
+        self._pins.meet(f"{member.node_id}@{self._gateway}", member.record.signer)
         return Node(member.node_id, record.node_address, record.tags, True, member.state, member.record.signer)
 
 

@@ -13,7 +13,9 @@ from grid.client.egress import Egress
 from grid.crypto.identity import Identity
 from grid.gateway.ask import HttpAsk
 from grid.gateway.checks import INTERVAL, Checks
+from grid.gateway.dialects.friendlyfl import friendlyfl_routes
 from grid.gateway.mailboxes import Mailboxes
+from grid.gateway.record import Record
 from grid.gateway.register import LEASE, MemberStore, Register
 from grid.gateway.relay import relay_routes
 from grid.gateway.roll import Listed
@@ -56,10 +58,11 @@ async def open_gateway(
     now: Callable[[], float],
     version: str,
     mailboxes: Mailboxes | None = None,
+    record: Record | None = None,
 ) -> AsyncIterator[web.Application]:
     """A gateway whose loops run for as long as the block lasts; its application is to be served meanwhile.
 
-    Without `mailboxes` it relays no letters.
+    Without `mailboxes` it relays no letters; without a `record` it keeps none, and speaks no FriendlyFL.
     """
     egress, metrics = Egress(policy.allow_private), Metrics()
     register = Register(store, egress.check, now, allow_unsigned=policy.allow_unsigned, lease=policy.lease)
@@ -72,6 +75,8 @@ async def open_gateway(
             await mailboxes.load()
             routes = {**routes, **relay_routes(mailboxes)}
             metrics.gauge("grid_relay_bytes", "Bytes of letters that wait", lambda: mailboxes.waiting)
+        if record is not None:
+            routes = {**routes, **friendlyfl_routes(record)}
         app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")
         app[REGISTER], app[SEARCHES] = register, Searches(register.roll, ask, now)
         metrics.gauge("grid_members", "Members in any state", lambda: len(register.roll))
@@ -80,6 +85,8 @@ async def open_gateway(
             running = [loops.create_task(register.tend()), loops.create_task(checks.run())]
             if mailboxes is not None:
                 running.append(loops.create_task(mailboxes.tend()))
+            if record is not None:
+                running.append(loops.create_task(record.sites.tend()))
             try:
                 yield app
             finally:

@@ -14,6 +14,7 @@ from grid.node.coordinator import Coordinator, key_of
 from grid.node.keys import Prekeys
 from grid.node.lift import Place
 from grid.node.participant import Participant
+from grid.node.peers import Peers
 from grid.node.project_app import project_routes
 from grid.node.projects import Projects
 from grid.transport import body
@@ -38,6 +39,7 @@ class NodeParts:
     version: str
     auth: Authenticator
     access: Access
+    peers: Peers
     catalogue: Catalogue
     prekeys: Prekeys
     coordinator: Coordinator
@@ -56,6 +58,7 @@ def routes(parts: NodeParts) -> Routes:
         HEALTH: health_handler(parts.identity, "node", parts.node_id, now=parts.now, busy=parts.busy),
         **_data_routes(parts),
         **_owner_routes(parts),
+        **_peer_routes(parts.peers),
         **_journal_routes(parts.participant),
         **_scientist_routes(parts.coordinator),
         **_participant_routes(parts.coordinator, parts.participant),
@@ -134,6 +137,23 @@ def _owner_routes(parts: NodeParts) -> Routes:
         wire.TRUST: trust,
         wire.DISTRUST: distrust,
     }
+
+
+def _peer_routes(peers: Peers) -> Routes:
+    async def known(request: web.Request) -> web.StreamResponse:
+        return body.reply(wire.PEERS, wire.KnownPeers(await peers.known()), request=request)
+
+    async def pin(request: web.Request) -> web.StreamResponse:
+        whom = await body.read(request, wire.PIN_PEER)
+        await peers.pin(whom.name, whom.public_key)
+        return body.reply(wire.PIN_PEER, Done(f"{whom.name} is known by {whom.public_key}"), request=request)
+
+    async def forget(request: web.Request) -> web.StreamResponse:
+        whom = await body.read(request, wire.FORGET_PEER)
+        await peers.forget(whom.name)
+        return body.reply(wire.FORGET_PEER, Done(f"{whom.name} will be met anew"), request=request)
+
+    return {wire.PEERS: known, wire.PIN_PEER: pin, wire.FORGET_PEER: forget}
 
 
 def _journal_routes(participant: Participant) -> Routes:

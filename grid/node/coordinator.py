@@ -167,12 +167,14 @@ class Coordinator:
         Raises:
             NotAllowed, BadSignature, Replayed
             RunRefused, PlanRefused, StrategyRefused, Full: with the reason.
+            KeyChanged: this node knows one of the peers by another key.
         """
         self._may_run(caller)
         task = read_document(message.task, Task, TASK, now=self._means.now(), signer=caller.id)
         self._check(task, message)
         bundle = self._blobs.named(BUNDLE + task.plan)
         scheme = self._scheme(task, bundle)
+        await self._means.peers.meet((peer.node_id, peer.public_key) for peer in message.peers)
         await self._means.records.created(task, message.task, message.peers)
         drive = self._live[task.run] = Drive(self._means, task, message.task, message.peers, self._address, scheme)
         self._handed_in.discard(task.plan)

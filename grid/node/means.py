@@ -13,6 +13,7 @@ from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
 from grid.node.keys import Prekeys
+from grid.node.peers import Peers
 from grid.node.records import RunRecords
 from grid.protocol.secure_sum import Terms
 from grid.worker.port import Engine
@@ -26,7 +27,7 @@ class Means:
     """Who the node is, whom it can call, and what computes for it.
 
     `trainer` runs plans (torch), `folder` sums updates (numpy); `runs` is where files of runs are kept; `terms` are
-    what its owner asks of secure sums.
+    what its owner asks of secure sums, and with `sums_only` no update is seen but in one.
     """
 
     identity: Identity
@@ -34,6 +35,7 @@ class Means:
     calls: Calls
     egress: Egress
     access: Access
+    peers: Peers
     catalogue: Catalogue
     prekeys: Prekeys
     records: RunRecords
@@ -42,6 +44,7 @@ class Means:
     runs: Path
     now: Callable[[], float]
     terms: Terms = field(default_factory=Terms)
+    sums_only: bool = False
 
     def header(self, kind: str, run: str, number: int, length: int = 0, audience: bytes = b"") -> Header:
         """The header of an envelope from this node."""

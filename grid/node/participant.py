@@ -10,6 +10,7 @@ from typing import Any
 from grid.client.payload import read_prekey
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import PrekeyPublic
+from grid.learning.strategy import read_strategy
 from grid.node import finished
 from grid.node.journal import Journal
 from grid.node.means import Means
@@ -79,6 +80,8 @@ class Participant:
     def _allowed(self, task: Task, invite: Invite) -> DatasetInfo:
         """The dataset for a task, if its scientist may learn from it and its coordinator may be called."""
         self._means.access.may_train(invite.task.signer)
+        if self._means.sums_only and not read_strategy(task.strategy).masked:
+            raise InviteRefused("this node's updates may only be seen summed: the task has to be secure")
         self._means.egress.check(invite.coordinator_address)
         return self._dataset(task)
 

@@ -10,6 +10,7 @@ import sqlite3
 
 from msgspec import Struct
 
+from grid.protocol.pins import Pin
 from grid.store.schema import Transaction
 from grid.wire.node import Trust
 
@@ -79,14 +80,18 @@ def _hash(token: str) -> str:
 # --- the keys of others -------------------------------------------------------------------------
 
 
-def pin(connection: sqlite3.Connection, name: str, public_key: str, at: float) -> str:
-    """The key that a node id or address is known by: the first one that was seen, which this call may be."""
+def pinned(connection: sqlite3.Connection, name: str) -> Pin | None:
+    """What is known of a node id or address."""
+    row = connection.execute("SELECT name, public_key, pinned, seen, how FROM pins WHERE name = ?", (name,)).fetchone()
+    return Pin(*row) if row else None
+
+
+def pin(connection: sqlite3.Connection, known: Pin) -> None:
+    """Know a node id or address by this key, in place of any other."""
     connection.execute(
-        "INSERT INTO pins (name, public_key, pinned) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
-        (name, public_key, at),
+        "INSERT OR REPLACE INTO pins (name, public_key, pinned, seen, how) VALUES (?, ?, ?, ?, ?)",
+        (known.name, known.public_key, known.first_seen, known.last_seen, known.how),
     )
-    (known,) = connection.execute("SELECT public_key FROM pins WHERE name = ?", (name,)).fetchone()
-    return str(known)
 
 
 def unpin(connection: sqlite3.Connection, name: str) -> bool:
@@ -94,9 +99,10 @@ def unpin(connection: sqlite3.Connection, name: str) -> bool:
     return connection.execute("DELETE FROM pins WHERE name = ?", (name,)).rowcount > 0
 
 
-def pins(connection: sqlite3.Connection) -> dict[str, str]:
-    """All pinned keys by node id or address."""
-    return dict(connection.execute("SELECT name, public_key FROM pins ORDER BY name"))
+def pins(connection: sqlite3.Connection) -> list[Pin]:
+    """All pins in order of name."""
+    rows = connection.execute("SELECT name, public_key, pinned, seen, how FROM pins ORDER BY name")
+    return [Pin(*row) for row in rows]
 
 
 def trust(connection: sqlite3.Connection, who: Trust, at: float) -> None:

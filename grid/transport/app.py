@@ -107,7 +107,7 @@ def _respond(endpoint: Endpoint[Any, Any], handler: Handler, gate: Gate, auth: A
             status = response.status
         except GridError as error:
             status = error.status
-            return problem(error)
+            return problem(error, endpoint.who)
         except (asyncio.CancelledError, ConnectionError):
             status = GONE
             raise
@@ -136,6 +136,9 @@ def _admission(endpoint: Endpoint[Any, Any], auth: Authenticator) -> Callable[[w
         if takes_message:
             body = request[BODY] = await whole(request, endpoint)
             digest = sha256(body).digest() if header else digest
+        if who == "account" and header:
+            request[CALLER] = await auth.account(header)
+            return
         caller = auth.caller(header, request.method, request.raw_path, digest) if header else ANONYMOUS
         if who == "owner" and not caller.owner:
             raise NotAllowed("only the owner may do that")

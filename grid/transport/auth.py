@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -36,12 +37,13 @@ DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request. `public` (32 bytes) and `id` name its key; the owner's token has none."""
+    """Who sent a request. `public` (32 bytes) and `id` name its key; a token and an account (by its name) have none."""
 
     public: bytes | None
     id: str | None
     owner: bool
-    kind: Literal["anonymous", "session", "signature", "token", "letter"]
+    kind: Literal["anonymous", "session", "signature", "token", "letter", "account"]
+    account: str | None = None
 
 
 ANONYMOUS = Caller(None, None, owner=False, kind="anonymous")
@@ -56,7 +58,8 @@ def token_check(digest: bytes) -> Callable[[str], bool]:
 class Authenticator:
     """Finds out who sent a request from its Authorization header.
 
-    `is_owner` judges a token, `owner_keys` names the public keys (32 bytes) that speak for the owner.
+    `is_owner` judges a token, `accounts` a name and its password; `owner_keys` names the public keys (32 bytes) that
+    speak for the owner.
     Sessions live in memory for `lifetime` seconds; when there are `capacity` of them the one
     unused for longest goes, and its caller signs in again.
     """
@@ -68,11 +71,12 @@ class Authenticator:
         entropy: Callable[[int], bytes] = os.urandom,
         is_owner: Callable[[str], bool] | None = None,
         owner_keys: Callable[[], Collection[bytes]] = frozenset,
+        accounts: Callable[[str, str], Awaitable[Caller]] | None = None,
         capacity: int = SESSIONS,
         lifetime: float = DAY,
     ) -> None:
         self._identity, self._now, self._entropy = identity, now, entropy
-        self._is_owner, self._owner_keys = is_owner, owner_keys
+        self._is_owner, self._owner_keys, self._accounts = is_owner, owner_keys, accounts
         self._capacity, self._lifetime = capacity, lifetime
         self._sessions: OrderedDict[str, tuple[ServedSession, Caller]] = OrderedDict()
         self._offers, self._nonces = NonceCache(), NonceCache()
@@ -141,6 +145,25 @@ class Authenticator:
         if header.startswith("Bearer ") and self._is_owner is not None and self._is_owner(header[7:].strip()):
             return OWNER
         raise NotAuthenticated("this Authorization header opens nothing here")
+
+    async def account(self, header: str) -> Caller:
+        """Who sent this, by name and password (HTTP Basic, RFC 7617), or by the owner's token.
+
+        Raises:
+            NotAuthenticated: neither; also where this daemon has no accounts.
+            TooManyRequests: too many wrong passwords.
+        """
+        if header.startswith("Bearer ") and self._is_owner is not None and self._is_owner(header[7:].strip()):
+            return OWNER
+        try:
+            name, colon, password = (
+                base64.b64decode(header.removeprefix("Basic ").strip(), validate=True).decode().partition(":")
+            )
+        except ValueError:
+            colon = ""
+        if self._accounts is None or not colon or not header.startswith("Basic "):
+            raise NotAuthenticated("a name and a password are asked for here (HTTP Basic)")
+        return await self._accounts(name, password)
 
     def _in_session(self, header: str, method: str, target: str, digest: bytes) -> Caller:
         given, now = parse_authorization(header), self._now()

@@ -13,8 +13,9 @@ from grid.wire.problems import GridError
 Takes = TypeVar("Takes")
 Gives = TypeVar("Gives")
 
-Who = Literal["anyone", "signed", "owner"]
-"""anyone: no proof asked · signed: a session or signature names the caller · owner: the daemon's owner."""
+Who = Literal["anyone", "signed", "owner", "account"]
+"""anyone: no proof asked · signed: a session or signature names the caller · owner: the daemon's owner
+· account: a name and a password (HTTP Basic), for dialects whose programs have no keys."""
 
 SMALL = 64 * 1024
 """Bytes: the most that a body of words takes, unless an endpoint says otherwise."""

@@ -10,10 +10,11 @@ from grid.wire.directory import Done, Prekey, Tags
 from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import Message
 from grid.wire.names import Address, Count, Digest, Name, NodeId, PublicKey, Seconds, Tag, Text
-from grid.wire.problems import DatasetExists, DatasetNotFound, DatasetRefused, NotAllowed, RunNotFound
+from grid.wire.problems import DatasetExists, DatasetNotFound, DatasetRefused, NotAllowed, NotFound, RunNotFound
 from grid.wire.runs import After, Event, Events, RunId
 
 Shape = Annotated[tuple[Count, ...], Meta(max_length=8)]
+PeerName = Annotated[str, Meta(min_length=1, max_length=2304, description="A node's name, or an address")]
 DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
 
@@ -115,6 +116,35 @@ class Trusted(Message, frozen=True):
     trusted: tuple[Trust, ...]
 
 
+class KnownPeer(Message, frozen=True):
+    """A peer that this node has met, and the key by which it is known from then on (see `key-changed`)."""
+
+    name: PeerName
+    public_key: PublicKey
+    first_seen: Seconds
+    last_seen: Seconds
+    how: Literal["first use", "by hand"]
+
+
+class KnownPeers(Message, frozen=True):
+    """All peers that this node has met."""
+
+    peers: tuple[KnownPeer, ...]
+
+
+class PinPeer(Message, frozen=True):
+    """The owner compared a key: the peer is known by it from now on."""
+
+    name: PeerName
+    public_key: PublicKey
+
+
+class ForgetPeer(Message, frozen=True):
+    """The owner wants a peer to be met anew."""
+
+    name: PeerName
+
+
 class Part(Message, frozen=True):
     """This node's part in a run: what it does at present, for whom, driven by which coordinator, since when.
 
@@ -181,6 +211,13 @@ TRUSTED: Endpoint[None, Trusted] = Endpoint(
 TRUST = Endpoint("POST", "/v1/trusted", Trust, Done, who="owner", about="Let a key train here")
 DISTRUST: Endpoint[None, Done] = Endpoint(
     "DELETE", "/v1/trusted/{public_key}", gives=Done, who="owner", about="No longer let a key train here"
+)
+PEERS: Endpoint[None, KnownPeers] = Endpoint(
+    "GET", "/v1/peers", gives=KnownPeers, who="owner", about="Whom this node has met, by which key"
+)
+PIN_PEER = Endpoint("POST", "/v1/peers", PinPeer, Done, who="owner", about="Know a peer by a key that was compared")
+FORGET_PEER = Endpoint(
+    "DELETE", "/v1/peers", ForgetPeer, Done, who="owner", about="Meet a peer anew", problems=(NotFound,)
 )
 PARTS: Endpoint[None, Parts] = Endpoint(
     "GET", "/v1/parts", gives=Parts, who="owner", about="The runs that this node takes part in"

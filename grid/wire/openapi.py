@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from grid.wire.endpoint import Endpoint
+from grid.wire.endpoint import Endpoint, Who
 from grid.wire.message import JSON, MSGPACK, OCTETS
 from grid.wire.problems import (
     BadRequest,
@@ -45,7 +45,14 @@ PROBLEM: Json = {
     },
 }
 TAG = "The `ETag` of the stream that the part belongs to; another stream comes whole"
+WAYS: dict[Who, tuple[str, ...]] = {
+    "owner": ("token", "session", "signature"),
+    "signed": ("session", "signature", "token"),
+    "account": ("account", "token"),
+}
+"""How those prove themselves who may call, the usual way first."""
 SCHEMES: Json = {
+    "account": {"type": "http", "scheme": "basic", "description": "An account of a gateway"},
     "session": {
         "type": "apiKey",
         "in": "header",
@@ -106,8 +113,7 @@ def _operation(endpoint: AnyEndpoint, by_kind: dict[Any, Json], components: Json
         operation["parameters"] += [_header("Range", "`bytes=N-`: the rest from byte N on"), _header("If-Range", TAG)]
         operation["responses"]["206"] = {"description": "A part, by `Content-Range`", "content": {OCTETS: {}}}
     if endpoint.who != "anyone":
-        names = ("token", "session", "signature") if endpoint.who == "owner" else ("session", "signature", "token")
-        operation["security"] = [{name: []} for name in names]
+        operation["security"] = [{name: []} for name in WAYS[endpoint.who]]
     return operation
 
 

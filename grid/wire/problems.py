@@ -140,6 +140,10 @@ class NodeIdTaken(GridError):
     status, slug, title = 409, "node-id-taken", "Another key already holds this node id"
 
 
+class KeyChanged(GridError):
+    status, slug, title = 409, "key-changed", "This name is known by another key"
+
+
 class StaleRecord(GridError):
     status, slug, title = 409, "stale-record", "A newer record of this node is already known"
 
@@ -278,6 +282,13 @@ class OutOfTurn(GridError):
 
 class InviteRefused(GridError):
     status, slug, title = 403, "invite-refused", "This node does not take that invitation"
+
+
+# --- accounts of a gateway ----------------------------------------------------------------------
+
+
+class AccountRefused(GridError):
+    status, slug, title = 422, "account-refused", "There cannot be such an account"
 
 
 # --- projects -----------------------------------------------------------------------------------

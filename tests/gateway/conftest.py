@@ -18,6 +18,7 @@ from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptMembers
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
+from grid.gateway.record import open_record
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -36,11 +37,12 @@ async def gateway_at(
 ) -> AsyncIterator[str]:
     """A gateway with its state in `data`; its address."""
     now = clock or Clock()
-    auth = Authenticator(GATEWAY, now, is_owner=lambda token: token == OWNERS_TOKEN)
     async with Database(data / "gateway.db", "gateway") as database:
+        record = open_record(database, Blobs(data / "deposits"), now, room, cost=2)
+        auth = Authenticator(GATEWAY, now, is_owner=lambda token: token == OWNERS_TOKEN, accounts=record.accounts.check)
         mailboxes = Mailboxes(database, EventLog(database), Blobs(data / "letters"), now, room)
         opened = open_gateway(
-            GATEWAY, KeptMembers(database), policy, auth=auth, now=now, version="0", mailboxes=mailboxes
+            GATEWAY, KeptMembers(database), policy, auth=auth, now=now, version="0", mailboxes=mailboxes, record=record
         )
         async with opened as app, running(app, port=port) as address:
             yield address

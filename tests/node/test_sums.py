@@ -101,6 +101,24 @@ async def test_a_run_of_two_nodes_is_refused_for_each_would_know_the_other(
         await scientist.start(coordinator, [ann, bob], quorum=quorum(2), strategy=MASKED)
 
 
+async def test_an_owner_may_insist_on_sums(scientist: Scientist, coordinator: ANode, start_node: StartNode) -> None:
+    nodes = [await start_node(name, sums_only=True) for name in NAMES[:3]]
+
+    plain = await scientist.start(coordinator, nodes)
+    with pytest.raises(RunRefused, match="may only be seen summed"):
+        await plain.result()
+    assert (await scientist.start(coordinator, nodes, quorum=quorum(3), strategy=MASKED)).id
+
+
+async def test_an_owner_may_insist_on_many(scientist: Scientist, coordinator: ANode, start_node: StartNode) -> None:
+    nodes = [await start_node(name, sum_nodes=5) for name in NAMES]
+
+    run = await scientist.start(coordinator, nodes, quorum=quorum(4), strategy=MASKED)
+
+    with pytest.raises(RunRefused, match="4 nodes in the roster, this node asks for 5"):
+        await run.result()
+
+
 @pytest.mark.parametrize("name", ["median", "krum", "bulyan", "q-fedavg", "scaffold", "fedbuff"])
 def test_a_rule_that_looks_at_each_update_does_not_go_with_masks(name: str) -> None:
     with pytest.raises(StrategyRefused):

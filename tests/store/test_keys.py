@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from grid.protocol.pins import Pin
 from grid.store import keys
 from grid.store.database import Database
 from grid.store.keys import StoredPrekey
@@ -43,13 +44,17 @@ async def test_a_token_lets_in_whoever_bears_it_and_is_itself_not_kept(db: Datab
     assert await db.read(lambda c: keys.token_label(c, "correct horse")) is None
 
 
-async def test_the_first_key_behind_a_name_is_the_one_it_keeps(db: Database) -> None:
-    assert await db.write(lambda c: keys.pin(c, "alpha", "first", 1.0)) == "first"
-    assert await db.write(lambda c: keys.pin(c, "alpha", "second", 2.0)) == "first"
-    assert await db.read(keys.pins) == {"alpha": "first"}
+async def test_a_name_has_one_key_until_it_is_forgotten(db: Database) -> None:
+    first, second = Pin("alpha", "first", 1.0, 2.0), Pin("alpha", "second", 3.0, 3.0, "by hand")
+    await db.write(lambda c: keys.pin(c, first))
+    assert await db.read(keys.pins) == [first]
+
+    await db.write(lambda c: keys.pin(c, second))
+    assert await db.read(lambda c: keys.pinned(c, "alpha")) == second
 
     assert await db.write(lambda c: keys.unpin(c, "alpha"))
-    assert await db.write(lambda c: keys.pin(c, "alpha", "second", 3.0)) == "second"
+    assert not await db.write(lambda c: keys.unpin(c, "alpha"))
+    assert await db.read(lambda c: keys.pinned(c, "alpha")) is None
 
 
 async def test_trust_is_given_named_anew_and_taken_back(db: Database) -> None:

@@ -1,0 +1,92 @@
+"""The pins of a client: whom it has met, by which key, in memory or in one file that only its owner can write."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from grid.protocol.pins import Pin, met
+
+FRESH = 3600.0
+"""Seconds: a peer met again so soon is not worth a write."""
+
+
+class Pins(Protocol):
+    """Who is known by which key."""
+
+    def meet(self, name: str, public_key: str) -> None:
+        """`name` showed a key (wire form). Raises KeyChanged if it is known by another."""
+
+
+class MemoryPins:
+    """Pins for as long as the program runs."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._pins = now, dict[str, Pin]()
+
+    def meet(self, name: str, public_key: str) -> None:
+        """See `Pins.meet`."""
+        self._pins[name] = met(self._pins.get(name), name, public_key, self._now())
+
+
+class FilePins:
+    """Pins in a file (JSON), shared by all programs of one person; replaced whole, so that a crash loses none."""
+
+    def __init__(self, path: Path, now: Callable[[], float]) -> None:
+        self._path, self._now = path, now
+
+    def meet(self, name: str, public_key: str) -> None:
+        """See `Pins.meet`."""
+        with self._alone():
+            pins, now = self.all(), self._now()
+            before = pins.get(name)
+            after = met(before, name, public_key, now)
+            if before is None or now - before.last_seen > FRESH:
+                self._write(pins | {name: after})
+
+    def forget(self, name: str) -> bool:
+        """Know a name no longer; whether it was known."""
+        with self._alone():
+            pins = self.all()
+            known = pins.pop(name, None) is not None
+            if known:
+                self._write(pins)
+        return known
+
+    def pin(self, name: str, public_key: str) -> None:
+        """Know a name by this key from now on, whatever it was known by: its owner was asked."""
+        with self._alone():
+            now = self._now()
+            self._write(self.all() | {name: Pin(name, public_key, now, now, "by hand")})
+
+    def all(self) -> dict[str, Pin]:
+        """Everybody who is known, by name."""
+        try:
+            return {pin.name: pin for pin in msgspec.json.decode(self._path.read_bytes(), type=list[Pin])}
+        except FileNotFoundError:
+            return {}
+
+    def _write(self, pins: dict[str, Pin]) -> None:
+        draft = self._path.with_suffix(f".{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode([pins[name] for name in sorted(pins)])))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._path)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One program at a time: two that meet somebody at once lose neither."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)

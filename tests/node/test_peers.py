@@ -1,0 +1,96 @@
+"""A node's pins: whom it has met, what its owner does with them, and a run whose peers are not who they were."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from grid.cli.grid import main as scientist_command
+from grid.cli.node import main as node_command
+from grid.client.pins import FilePins
+from grid.crypto.identity import Identity, fingerprint
+from grid.node.peers import Peers
+from grid.store.database import Database
+from grid.wire.node import FORGET_PEER, PEERS, PIN_PEER, ForgetPeer, PinPeer
+from grid.wire.problems import KeyChanged, NotAllowed, NotFound
+from tests.gateway.fakes import Clock
+from tests.grid_of_nodes import ANode, Scientist, plan_of
+
+StartNode = Callable[..., Awaitable[ANode]]
+ANN, EVE = Identity.from_seed(b"a" * 32), Identity.from_seed(b"e" * 32)
+
+
+async def test_peers_are_pinned_all_or_none_and_across_restarts(tmp_path: Path) -> None:
+    async with Database(tmp_path / "node.db", "node") as database:
+        await Peers(database, Clock()).meet([("ann", ANN.id)])
+    async with Database(tmp_path / "node.db", "node") as database:
+        peers = Peers(database, Clock())
+
+        with pytest.raises(KeyChanged, match="ann"):
+            await peers.meet([("new", EVE.id), ("ann", EVE.id)])
+
+        assert [peer.name for peer in await peers.known()] == ["ann"]
+        await peers.pin("ann", EVE.id)
+        await peers.meet([("ann", EVE.id)])
+        assert [peer.how for peer in await peers.known()] == ["by hand"]
+
+
+async def test_a_run_in_which_a_known_name_has_another_key_is_refused_by_the_coordinator(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    ann = await start_node("ann")
+    run = await scientist.grid(ann).train(plan_of(), "#pulse", coordinator=coordinator.address)
+    await run.result()
+    known = await coordinator.open.means.peers.known()
+    await coordinator.open.means.peers.pin("ann", EVE.id)
+
+    with pytest.raises(KeyChanged, match="ann") as refused:
+        await scientist.grid(ann).train(plan_of(), "#pulse", coordinator=coordinator.address)
+
+    assert [(peer.name, peer.public_key, peer.how) for peer in known] == [("ann", ann.identity.id, "first use")]
+    assert fingerprint(ann.identity.public) in refused.value.detail
+
+
+async def test_only_the_owner_sees_and_changes_whom_a_node_knows(scientist: Scientist, coordinator: ANode) -> None:
+    address, stranger = coordinator.address, scientist.calls
+    for call in (
+        stranger.call(address, PEERS, sign=True),
+        stranger.call(address, PIN_PEER, PinPeer("ann", EVE.id), sign=True),
+        stranger.call(address, FORGET_PEER, ForgetPeer("ann"), sign=True),
+    ):
+        with pytest.raises(NotAllowed):
+            await call
+
+    with pytest.raises(NotFound, match="ann"):
+        await coordinator.open.means.peers.forget("ann")
+
+
+def test_the_owner_lists_shows_pins_and_forgets_at_the_command_line(tmp_path: Path) -> None:
+    def said(*words: str, fails: bool = False) -> str:
+        result = CliRunner().invoke(node_command, ["peer", *words, "--data", str(tmp_path)])
+        assert bool(result.exit_code) == fails, result.output
+        return result.output
+
+    said("pin", "ann", ANN.id)
+
+    assert fingerprint(ANN.public) in said("known")
+    assert "by hand" in said("show", "ann")
+    assert ANN.id in said("show", "ann")
+    said("forget", "ann")
+    assert "not met" in said("show", "ann", fails=True)
+    assert said("known") == ""
+
+
+def test_a_scientist_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRID_HOME", str(tmp_path))
+    FilePins(tmp_path / "peers.json", Clock()).meet("ann@http://gateway", ANN.id)
+    run = CliRunner().invoke
+
+    assert fingerprint(ANN.public) in run(scientist_command, ["peer", "list"]).output
+    assert run(scientist_command, ["peer", "pin", "ann@http://gateway", EVE.id]).exit_code == 0
+    assert "by hand" in run(scientist_command, ["peer", "show", "ann@http://gateway"]).output
+    assert run(scientist_command, ["peer", "forget", "ann@http://gateway"]).exit_code == 0
+    assert run(scientist_command, ["peer", "show", "ann@http://gateway"]).exit_code != 0
