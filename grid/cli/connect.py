@@ -62,7 +62,7 @@ async def aconnect(
         calls = Calls(http, identity=me)
         (await stack.enter_async_context(open_relay(calls, me, time.time))).gateways = (url,)
         here = _Here(me, stack, Place(host, address, listen, url))
-        yield Grid(GatewayDirectory(calls, url), calls, me, embed=here, now=time.time, pins=pins, gateway=url)
+        yield Grid(GatewayDirectory(calls, url, pins), calls, me, embed=here, now=time.time, pins=pins, gateway=url)
 
 
 def connect(
