@@ -27,7 +27,7 @@ from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.session import SessionKey, offer
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.ask import Answer
-from grid.gateway.kept import KeptMembers
+from grid.gateway.kept import KeptLog, KeptMembers
 from grid.gateway.register import Register
 from grid.gateway.search import Searches
 from grid.protocol.documents import sign_document
@@ -148,9 +148,9 @@ def _gateway(core: int, report: Connection) -> None:
             # The members are made up: checks would look for them in the DNS.
             policy = Policy(allow_private=True, check_interval=3600.0)
             async with Database(Path(data) / "gateway.db", "gateway") as database:
-                members = KeptMembers(database)
+                members, log = KeptMembers(database), KeptLog(database)
                 async with (
-                    open_gateway(SERVER, members, policy, auth=auth, now=time.time, version="0") as app,
+                    open_gateway(SERVER, members, policy, auth=auth, now=time.time, version="0", log=log) as app,
                     running(app, keep_alive=60) as address,
                 ):
                     report.send(int(address.rpartition(":")[2]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +64,22 @@ def test_the_architecture_page_shows_the_rooms_as_they_are() -> None:
         return
 
     assert shown == rooms(), "run the tests once with GRID_REDRAW=1"
+
+
+def test_every_line_of_the_trust_page_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "trust.md").read_text()
+    claims = [line for line in page.splitlines() if line.startswith("* ")]
+    named = {line: re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", line) for line in claims}
+
+    assert [line for line, tests in named.items() if not tests] == []
+    missing = [
+        f"{file}::{test}"
+        for tests in named.values()
+        for file, test in tests
+        if not (ROOT / file).exists()
+        or not re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
 
 
 def test_every_decision_is_numbered_once() -> None:

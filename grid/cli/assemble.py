@@ -25,6 +25,7 @@ from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.answering import AnsweredLetters, Answering
 from grid.node.app import NodeParts, routes
+from grid.node.audit import Audit
 from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
@@ -36,6 +37,7 @@ from grid.node.presence import Presence
 from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
+from grid.protocol.directory import Directory
 from grid.protocol.secure_sum import Terms
 from grid.store.blobs import Blobs
 from grid.store.database import Database
@@ -270,6 +272,14 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
 
 def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
     means = node.means
+    audits = {
+        directory: Audit(means.calls, directory.address, means.peers, means.node_id, means.identity.id)
+        for directory in directories
+    }
+
+    async def audit(directory: Directory) -> None:
+        await audits[directory].look()  # type: ignore[index]
+
     presence = Presence(
         means.identity,
         means.node_id,
@@ -279,6 +289,7 @@ def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
         means.prekeys,
         now=means.now,
         busy=node.parts.busy,
+        audit=audit,
     )
     means.catalogue.changed = presence.advertise
     return presence
@@ -349,6 +360,7 @@ def _status(
             sufficient=found.complete,
         ),
         engine=engine,
+        alarms=means.peers.alarms(),
     )
 
 

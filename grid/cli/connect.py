@@ -17,7 +17,7 @@ from grid.client.egress import Egress, open_http
 from grid.client.grid import Coordinator, Grid
 from grid.client.pins import FilePins, MemoryPins, Pins
 from grid.client.plain import Loop, PlainGrid
-from grid.client.relay import open_relay
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.wire.problems import NoParticipants
 
@@ -62,7 +62,7 @@ async def aconnect(
         calls = Calls(http, identity=me)
         (await stack.enter_async_context(open_relay(calls, me, time.time))).gateways = (url,)
         here = _Here(me, stack, Place(host, address, listen, url))
-        yield Grid(GatewayDirectory(calls, url), calls, me, embed=here, now=time.time, pins=pins, gateway=url)
+        yield Grid(GatewayDirectory(calls, url, pins), calls, me, embed=here, now=time.time, pins=pins, gateway=url)
 
 
 def connect(

@@ -18,7 +18,7 @@ from grid.cli.owner import FILE, owner_token
 from grid.cli.plainly import Plainly
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
-from grid.gateway.kept import KeptMembers
+from grid.gateway.kept import KeptLog, KeptMembers
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
 from grid.gateway.record import open_record
@@ -107,6 +107,7 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
             auth=auth,
             now=time.time,
             version=version("grid-daemon"),
+            log=KeptLog(database),
             mailboxes=mailboxes,
             record=record,
         ) as app:

@@ -18,6 +18,7 @@ from grid.cli.desk import DATA, data_option, open_desk
 from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
 from grid.cli.projects import project
+from grid.cli.revoke import revoke, rotate
 from grid.cli.runs import runs
 from grid.crypto.identity import Identity, fingerprint
 from grid.node.access import Access
@@ -150,6 +151,8 @@ main.add_command(dataset)
 main.add_command(demo)
 main.add_command(project)
 main.add_command(runs)
+main.add_command(revoke)
+main.add_command(rotate)
 
 
 @main.command()

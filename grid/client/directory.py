@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from grid.client.calls import Calls
+from grid.client.pins import Pins
+from grid.protocol.transparency import check_grown, check_logged, read_head
 from grid.wire.directory import (
     DELETE_NODE,
     JOIN,
@@ -18,13 +20,20 @@ from grid.wire.directory import (
     Renewed,
     Search,
 )
+from grid.wire.log import HEADS, LOG_CONSISTENCY, LOG_HEAD, Sizes, TreeHead
+from grid.wire.session import IDENTITY
 
 
 class GatewayDirectory:
-    """The `Directory` that one gateway keeps. `address` is where it answers; what it is told goes over HTTP."""
+    """The `Directory` that one gateway keeps. `address` is where it answers; what it is told goes over HTTP.
 
-    def __init__(self, calls: Calls, address: str) -> None:
-        self._calls, self.address = calls, address
+    It is not believed: the key of each member must be in its log, and its log may only grow.
+    """
+
+    def __init__(self, calls: Calls, address: str, pins: Pins | None = None) -> None:
+        self._calls, self.address, self._pins = calls, address, pins
+        self._key: str | None = None
+        self._newest: TreeHead | None = None
 
     async def join(self, join: Join) -> Joined:
         """Be listed: see `Directory.join`."""
@@ -43,5 +52,56 @@ class GatewayDirectory:
         return await self._calls.call(self.address, SEARCH, search)
 
     async def resolve(self, node_id: str) -> Member:
-        """One member, with the record it signed."""
-        return await self._calls.call(self.address, MEMBER, node_id=node_id)
+        """One member, with the record it signed, and shown to be in the gateway's log under that key.
+
+        Raises:
+            KeyForeign, LogForked: the log has it otherwise, or is not the one that was seen before.
+            KeyChanged: another gateway answers at this address than before.
+            NotAMember.
+        """
+        member = await self._calls.call(self.address, MEMBER, node_id=node_id)
+        if member.record is not None:
+            key = await self._gateway_key()
+            head = check_logged(member.logged, node_id, member.record.signer, self.address, key)
+            await self._compare(head)
+        return member
+
+    async def witness(self, node: str, peer: bytes) -> int:
+        """Compare this gateway's log with what the node at an address, whose key is `peer`, was shown of it.
+
+        Gives how many heads were compared: none if that node does not follow it.
+
+        Raises:
+            LogForked: the gateway shows that node another log.
+            Unreachable, BadSignature: of the node.
+        """
+        key = await self._gateway_key()
+        heads = (await self._calls.call(node, HEADS, peer=peer)).heads
+        shown = [head for head in heads if head.signer == key]
+        await self._compare(read_head(await self._calls.call(self.address, LOG_HEAD), self.address, key))
+        for head in shown:
+            await self._compare(read_head(head, self.address, key))
+        return len(shown)
+
+    async def _gateway_key(self) -> str:
+        if self._key is None:
+            answers = await self._calls.call(self.address, IDENTITY)
+            if self._pins is not None:
+                self._pins.meet(self.address.rstrip("/"), answers.public_key)
+            self._key = answers.public_key
+        return self._key
+
+    async def _compare(self, head: TreeHead) -> None:
+        """The log at `head` is the one that was seen before, further on. Answers may overtake one another."""
+        known = self._newest
+        if known is None:
+            self._newest = head
+            return
+        old, new = sorted((known, head), key=lambda one: one.size)
+        path: tuple[bytes, ...] = ()
+        if 0 < old.size < new.size:
+            sizes = Sizes(old.size, new.size)
+            path = (await self._calls.call(self.address, LOG_CONSISTENCY, query=sizes)).path
+        check_grown(old, new, path, self.address)
+        if self._newest is None or new.size > self._newest.size:
+            self._newest = new

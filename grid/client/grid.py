@@ -21,6 +21,7 @@ from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
+from grid.protocol.transparency import moved
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
 from grid.wire.problems import GridError, NoParticipants, NotAMember, StrategyRefused
@@ -253,7 +254,7 @@ class Grid:
             return unproved
         if record.node_id != member.node_id:
             return unproved
-        self._pins.meet(f"{member.node_id}@{self._gateway}", member.record.signer)
+        self._pins.meet(f"{member.node_id}@{self._gateway}", member.record.signer, moved(member.rotations))
         return Node(member.node_id, record.node_address, record.tags, True, member.state, member.record.signer)
 
 

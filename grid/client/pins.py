@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from grid.protocol.pins import Pin, met
+from grid.protocol.pins import NOWHERE, Pin, met
 
 FRESH = 3600.0
 """Seconds: a peer met again so soon is not worth a write."""
@@ -20,8 +20,8 @@ FRESH = 3600.0
 class Pins(Protocol):
     """Who is known by which key."""
 
-    def meet(self, name: str, public_key: str) -> None:
-        """`name` showed a key (wire form). Raises KeyChanged if it is known by another."""
+    def meet(self, name: str, public_key: str, moved: Mapping[str, str] = NOWHERE) -> None:
+        """`name` showed a key (wire form). Raises KeyChanged if it is known by another that was not `moved` to it."""
 
 
 class MemoryPins:
@@ -30,9 +30,9 @@ class MemoryPins:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now, self._pins = now, dict[str, Pin]()
 
-    def meet(self, name: str, public_key: str) -> None:
+    def meet(self, name: str, public_key: str, moved: Mapping[str, str] = NOWHERE) -> None:
         """See `Pins.meet`."""
-        self._pins[name] = met(self._pins.get(name), name, public_key, self._now())
+        self._pins[name] = met(self._pins.get(name), name, public_key, self._now(), moved)
 
 
 class FilePins:
@@ -41,13 +41,13 @@ class FilePins:
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._path, self._now = path, now
 
-    def meet(self, name: str, public_key: str) -> None:
+    def meet(self, name: str, public_key: str, moved: Mapping[str, str] = NOWHERE) -> None:
         """See `Pins.meet`."""
         with self._alone():
             pins, now = self.all(), self._now()
             before = pins.get(name)
-            after = met(before, name, public_key, now)
-            if before is None or now - before.last_seen > FRESH:
+            after = met(before, name, public_key, now, moved)
+            if before is None or before.public_key != public_key or now - before.last_seen > FRESH:
                 self._write(pins | {name: after})
 
     def forget(self, name: str) -> bool:

@@ -8,18 +8,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from grid.client.egress import Egress
 from grid.crypto.identity import Identity
 from grid.gateway.ask import HttpAsk
 from grid.gateway.checks import INTERVAL, Checks
 from grid.gateway.dialects.friendlyfl import friendlyfl_routes
+from grid.gateway.log import Log, LogStore
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.record import Record
 from grid.gateway.register import LEASE, MemberStore, Register
 from grid.gateway.relay import relay_routes
 from grid.gateway.roll import Listed
 from grid.gateway.search import Searches
+from grid.gateway.transparency import log_routes
 from grid.transport.app import CALLER, Routes, create_app
 from grid.transport.auth import Authenticator
 from grid.transport.body import part, query, read, reply
@@ -30,6 +33,7 @@ from grid.wire.names import NodeId
 from grid.wire.problems import NotAMember
 from grid.wire.session import HEALTH, IDENTITY, SESSION
 
+LOG = web.AppKey("log", Log)
 REGISTER = web.AppKey("register", Register)
 SEARCHES = web.AppKey("searches", Searches)
 
@@ -57,6 +61,7 @@ async def open_gateway(
     auth: Authenticator,
     now: Callable[[], float],
     version: str,
+    log: LogStore,
     mailboxes: Mailboxes | None = None,
     record: Record | None = None,
 ) -> AsyncIterator[web.Application]:
@@ -65,20 +70,31 @@ async def open_gateway(
     Without `mailboxes` it relays no letters; without a `record` it keeps none, and speaks no FriendlyFL.
     """
     egress, metrics = Egress(policy.allow_private), Metrics()
-    register = Register(store, egress.check, now, allow_unsigned=policy.allow_unsigned, lease=policy.lease)
+    kept_log = Log(log, identity, now)
+    await kept_log.load()
+    register = Register(
+        store,
+        egress.check,
+        now,
+        allow_unsigned=policy.allow_unsigned,
+        lease=policy.lease,
+        refuse=kept_log.refuse_revoked,
+        succeeds=kept_log.succeeds,
+    )
     await register.load()
     # One question, one connection: idle ones to thousands of members would use up the descriptors.
     async with HttpAsk(egress.connector(limit=256, force_close=True)) as ask:
         checks = Checks(register, ask, now, interval=policy.check_interval)
-        routes = _routes(identity, auth, now, version)
+        routes = {**_routes(identity, auth, now, version), **log_routes(kept_log, register)}
         if mailboxes is not None:
             await mailboxes.load()
             routes = {**routes, **relay_routes(mailboxes)}
             metrics.gauge("grid_relay_bytes", "Bytes of letters that wait", lambda: mailboxes.waiting)
         if record is not None:
+            await record.deposits.sweep()
             routes = {**routes, **friendlyfl_routes(record)}
         app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")
-        app[REGISTER], app[SEARCHES] = register, Searches(register.roll, ask, now)
+        app[REGISTER], app[SEARCHES], app[LOG] = register, Searches(register.roll, ask, now), kept_log
         metrics.gauge("grid_members", "Members in any state", lambda: len(register.roll))
         metrics.gauge("grid_members_found", "Members that a search may name", register.roll.found)
         async with asyncio.TaskGroup() as loops:
@@ -117,7 +133,10 @@ def _routes(identity: Identity, auth: Authenticator, now: Callable[[], float], v
 
 async def join(request: web.Request) -> web.StreamResponse:
     """Be listed."""
-    joined = await request.app[REGISTER].join(await read(request, wire.JOIN))
+    message = await read(request, wire.JOIN)
+    joined = await request.app[REGISTER].join(message)
+    if message.record is not None:
+        await request.app[LOG].listed(message.node_id, message.record.signer)
     return reply(wire.JOIN, joined, request=request)
 
 
@@ -167,7 +186,12 @@ async def member(request: web.Request) -> web.StreamResponse:
     listed = request.app[REGISTER].roll.get(node_id)
     if not listed:
         raise NotAMember(f"{node_id} is not listed")
-    return reply(wire.MEMBER, _told(listed), request=request)
+    signer, log = listed.claim.signer, request.app[LOG]
+    if signer is None:
+        return reply(wire.MEMBER, _told(listed), request=request)
+    await log.listed(node_id, signer)  # it is, unless the gateway was killed between listing it and saying so
+    told = replace(_told(listed), logged=log.logged(node_id), rotations=log.rotations(signer))
+    return reply(wire.MEMBER, told, request=request)
 
 
 async def members(request: web.Request) -> web.StreamResponse:

@@ -1,13 +1,15 @@
-"""What the gateway keeps on disk: the register's port to the rows of `grid.store.members`."""
+"""What the gateway keeps on disk: the ports of the register and the log to the rows of `grid.store`."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from grid.faults import point
 from grid.gateway.claim import Claim, recall_claim
 from grid.protocol.membership import Member
+from grid.store import log
 from grid.store import members as rows
 from grid.store.database import Database
 from grid.store.members import Reserved, Row
@@ -67,6 +69,25 @@ class KeptMembers:
                 _settle(gathered, error)
             else:
                 _settle(gathered, None)
+
+
+class KeptLog:
+    """The transparency log in a database: a `LogStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self) -> list[bytes]:
+        """All entries, in their order."""
+        return await self._database.read(log.entries)
+
+    async def append(self, first: int, entries: Sequence[bytes]) -> None:
+        """Add entries from position `first` on."""
+        await self._database.write(partial(log.append, first=first, entries=entries))
+
+    async def read(self, after: int, limit: int) -> list[bytes]:
+        """Entries from a position on."""
+        return await self._database.read(partial(log.entries, after=after, limit=limit))
 
 
 def _put_all(connection: Transaction, joined: list[Row]) -> None:

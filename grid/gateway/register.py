@@ -69,8 +69,9 @@ class MemberStore(Protocol):
 class Register:
     """Lists nodes for as long as they renew their lease or answer checks.
 
-    `check_address` raises AddressRefused for an address that the gateway must not call. `capacity`
-    bounds members and reserved ids together.
+    `check_address` raises AddressRefused for an address that the gateway must not call, `refuse` KeyRevoked for a
+    key that may not be listed; `succeeds` says whether a key came into the place of another. `capacity` bounds members
+    and reserved ids together.
     """
 
     def __init__(
@@ -82,7 +83,10 @@ class Register:
         allow_unsigned: bool = False,
         lease: float = LEASE,
         capacity: int = 100_000,
+        refuse: Callable[[str], None] = lambda _: None,
+        succeeds: Callable[[str, str], bool] = lambda new, old: new == old,
     ) -> None:
+        self._refuse, self._succeeds = refuse, succeeds
         self._store, self._check_address, self._now = store, check_address, now
         self._allow_unsigned, self._lease, self._capacity = allow_unsigned, lease, capacity
         self.roll = Roll()
@@ -113,7 +117,7 @@ class Register:
         """List a node, durably.
 
         Raises:
-            UnsignedJoinRefused, NodeIdTaken, StaleRecord, AddressRefused, Full: it may not be listed so.
+            UnsignedJoinRefused, KeyRevoked, NodeIdTaken, StaleRecord, AddressRefused, Full: it may not be listed so.
             BadSignature, BadRequest, Replayed: its record does not hold.
         """
         claim = read_claim(message, self._now())
@@ -159,6 +163,12 @@ class Register:
         self._advance(listed, membership.Left())
         await self.flush()
         return Done(f"{message.node_id} has left")
+
+    async def expel(self, public_key: str) -> None:
+        """Take whatever is listed under a key off the list: it was revoked."""
+        for listed in [one for one in self.roll if one.claim.signer == public_key]:
+            self._advance(listed, membership.Left())
+        await self.flush()
 
     # --- checks -------------------------------------------------------------------------------
 
@@ -230,16 +240,24 @@ class Register:
         """Refuse whoever may not have this id."""
         if claim.record is None and not self._allow_unsigned:
             raise UnsignedJoinRefused
+        if claim.signer:
+            self._refuse(claim.signer)
         listed, reserved = self.roll.get(claim.node_id), self._reserved.get(claim.node_id)
         if listed and listed.claim.signer:
-            _same_key(claim, listed.claim.signer, listed.claim.version)
+            self._same_key(claim, listed.claim.signer, listed.claim.version)
         elif listed and claim.record is None:
             if claim.node_address != listed.claim.node_address and listed.found:
                 raise NodeIdTaken(TAKEN)
         elif reserved:
-            _same_key(claim, reserved.signer, reserved.version)
+            self._same_key(claim, reserved.signer, reserved.version)
         elif not listed and len(self.roll) + len(self._reserved) >= self._capacity:
             raise Full("this gateway lists as many nodes as it may")
+
+    def _same_key(self, claim: Claim, signer: str, version: int) -> None:
+        if claim.signer != signer and not (claim.signer and self._succeeds(claim.signer, signer)):
+            raise NodeIdTaken(TAKEN)
+        if claim.version <= version:
+            raise StaleRecord("this record, or a newer one, was already used: sign one with a higher version")
 
     def _list(self, claim: Claim, before: Listed | None) -> Listed:
         """The member after its join, on the roll."""
@@ -305,10 +323,3 @@ class Register:
     def _reserve(self, reserved: Reserved) -> None:
         self._reserved[reserved.node_id] = reserved
         self._due.put(reserved.node_id, reserved.until)
-
-
-def _same_key(claim: Claim, signer: str, version: int) -> None:
-    if claim.signer != signer:
-        raise NodeIdTaken(TAKEN)
-    if claim.version <= version:
-        raise StaleRecord("this record, or a newer one, was already used: sign one with a higher version")

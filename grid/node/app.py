@@ -26,6 +26,7 @@ from grid.transport.parts import send_parts
 from grid.wire import node as wire
 from grid.wire import runs, sums
 from grid.wire.directory import Done
+from grid.wire.log import HEADS, Heads
 from grid.wire.names import Digest, Name, PublicKey
 from grid.wire.session import HEALTH, IDENTITY, SESSION
 
@@ -153,7 +154,10 @@ def _peer_routes(peers: Peers) -> Routes:
         await peers.forget(whom.name)
         return body.reply(wire.FORGET_PEER, Done(f"{whom.name} will be met anew"), request=request)
 
-    return {wire.PEERS: known, wire.PIN_PEER: pin, wire.FORGET_PEER: forget}
+    async def heads(request: web.Request) -> web.StreamResponse:
+        return body.reply(HEADS, Heads(await peers.heads()), request=request)
+
+    return {HEADS: heads, wire.PEERS: known, wire.PIN_PEER: pin, wire.FORGET_PEER: forget}
 
 
 def _journal_routes(participant: Participant) -> Routes:

@@ -368,6 +368,7 @@ class Coordinator:
     def _may_run(self, caller: Caller) -> None:
         if caller.public is None:
             raise NotAllowed("a run is started by whoever signed its task: sign in with a key")
+        self._means.peers.refuse_revoked(caller.id)
         if not caller.owner:
             self._means.access.may_train(caller.id)
 

@@ -43,10 +43,13 @@ class Participant:
             BadSignature, Replayed: the task is not the scientist's, or is over.
             AddressRefused: the coordinator's address may not be called from here.
             InviteRefused, NotAllowed: with the reason.
+            KeyRevoked: the coordinator's key was revoked, or the scientist's.
         """
         task = read_document(invite.task, Task, TASK, now=self._means.now())
         if caller.public is None or task.coordinator != caller.id:
             raise InviteRefused("the task names another coordinator than the one that invites")
+        for key in (task.coordinator, invite.task.signer):
+            self._means.peers.refuse_revoked(key)
         dataset = self._allowed(task, invite)
         prekey = read_prekey(invite.prekey, caller.public, self._means.now())
         if part := self._live.get(task.run):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from grid.client.pins import FRESH
-from grid.protocol.pins import Pin, met
+from grid.protocol.pins import NOWHERE, Pin, met
+from grid.protocol.transparency import Followed
 from grid.store import keys as store
+from grid.store import log as logs
 from grid.store.database import Database
 from grid.store.schema import Transaction
+from grid.wire.documents import Signed
 from grid.wire.node import KnownPeer
-from grid.wire.problems import NotFound
+from grid.wire.problems import KeyRevoked, NotFound
 
 
 class Peers:
@@ -18,17 +21,20 @@ class Peers:
 
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._database, self._now = database, now
+        self._revoked = database.read_now(logs.revoked)
 
     async def meet(self, shown: Iterable[tuple[str, str]]) -> None:
         """Peers, as (name, key in wire form), are all known by these keys, or they are from now on; or none is.
 
         Raises:
             KeyChanged: one is known by another key.
+            KeyRevoked: one's key was revoked.
         """
         pairs, now = tuple(shown), self._now()
 
         def judge(connection: Transaction) -> None:
             for name, public_key in pairs:
+                self.refuse_revoked(public_key)
                 before = store.pinned(connection, name)
                 after = met(before, name, public_key, now)
                 if before is None or now - before.last_seen > FRESH:
@@ -43,11 +49,60 @@ class Peers:
         await self._database.write(lambda connection: store.pin(connection, known))
 
     async def forget(self, name: str) -> None:
-        """Know a name no longer. Raises NotFound if it was not known."""
-        if not await self._database.write(lambda connection: store.unpin(connection, name)):
+        """Know a name no longer; of a gateway, neither its log. Raises NotFound if it was not known."""
+
+        def forget(connection: Transaction) -> bool:
+            followed = logs.forget(connection, name)
+            return store.unpin(connection, name) or followed
+
+        if not await self._database.write(forget):
             raise NotFound(f"{name} is not known here")
 
     async def known(self) -> tuple[KnownPeer, ...]:
         """Everybody who is known, in order of name."""
         rows = await self._database.read(store.pins)
         return tuple(KnownPeer(p.name, p.public_key, p.first_seen, p.last_seen, p.how) for p in rows)
+
+    # --- keys that were revoked, and the logs that say so -------------------------------------------
+
+    def refuse_revoked(self, public_key: str | None) -> None:
+        """Raises KeyRevoked if a key (wire form) was revoked, as a log that this node follows has it."""
+        if public_key in self._revoked:
+            raise KeyRevoked(f"{public_key} was revoked: {self._revoked[public_key] or 'no reason given'}")
+
+    async def followed(self, gateway: str) -> Followed | None:
+        """The log of the gateway at an address, as far as it was followed."""
+        return await self._database.read(lambda connection: logs.followed(connection, gateway)[0])
+
+    async def follow(
+        self, gateway: str, log: Followed, revoked: Mapping[str, str], moved: Mapping[str, str] = NOWHERE
+    ) -> None:
+        """The log was followed so far: these keys are revoked in what is new, and those are in the places of others."""
+
+        def write(connection: Transaction) -> None:
+            logs.keep(connection, gateway, log)
+            logs.revoke(connection, revoked)
+            for old, new in moved.items():
+                store.move_pins(connection, old, new)
+
+        await self._database.write(write)
+        self._revoked = {**revoked, **self._revoked}
+
+    async def alarm(self, gateway: str, log: Followed, why: str) -> bool:
+        """A gateway is not to be believed from now on, until it is forgotten; whether that is new."""
+
+        def write(connection: Transaction) -> bool:
+            known, before = logs.followed(connection, gateway)
+            logs.keep(connection, gateway, known or log, why)
+            return not before
+
+        return await self._database.write(write)
+
+    async def heads(self) -> tuple[Signed, ...]:
+        """The newest head of each log that is followed."""
+        known = await self._database.read(logs.all_followed)
+        return tuple(log.head for log in known if log.head is not None)
+
+    def alarms(self) -> dict[str, str]:
+        """The gateways that are not to be believed, and why."""
+        return self._database.read_now(logs.alarms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from grid.crypto.identity import Identity
 from grid.node.catalogue import Catalogue
@@ -35,7 +35,8 @@ PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 class Presence:
     """One node's presence in any number of directories, each on its own: none waits for another.
 
-    `address` is where the node answers; `busy` whether it would rather not be asked for work.
+    `address` is where the node answers; `busy` whether it would rather not be asked for work;
+    `audit` looks after a directory each time that it was told of us.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Presence:
         *,
         now: Callable[[], float],
         busy: Callable[[], bool],
+        audit: Callable[[Directory], Awaitable[None]] | None = None,
     ) -> None:
+        self._audit = audit
         self._identity, self._node_id, self._address = identity, node_id, address
         self._directories, self._catalogue, self._prekeys = directories, catalogue, prekeys
         self._now, self._busy = now, busy
@@ -85,6 +88,7 @@ class Presence:
                 else:
                     signed, lease = self._now(), await self._join(directory)
                 wait, failures, joined = max(lease / RENEWALS, SHORTEST), 0, True
+                await self._look(directory)
             except NotAMember:
                 wait, joined = 0.0, False
             except GridError as error:
@@ -92,6 +96,14 @@ class Presence:
                 log.warning("cannot %s: %s (again in %.0f s)", "renew" if joined else "join", error.detail, wait)
                 failures += 1
             joined = not await _rang(news, wait) and joined
+
+    async def _look(self, directory: Directory) -> None:
+        """Look after what the directory says of others and of us; what is wrong with it ends no membership."""
+        try:
+            if self._audit is not None:
+                await self._audit(directory)
+        except GridError as error:
+            log.warning("the audit of a directory failed: %s", error.detail)
 
     async def _join(self, directory: Directory) -> float:
         joined = await directory.join(self._message())

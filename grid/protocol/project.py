@@ -10,16 +10,12 @@ from msgspec import Struct
 from msgspec.structs import fields, replace
 
 from grid.protocol.machine import Machine
-from grid.protocol.summing import LEAST
 from grid.wire.problems import OutOfTurn, ProjectRefused
 from grid.wire.projects import ProjectTask
 from grid.wire.runs import Task
 
 EXTRA = 3600.0
 """Seconds for which a task may be taken up beyond the time that its rounds may take."""
-
-SECURE: dict[str, Any] = {"upload": {"name": "masked"}}
-"""The strategy of secure sums, FedAvg under masks, as a task has it."""
 
 OWN = {"run", "plan", "coordinator", "created", "expires"}
 """What a run's task has of its own: a project's parameters do not name it."""
@@ -161,10 +157,8 @@ BATCH: Machine[Batch, None] = Machine(
 advance = BATCH.advance
 
 
-def task_of(asked: ProjectTask, run: str, plan: str, coordinator: str, now: float, sites: int = 0) -> Task:
+def task_of(asked: ProjectTask, run: str, plan: str, coordinator: str, now: float) -> Task:
     """The task of one run: what the project asks for, with this plan, taken up at `now` (UTC seconds).
-
-    Where three sites and more take part, and the project names no strategy, updates are only seen summed.
 
     Raises:
         ProjectRefused: tasks have no such parameter, or not with such a value.
@@ -177,7 +171,4 @@ def task_of(asked: ProjectTask, run: str, plan: str, coordinator: str, now: floa
         task = msgspec.convert({**asked.parameters, **own}, Task)
     except msgspec.ValidationError as error:
         raise ProjectRefused(f"task {asked.name}: {error}") from None
-    if sites >= LEAST and "strategy" not in asked.parameters and not task.quorum.drawn:
-        least = max(task.quorum.minimum, LEAST)
-        task = replace(task, strategy=SECURE, quorum=replace(task.quorum, minimum=least))
     return replace(task, expires=now + EXTRA + task.rounds * task.deadline)

@@ -94,6 +94,11 @@ def pin(connection: sqlite3.Connection, known: Pin) -> None:
     )
 
 
+def move_pins(connection: sqlite3.Connection, old: str, new: str) -> int:
+    """Whatever was known by the old key is known by the new one; how many names."""
+    return connection.execute("UPDATE pins SET public_key = ? WHERE public_key = ?", (new, old)).rowcount
+
+
 def unpin(connection: sqlite3.Connection, name: str) -> bool:
     """Forget the key of a node id or address; whether there was one."""
     return connection.execute("DELETE FROM pins WHERE name = ?", (name,)).rowcount > 0

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from grid.wire.documents import Signed
 from grid.wire.endpoint import Endpoint
+from grid.wire.log import Logged, Rotate
 from grid.wire.message import Document, Message
 from grid.wire.names import Address, Name, NodeId, PublicKey, Seconds, Tag
 from grid.wire.problems import (
@@ -114,7 +115,11 @@ class Connected(Message, frozen=True):
 
 
 class Member(Message, frozen=True):
-    """One member, with what it signed, so that the directory need not be believed."""
+    """One member, with what it signed, so that the directory need not be believed.
+
+    `logged`, where one member is asked for: the proof that the directory's log has the name under the record's key;
+    `rotations`: how this key came into the place of earlier ones.
+    """
 
     node_id: NodeId
     node_address: Address
@@ -124,6 +129,8 @@ class Member(Message, frozen=True):
     tags: Tags = ()
     record: Signed | None = None
     prekey: Prekey | None = None
+    logged: Logged | None = None
+    rotations: Annotated[tuple[Rotate, ...], Meta(max_length=64)] = ()
 
 
 class Page(Message, frozen=True):

@@ -85,7 +85,10 @@ class Isolation(Message, frozen=True):
 
 
 class Status(Message, frozen=True):
-    """A node's state for people and directories. `engine` describes its workers."""
+    """A node's state for people and directories. `engine` describes its workers.
+
+    `alarms`: gateways, by address, that it found not to be believed, and why.
+    """
 
     status: Literal["online", "busy", "draining"]
     node_id: NodeId
@@ -95,6 +98,7 @@ class Status(Message, frozen=True):
     runs: dict[str, int]
     isolation: Isolation
     engine: dict[str, Any]
+    alarms: dict[str, str] = {}
 
 
 class Published(Message, frozen=True):

@@ -144,6 +144,18 @@ class KeyChanged(GridError):
     status, slug, title = 409, "key-changed", "This name is known by another key"
 
 
+class KeyRevoked(GridError):
+    status, slug, title = 403, "key-revoked", "This key was revoked"
+
+
+class KeyForeign(GridError):
+    status, slug, title = 409, "key-foreign", "The directory lists this name under a key that is not its own"
+
+
+class LogForked(GridError):
+    status, slug, title = 409, "log-forked", "The gateway's log does not go on where it was"
+
+
 class StaleRecord(GridError):
     status, slug, title = 409, "stale-record", "A newer record of this node is already known"
 

@@ -17,7 +17,7 @@ from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
-from grid.gateway.kept import KeptMembers
+from grid.gateway.kept import KeptLog, KeptMembers
 from grid.protocol.documents import sign_document
 from grid.store.database import Database
 from grid.transport.auth import Authenticator
@@ -41,6 +41,7 @@ async def grid(tmp_path: Path) -> AsyncIterator[Command]:
             auth=Authenticator(identity, time.time),
             now=time.time,
             version="0",
+            log=KeptLog(database),
         ) as app,
         running(app) as gateway,
         listed_node(tmp_path / "node", gateway),

@@ -15,7 +15,7 @@ from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
-from grid.gateway.kept import KeptMembers
+from grid.gateway.kept import KeptLog, KeptMembers
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
 from grid.gateway.record import open_record
@@ -41,8 +41,9 @@ async def gateway_at(
         record = open_record(database, Blobs(data / "deposits"), now, room, cost=2)
         auth = Authenticator(GATEWAY, now, is_owner=lambda token: token == OWNERS_TOKEN, accounts=record.accounts.check)
         mailboxes = Mailboxes(database, EventLog(database), Blobs(data / "letters"), now, room)
+        members, log = KeptMembers(database), KeptLog(database)
         opened = open_gateway(
-            GATEWAY, KeptMembers(database), policy, auth=auth, now=now, version="0", mailboxes=mailboxes, record=record
+            GATEWAY, members, policy, auth=auth, now=now, version="0", log=log, mailboxes=mailboxes, record=record
         )
         async with opened as app, running(app, port=port) as address:
             yield address

@@ -11,7 +11,6 @@ from grid.protocol.project import (
     FAILED,
     OVER,
     RUNNING,
-    SECURE,
     STOPPED,
     STOPPING,
     SUCCESS,
@@ -121,26 +120,6 @@ def test_a_runs_task_is_what_the_project_asks_for_and_has_time_for_all_its_round
 
     assert (task.run, task.plan, task.coordinator, task.tags) == ("r" * 32, "e" * 64, "k" * 43, ("#a",))
     assert (task.rounds, task.quorum, task.created, task.expires) == (3, Quorum(2), 100.0, 3730.0)
-
-
-@pytest.mark.parametrize(
-    ("sites", "parameters", "strategy", "least"),
-    [
-        (3, {}, SECURE, 3),
-        (5, {"quorum": {"minimum": 4}}, SECURE, 4),
-        (2, {}, {}, 1),
-        (3, {"strategy": {}}, {}, 1),
-        (4, {"quorum": {"minimum": 1, "drawn": 2}}, {}, 1),
-    ],
-)
-def test_sums_are_secure_where_three_sites_take_part_unless_the_project_names_a_strategy(
-    sites: int, parameters: dict[str, Any], strategy: dict[str, Any], least: int
-) -> None:
-    asked = ProjectTask("d" * 64, {"tags": ["#a"], **parameters})
-
-    task = task_of(asked, "r" * 32, "e" * 64, "k" * 43, 100.0, sites)
-
-    assert (task.strategy, task.quorum.minimum) == (strategy, least)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Follows the log of a gateway: that it only grows, and that this node's name is in it under this node's key alone."""
+
+from __future__ import annotations
+
+import logging
+
+from grid.client.calls import Calls
+from grid.node.peers import Peers
+from grid.protocol.transparency import (
+    Followed,
+    follow,
+    moved,
+    no_foreign_key,
+    read_entry,
+    read_head,
+    revoked,
+    rotations_in,
+)
+from grid.wire.log import LOG_ENTRIES, LOG_HEAD, LogEntry, Span
+from grid.wire.problems import KeyForeign, LogForked
+from grid.wire.session import IDENTITY
+
+log = logging.getLogger(__name__)
+
+PAGE = 1000
+"""Entries fetched at once."""
+
+
+class Audit:
+    """One gateway's log, as far as this node followed it: kept on disk, so that a restart forgets no history.
+
+    What was found wrong is an alarm until the owner forgets the gateway (`grid-node peer forget ADDRESS`).
+    """
+
+    def __init__(self, calls: Calls, gateway: str, peers: Peers, node_id: str, public_key: str) -> None:
+        self._calls, self._gateway, self._peers = calls, gateway.rstrip("/"), peers
+        self._node_id, self._public_key = node_id, public_key
+
+    async def look(self) -> None:
+        """Follow the log to its present head; one small call where nothing is new.
+
+        Raises:
+            KeyChanged: another gateway answers at its address.
+            LogForked, KeyForeign: it is not to be believed, as the alarm says from now on.
+            Unreachable, and what else a call may raise.
+        """
+        known = await self._peers.followed(self._gateway) or await self._met()
+        try:
+            after, entries = await self._followed(known)
+            if after != known:
+                await self._peers.follow(self._gateway, after, revoked(entries), moved(rotations_in(entries)))
+            self._judge(entries, first=known.size == 0)
+        except (LogForked, KeyForeign) as error:
+            if await self._peers.alarm(self._gateway, known, error.detail):
+                log.error("DO NOT BELIEVE the gateway %s: %s", self._gateway, error.detail)
+            raise
+
+    async def _met(self) -> Followed:
+        """The gateway at its address, by the key that it is known by."""
+        answers = await self._calls.call(self._gateway, IDENTITY)
+        await self._peers.meet([(self._gateway, answers.public_key)])
+        return Followed(answers.public_key)
+
+    async def _followed(self, known: Followed) -> tuple[Followed, list[LogEntry]]:
+        head = await self._calls.call(self._gateway, LOG_HEAD)
+        said = read_head(head, self._gateway, known.gateway_key)
+        entries: list[bytes] = []
+        while known.size + len(entries) < said.size:
+            span = Span(known.size + len(entries), min(PAGE, said.size - known.size - len(entries)))
+            page = (await self._calls.call(self._gateway, LOG_ENTRIES, query=span)).entries
+            if not 0 < len(page) <= span.limit:
+                raise LogForked(f"{self._gateway} signed a log of {said.size} entries and does not show them all")
+            entries += page
+        return follow(known, head, entries, self._gateway), [read_entry(entry) for entry in entries]
+
+    def _judge(self, entries: list[LogEntry], *, first: bool) -> None:
+        if first:  # the name may have been another's before
+            mine = [entry for entry in entries if entry.kind == "member" and entry.node_id == self._node_id]
+            if not mine:
+                raise KeyForeign(f"{self._gateway} lists {self._node_id}, and its log does not say so")
+            entries = mine[-1:]
+        no_foreign_key(entries, self._node_id, self._public_key, self._gateway)

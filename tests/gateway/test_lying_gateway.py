@@ -1,0 +1,343 @@
+"""A gateway that lies: keys put in others' places, logs rewritten, revocations withheld. All of it is found out.
+
+The gateway is the real one, over HTTP; the tests reach into it as its operator could.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, web
+
+from grid.client.calls import Calls
+from grid.client.directory import GatewayDirectory
+from grid.client.grid import Grid
+from grid.client.payload import read_prekey
+from grid.client.pins import FilePins
+from grid.crypto.identity import Identity, fingerprint
+from grid.crypto.prekeys import Prekey, publish
+from grid.gateway.app import LOG, REGISTER, open_gateway
+from grid.gateway.claim import read_claim
+from grid.gateway.kept import KeptLog, KeptMembers
+from grid.gateway.log import Log
+from grid.gateway.roll import Listed
+from grid.node.audit import Audit
+from grid.node.peers import Peers
+from grid.protocol.documents import sign_document
+from grid.store.database import Database
+from grid.transport.auth import Authenticator
+from grid.transport.serve import running
+from grid.wire.directory import NODE_RECORD, Join, NodeRecord
+from grid.wire.log import REVOCATION, REVOKE_KEY, Revocation, Revoke
+from grid.wire.problems import BadRequest, BadSignature, KeyChanged, KeyForeign, KeyRevoked, LogForked, NotAMember
+from tests.conftest import StartNode
+from tests.gateway.conftest import GATEWAY, OPEN
+
+ANN, BOB, EVE = (Identity.from_seed(letter * 32) for letter in (b"a", b"b", b"e"))
+
+
+def a_join(name: str, who: Identity) -> Join:
+    now, address = time.time(), f"http://127.0.0.1:1/{name}"
+    record = NodeRecord(name, address, int(now * 1000), now + 600, ("#pulse",), (), who.id)
+    return Join(name, address, sign_document(who, NODE_RECORD, record))
+
+
+class Gateway:
+    """A real gateway at `address`, and what its operator can do inside it."""
+
+    def __init__(self, app: web.Application, address: str, http: ClientSession) -> None:
+        self.app, self.address, self.http = app, address, http
+        self.log = app[LOG]
+
+    def seen_by(self, who: Identity, pins: FilePins | None = None) -> GatewayDirectory:
+        return GatewayDirectory(Calls(self.http, identity=who), self.address, pins)
+
+    def audit(self, who: Identity, name: str, database: Database) -> Audit:
+        return Audit(Calls(self.http, identity=who), self.address, Peers(database, time.time), name, who.id)
+
+    def puts_in_place(self, name: str, key: Identity) -> None:
+        """Lists a name under another key, with a record that this key signed."""
+        roll = self.app[REGISTER].roll
+        there = roll.get(name)
+        assert there is not None
+        roll.place(Listed(there.member, read_claim(a_join(name, key), time.time())))
+
+    async def shows(self, *listed: tuple[str, str]) -> None:
+        """Shows another log from now on, signed by its own key as before."""
+        other = Log(_Memory(), GATEWAY, time.time)
+        for name, key in listed:
+            await other.listed(name, key)
+        self.log.__dict__.update(other.__dict__)
+
+
+class _Memory:
+    """A log's store in memory."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+
+    async def load(self) -> list[bytes]:
+        return list(self.kept)
+
+    async def append(self, first: int, entries: list[bytes]) -> None:
+        assert first == len(self.kept)
+        self.kept += entries
+
+    async def read(self, after: int, limit: int) -> list[bytes]:
+        return self.kept[after : after + limit]
+
+
+@asynccontextmanager
+async def a_gateway(data: Path, http: ClientSession) -> AsyncIterator[Gateway]:
+    auth = Authenticator(GATEWAY, time.time)
+    async with Database(data / "gateway.db", "gateway") as database:
+        opened = open_gateway(
+            GATEWAY, KeptMembers(database), OPEN, auth=auth, now=time.time, version="0", log=KeptLog(database)
+        )
+        async with opened as app, running(app) as address:
+            yield Gateway(app, address, http)
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, connections: ClientSession) -> AsyncIterator[Gateway]:
+    """A gateway at which ann and bob are listed."""
+    async with a_gateway(tmp_path, connections) as lying:
+        for name, key in (("ann", ANN), ("bob", BOB)):
+            await lying.seen_by(key).join(a_join(name, key))
+        yield lying
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "node.db", "node") as opened:
+        yield opened
+
+
+def search(gateway: Gateway, pins: FilePins) -> Grid:
+    calls = Calls(gateway.http, identity=BOB)
+    directory = GatewayDirectory(calls, gateway.address, pins)
+    return Grid(directory, calls, BOB, now=time.time, pins=pins, gateway=gateway.address)
+
+
+async def test_an_honest_gateway_passes_every_check(gateway: Gateway, database: Database, tmp_path: Path) -> None:
+    audit = gateway.audit(ANN, "ann", database)
+    await audit.look()
+    await gateway.seen_by(EVE).join(a_join("eve", EVE))
+    await audit.look()
+    await audit.look()
+
+    found = await search(gateway, FilePins(tmp_path / "p.json", time.time)).search("#pulse")
+
+    assert {node.id: node.public_key for node in found} == {"ann": ANN.id, "bob": BOB.id, "eve": EVE.id}
+    assert Peers(database, time.time).alarms() == {}
+
+
+async def test_the_log_and_its_proofs_survive_a_restart(tmp_path: Path, connections: ClientSession) -> None:
+    async with (
+        Database(tmp_path / "node.db", "node") as database,
+        a_gateway(tmp_path, connections) as before,
+    ):
+        await before.seen_by(ANN).join(a_join("ann", ANN))
+        await before.audit(ANN, "ann", database).look()
+        head = before.log.head()
+    async with a_gateway(tmp_path, connections) as after:
+        await after.seen_by(ANN).join(a_join("ann", ANN))
+        entry = after.log.logged("ann")
+
+        assert entry is not None
+        assert (await after.seen_by(BOB).resolve("ann")).logged is not None
+        assert after.log._tree.root() in head.payload
+
+
+async def test_a_key_put_in_a_known_nodes_place_is_refused_by_whoever_met_it(gateway: Gateway, tmp_path: Path) -> None:
+    pins = FilePins(tmp_path / "peers.json", time.time)
+    await search(gateway, pins).search("#pulse")
+    gateway.puts_in_place("ann", EVE)
+
+    with pytest.raises(KeyChanged, match="ann@") as refused:
+        await search(gateway, pins).search("#pulse")
+
+    for key in (ANN, EVE):
+        assert fingerprint(key.public) in refused.value.detail
+
+
+async def test_a_key_put_in_a_nodes_place_is_found_out_by_the_node_itself(
+    gateway: Gateway, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = gateway.audit(ANN, "ann", database)
+    await audit.look()
+    gateway.puts_in_place("ann", EVE)
+    await gateway.seen_by(BOB).resolve("ann")  # a stranger believes it: and so it is in the log
+
+    with pytest.raises(KeyForeign, match=fingerprint(EVE.public)):
+        await audit.look()
+    await audit.look()  # the log goes on; the alarm stays
+
+    assert fingerprint(EVE.public) in Peers(database, time.time).alarms()[gateway.address]
+    assert "DO NOT BELIEVE the gateway" in caplog.text
+
+
+async def test_a_key_that_is_not_in_the_log_is_refused_by_strangers_too(gateway: Gateway) -> None:
+    gateway.puts_in_place("ann", EVE)
+
+    async def silent(node_id: str, public_key: str) -> None:
+        """Keeps it out of the log."""
+
+    gateway.log.listed = silent  # type: ignore[method-assign]
+    with pytest.raises(KeyForeign, match=fingerprint(EVE.public)):
+        await gateway.seen_by(BOB).resolve("ann")
+
+    gateway.log.logged = lambda node_id: None  # type: ignore[method-assign]
+    with pytest.raises(KeyForeign, match="does not show that in its log"):
+        await gateway.seen_by(BOB).resolve("ann")
+
+
+async def test_a_proof_of_another_entry_or_under_another_key_does_not_hold(gateway: Gateway) -> None:
+    bobs = gateway.log.logged("bob")
+    assert bobs is not None
+    anns = gateway.log.logged("ann")
+    assert anns is not None
+    for forged in (
+        type(anns)(anns.entry, anns.index, bobs.path, anns.head),
+        type(anns)(anns.entry, bobs.index, anns.path, anns.head),
+    ):
+        gateway.log.logged = lambda node_id, forged=forged: forged  # type: ignore[misc, method-assign]
+        with pytest.raises(LogForked):
+            await gateway.seen_by(BOB).resolve("ann")
+
+    gateway.log._identity, gateway.log._head = EVE, None
+    del gateway.log.__dict__["logged"]
+    with pytest.raises(LogForked, match="not signed by"):
+        await gateway.seen_by(BOB).resolve("ann")
+
+
+async def test_another_gateway_at_a_known_address_is_refused(gateway: Gateway, tmp_path: Path) -> None:
+    pins = FilePins(tmp_path / "peers.json", time.time)
+    pins.meet(gateway.address, EVE.id)
+
+    with pytest.raises(KeyChanged, match=gateway.address):
+        await gateway.seen_by(BOB, pins).resolve("ann")
+
+
+def test_a_prekey_that_its_owner_did_not_sign_is_refused() -> None:
+    now = time.time()
+    evil = publish(EVE, Prekey.generate(), now, now + 60)
+
+    with pytest.raises(BadSignature):
+        read_prekey(evil, ANN.public, now)
+
+
+async def test_a_rewritten_history_is_refused_by_whoever_saw_the_old_one(gateway: Gateway, database: Database) -> None:
+    audit, stranger = gateway.audit(ANN, "ann", database), gateway.seen_by(BOB)
+    await audit.look()
+    await stranger.resolve("ann")
+    await gateway.shows(("ann", ANN.id), ("other", EVE.id), ("bob", BOB.id))
+
+    with pytest.raises(LogForked, match="rewritten"):
+        await audit.look()
+    with pytest.raises(LogForked, match="signed two logs"):
+        await stranger.resolve("ann")
+
+    assert "rewritten" in Peers(database, time.time).alarms()[gateway.address]
+
+
+async def test_two_members_who_are_shown_different_logs_find_out_when_they_compare(
+    gateway: Gateway, start_node: StartNode
+) -> None:
+    ann = await start_node("ann-node")
+    await gateway.seen_by(ann.identity).join(a_join(ann.id, ann.identity))
+    scientist, public = gateway.seen_by(BOB), ann.identity.public
+    assert await scientist.witness(ann.address, public) == 0  # it follows no log yet
+    await Audit(ann.open.means.calls, gateway.address, ann.open.means.peers, ann.id, ann.identity.id).look()
+    await gateway.seen_by(EVE).join(a_join("eve", EVE))
+    assert await gateway.seen_by(BOB).witness(ann.address, public) == 1
+
+    await gateway.shows(("bob", BOB.id), ("ann", EVE.id), (ann.id, EVE.id), ("eve", EVE.id))  # to bob, and not to ann
+    with pytest.raises(LogForked, match="signed two logs"):
+        await gateway.seen_by(BOB).witness(ann.address, public)
+
+
+async def test_a_log_that_shrank_is_refused(gateway: Gateway, database: Database) -> None:
+    audit = gateway.audit(ANN, "ann", database)
+    await audit.look()
+    await gateway.shows(("ann", ANN.id))
+
+    with pytest.raises(LogForked, match="had 2 entries and now has 1"):
+        await audit.look()
+
+
+async def test_entries_that_are_signed_and_not_shown_are_refused(gateway: Gateway, database: Database) -> None:
+    async def nothing(after: int, limit: int) -> list[bytes]:
+        return []
+
+    gateway.log._store.read = nothing  # type: ignore[method-assign]
+    with pytest.raises(LogForked, match="does not show them all"):
+        await gateway.audit(ANN, "ann", database).look()
+
+
+async def test_an_alarm_lasts_until_the_owner_forgets_the_gateway(gateway: Gateway, database: Database) -> None:
+    audit, peers = gateway.audit(ANN, "ann", database), Peers(database, time.time)
+    await audit.look()
+    await gateway.shows(("ann", ANN.id))
+    with pytest.raises(LogForked):
+        await audit.look()
+    assert peers.alarms()
+
+    await peers.forget(gateway.address)
+    await audit.look()
+    assert peers.alarms() == {}
+
+
+# --- revocation -----------------------------------------------------------------------------------
+
+
+def revocation(key: Identity, signer: Identity | None = None) -> Revoke:
+    said = Revocation(key.id, time.time(), "the laptop was stolen")
+    return Revoke(sign_document(signer or key, REVOCATION, said))
+
+
+async def test_a_revoked_key_is_taken_off_the_list_and_refused_everywhere(gateway: Gateway, database: Database) -> None:
+    calls, audit = Calls(gateway.http), gateway.audit(BOB, "bob", database)
+    await calls.call(gateway.address, REVOKE_KEY, revocation(ANN))
+    await audit.look()
+
+    with pytest.raises(KeyRevoked, match="the laptop was stolen"):
+        await gateway.seen_by(ANN).join(a_join("ann", ANN))
+    with pytest.raises(KeyRevoked):
+        await gateway.seen_by(ANN).join(a_join("elsewhere", ANN))
+    with pytest.raises(NotAMember):
+        await gateway.seen_by(BOB).resolve("ann")
+    with pytest.raises(KeyRevoked, match="the laptop was stolen"):
+        await Peers(database, time.time).meet([("ann", ANN.id)])  # after a restart, too
+
+
+async def test_only_keys_that_were_listed_are_revoked_so_that_nobody_fills_the_log(gateway: Gateway) -> None:
+    with pytest.raises(BadRequest, match="never listed"):
+        await Calls(gateway.http).call(gateway.address, REVOKE_KEY, revocation(EVE))
+
+    first = await Calls(gateway.http).call(gateway.address, REVOKE_KEY, revocation(ANN))
+    again = await Calls(gateway.http).call(gateway.address, REVOKE_KEY, revocation(ANN))
+    assert (again.entry, again.index) == (first.entry, first.index)
+
+
+async def test_nobody_revokes_the_key_of_another(gateway: Gateway) -> None:
+    with pytest.raises(BadSignature):
+        await Calls(gateway.http).call(gateway.address, REVOKE_KEY, revocation(ANN, EVE))
+
+    await gateway.seen_by(ANN).join(a_join("ann", ANN))
+
+
+async def test_a_revocation_that_is_withheld_is_found_out_by_whoever_handed_it_in(
+    gateway: Gateway, database: Database
+) -> None:
+    audit = gateway.audit(BOB, "bob", database)
+    await Calls(gateway.http).call(gateway.address, REVOKE_KEY, revocation(ANN))
+    await audit.look()
+    await gateway.shows(("ann", ANN.id), ("bob", BOB.id), ("new", EVE.id))  # others are to believe ann's key
+
+    with pytest.raises(LogForked):
+        await audit.look()
