@@ -11,28 +11,34 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import uvloop
 from aiohttp import ClientSession
 
 from benchmarks.daemons import gateway, give_dataset, node, scratch
-from benchmarks.machine import cpu_seconds, usage
+from benchmarks.machine import cpu_seconds, forget_peak, peak_rss, usage
 from benchmarks.rounds import EXAMPLES, WARM_UP, between, held, model_bytes, ms, p90
 from benchmarks.row import Row
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
+from grid.client.handing_in import hand_in
 from grid.client.mailbox import WAIT
-from grid.client.relay import MemoryPrekeys
+from grid.client.writing import MemoryPrekeys
+from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
+from grid.crypto.prekeys import read_published
+from grid.crypto.sealing import seal_file
 from grid.learning.plan import Plan
 from grid.wire.node import Published
-from grid.wire.relay import LETTERS, OPEN_MAILBOX, Reading
+from grid.wire.relay import LETTER, LETTER_HELD, LETTERS, OPEN_MAILBOX, POST_LETTER, Reading
 
 SIZES = (64, 14, 10)
 """A perceptron of 4.2 KB."""
 
 ROUNDS, PARTICIPANTS = 40, 3
+LARGE = 200_000_000
 IDLE, FIRST, AT_ONCE = 2000, 100, 50
 """Mailboxes that are measured; those before them, for what a gateway loads but once; and how many open at a time."""
 
@@ -105,6 +111,27 @@ async def idle(address: str, pid: int) -> tuple[float, float]:
     return grown * 1e6 / 1024 / IDLE, 100 * spent
 
 
+async def large(address: str, pid: int, folder: Path) -> tuple[float, float]:
+    """MB per second of a letter of 200 MB, posted and fetched; by how many MB the gateway's memory grew at most."""
+    me, now = Identity.generate(), time.time()
+    prekeys, file = MemoryPrekeys(me, time.time), folder / "letter"
+    header = Header(sender=me.public, audience=me.public, kind="letter", created=int(now), expires=int(now) + 600)
+    (folder / "payload").write_bytes(bytes(LARGE))
+    seal_file(me, header, folder / "payload", file, [read_published(prekeys.published(), me.public, now)])
+    name = await asyncio.to_thread(lambda: sha256(file.read_bytes()).hexdigest())
+    async with open_http(Egress(allow_private=True)) as http:
+        calls = Calls(http, identity=me)
+        await calls.call(address, OPEN_MAILBOX, Published(prekeys.published()), mailbox=me.id)
+        before = usage([pid]).rss
+        forget_peak(pid)
+        began = time.perf_counter()
+        await hand_in(calls, address, POST_LETTER, LETTER_HELD, file, content=name, mailbox=me.id, letter=name)
+        async with calls.download(address, LETTER, mailbox=me.id, letter=name) as (_, blocks):
+            size = sum([len(block) async for block in blocks])
+        taken = time.perf_counter() - began
+    return size / 1e6 / taken, peak_rss(pid) - before
+
+
 def rows() -> Iterator[Row]:
     """The rows of this benchmark."""
     with scratch() as folder:
@@ -118,6 +145,10 @@ def rows() -> Iterator[Row]:
     yield Row("relay.round.p90", "the same, nine rounds of ten are quicker", ms(p90(relayed)), "ms")
     yield Row("relay.round.direct", "the same nodes with ports", ms(floor), "ms")
     yield Row("relay.round.ratio", "through the relay over direct", period / floor, "x")
+    with scratch() as folder, gateway(folder) as listed:
+        speed, grown = uvloop.run(large(listed.address, listed.pid, folder))
+    yield Row("relay.large", "a letter of 200 MB, posted and fetched again", speed, "MB/s")
+    yield Row("relay.large.memory", "the gateway's peak above idle meanwhile", grown, "MB", most=30)
     with scratch() as folder, gateway(folder) as listed:
         each, spent = uvloop.run(idle(listed.address, listed.pid))
     yield Row("relay.idle", f"{IDLE} mailboxes held open by long-polls: the gateway, for each", each, "KiB", most=20)

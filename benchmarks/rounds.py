@@ -28,7 +28,7 @@ from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.grid import Grid, Node
-from grid.client.relay import open_relay
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.wire.problems import Unreachable

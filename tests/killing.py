@@ -24,8 +24,8 @@ import numpy as np
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.client.grid import Grid
-from grid.client.relay import open_relay
 from grid.client.run import AsyncRun
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.learning.strategy import PRESETS, travelling

@@ -17,7 +17,7 @@ from grid.client.egress import Egress, open_http
 from grid.client.grid import Coordinator, Grid
 from grid.client.pins import FilePins, MemoryPins, Pins
 from grid.client.plain import Loop, PlainGrid
-from grid.client.relay import open_relay
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.wire.problems import NoParticipants
 

@@ -29,6 +29,7 @@ from grid.cli.yardstick import Yardstick
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.client.run import Result
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
 from grid.learning.recipe import Sgd
@@ -71,6 +72,9 @@ T = TypeVar("T")
     help="What the nodes compute trainings on.",
 )
 @click.option(
+    "--listen/--no-listen", default=True, show_default=True, help="Whether nodes have ports; else all goes by letters."
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("grid-demo-report.html"),
@@ -90,6 +94,7 @@ def demo(
     broadcast: str,
     workers: int,
     device: str,
+    listen: bool,
     report: Path,
     keep: bool,
     as_json: bool,
@@ -100,6 +105,8 @@ def demo(
     """
     if not report.resolve().parent.is_dir():
         raise click.BadParameter(f"there is no folder {report.resolve().parent}", param_hint="--report")
+    if keep and not listen:
+        raise click.UsageError("what --keep says to try next needs nodes with ports")
     if secure and upload not in {"exact", "masked"}:
         raise click.UsageError(f"--secure lets updates travel under masks, not as {upload}")
     if secure and nodes < LEAST:
@@ -111,9 +118,8 @@ def demo(
     except (ValueError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from None
     with _folder(keep) as folder:
-        outcome = until_signal(
-            Demo(dealt, rounds, seed, folder, show, strategy, upload, broadcast, workers, device).carry_out(keep)
-        )
+        going = Demo(dealt, rounds, seed, folder, show, strategy, upload, broadcast, workers, device, listen)
+        outcome = until_signal(going.carry_out(keep))
     report.write_text(page(outcome, time.time()), encoding="utf-8")
     show.end(outcome, report.resolve())
     if as_json:
@@ -135,8 +141,9 @@ class Demo:
         broadcast: str = "exact",
         workers: int = 2,
         device: str = "auto",
+        listen: bool = True,
     ) -> None:
-        self._device = device
+        self._device, self._listen = device, listen
         self._workers, self._upload, self._broadcast = workers, upload, broadcast
         self._dealt, self._rounds, self._seed, self._strategy = dealt, rounds, seed, strategy
         self._folder, self._show = folder, show
@@ -152,8 +159,11 @@ class Demo:
         key = self._folder / "scientist.key"
         me = Identity.load_or_create(key)
         self._show.begin(self._dealt)
-        async with small_grid(self._folder, self._shares, me.id, self._show.ready, self._workers, self._device) as here:
-            async with aconnect(here.gateway.address, identity=me) as grid:
+        started = small_grid(
+            self._folder, self._shares, me.id, self._show.ready, self._workers, self._device, self._listen
+        )
+        async with started as here:
+            async with aconnect(here.gateway.address, identity=me, listen=self._listen) as grid:
                 self._show.found(TAG, await here.listed(grid))
                 run = await grid.train(
                     self._plan,
@@ -167,7 +177,7 @@ class Demo:
                     broadcast=self._broadcast,
                 )
                 result = await run.result(self._show.heard)
-            isolation = await confined(here.nodes)
+            isolation = await confined(here.nodes, me)
             outcome = await self._outcome(result, isolation)
             if keep:
                 self._show.next_steps(here, self._folder, key)
@@ -224,10 +234,12 @@ def plan() -> Plan:
     )
 
 
-async def confined(nodes: Sequence[Daemon]) -> list[tuple[str, str]]:
+async def confined(nodes: Sequence[Daemon], me: Identity) -> list[tuple[str, str]]:
     """What each node says of how it confines its jobs."""
     async with open_http(Egress(allow_private=True)) as http:
-        said = [(node.name, (await Calls(http).call(node.address, STATUS)).isolation) for node in nodes]
+        calls = Calls(http, identity=me)
+        async with open_relay(calls, me, time.time):
+            said = [(node.name, (await calls.call(node.address, STATUS)).isolation) for node in nodes]
     return [(name, _in_words(found)) for name, found in said]
 
 

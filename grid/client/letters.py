@@ -10,8 +10,12 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import IO, Annotated
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -190,3 +194,33 @@ class _Sink:
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadRequest(f"neither a call nor an answer: {error}") from None
         return start[end:]
+
+
+class Letter(NamedTuple):
+    """A letter that is written: its id, and its bytes, or the file in which they are."""
+
+    name: str
+    data: bytes | Path
+
+
+@dataclass(frozen=True)
+class Written:
+    """What goes into a letter with a body of `length` bytes."""
+
+    header: Header
+    head: Call | Answer
+    recipient: PrekeyPublic
+    length: int
+
+    @asynccontextmanager
+    async def by(self, identity: Identity, body: AsyncIterable[bytes]) -> AsyncIterator[Letter]:
+        """The letter, sealed; it lasts as long as the block."""
+        if self.length <= SMALL:
+            memory = BytesIO()
+            name = await seal(identity, self.header, self.head, body, self.length, self.recipient, memory)
+            yield Letter(name, memory.getvalue())
+            return
+        with tempfile.NamedTemporaryFile(prefix="grid-") as file:
+            name = await seal(identity, self.header, self.head, body, self.length, self.recipient, file)
+            file.flush()
+            yield Letter(name, Path(file.name))

@@ -25,6 +25,9 @@ WAIT = 55.0
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to reach a gateway that does not answer; the last one repeats."""
 
+NO_RELAY = 60.0
+"""Seconds between tries at a gateway that relays nothing."""
+
 REOPEN = 3600.0
 """Seconds after which a mailbox is opened again, although its prekey is the same."""
 
@@ -94,11 +97,15 @@ class Mailbox:
                     cursor = await self._listen(group, cursor)
                     failures = 0
                 except GridError as error:
-                    pause = PAUSES[min(failures, len(PAUSES) - 1)]
-                    (log.info if failures else log.debug)("mailbox at %s: %s", self.gateway, error.detail)
+                    pause = NO_RELAY if isinstance(error, NotFound) else PAUSES[min(failures, len(PAUSES) - 1)]
+                    if not failures:
+                        log.info("no letters from %s: %s", self.gateway, error.detail)
                     # It may be another gateway when it is back: all that waits is told again, and opened again.
                     failures, cursor, published = failures + 1, 0, b""
                     await asyncio.sleep(pause)
+                except Exception:
+                    log.exception("letters from %s", self.gateway)
+                    await asyncio.sleep(PAUSES[-1])
 
     async def _open(self, published: bytes) -> None:
         await self._calls.call(self.gateway, OPEN_MAILBOX, Published(published), mailbox=self.name)

@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from secrets import token_hex
-from tempfile import NamedTemporaryFile
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from grid.client.calls import Calls
-from grid.client.core import Request
+from grid.client.core import PROBLEM, Request
 from grid.client.handing_in import hand_in
-from grid.client.letters import ASKED, KIND, SMALL, Answer, Body, Call, seal, some, unseal
+from grid.client.letters import ASKED, KIND, Answer, Body, Call, Letter, Written, some, unseal
 from grid.client.mailbox import Mailbox, Prekeys, Waiting
 from grid.client.payload import once, read_prekey
 from grid.client.relaying import unconnected
 from grid.crypto.encoding import b64
 from grid.crypto.envelope import Context, Header
 from grid.crypto.identity import Identity, public_from_id
-from grid.crypto.prekeys import Prekey, PrekeyPublic, publish
+from grid.crypto.prekeys import PrekeyPublic
 from grid.crypto.sealing import Opener
+from grid.wire.message import encode
 from grid.wire.problems import (
     BadRequest,
     Draining,
@@ -39,8 +38,10 @@ from grid.wire.problems import (
     MailboxFull,
     MailboxUnknown,
     QuotaSpent,
+    TooManyRequests,
     TooSlow,
     Unreachable,
+    to_problem,
 )
 from grid.wire.relay import LETTER_HELD, LETTER_LIMIT, MAILBOX, POST_LETTER, key_of, mailbox_address
 
@@ -51,8 +52,6 @@ PREKEY_LIFE = 600.0
 
 LATE = 30.0
 """Seconds for which a letter may be opened after whoever sent it has given up."""
-
-DAY = 86_400.0
 
 AWAY = 1.0
 """Seconds between tries to post an answer to a gateway that is away."""
@@ -68,6 +67,9 @@ INSTEAD = 60.0
 """Seconds for which calls go to a mailbox in place of an address before that is tried again."""
 
 REMEMBERED = 10_000
+
+EACH = 128
+"""Calls of one sender that are answered at once."""
 
 MOST = 32
 """Gateways at which one program reads."""
@@ -124,6 +126,7 @@ class Relay:
         self._answered: Answered | None = None
         self._boxes: dict[str, Mailbox] = {}
         self._serving: set[str] = set()
+        self._busy: Counter[bytes] = Counter()
         self._asked: dict[str, tuple[bytes, asyncio.Future[Response]]] = {}
         self._keys: dict[tuple[str, str], tuple[PrekeyPublic, float]] = {}
         self._instead: dict[tuple[bytes, str], tuple[str, float]] = {}
@@ -190,7 +193,7 @@ class Relay:
             patience=patience,
         )
         length = len(sent.body) if body is None else _length(sent)
-        written = _Written(self._header(peer, self._now() + patience + LATE), head, recipient, length)
+        written = Written(self._header(peer, self._now() + patience + LATE), head, recipient, length)
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         async with written.by(self._identity, once(sent.body) if body is None else body) as letter:
             self._asked[letter.name] = peer, answer
@@ -276,9 +279,9 @@ class Relay:
         if self._answered is not None and await self._answered.has(name):
             return
         recipient = read_prekey(call.prekey, header.sender, self._now())
-        status, headers, given = await self._serve(header.sender, call, body)
+        status, headers, given = await self._served(header.sender, call, body)
         answer = Answer(to=name, status=status, headers=headers)
-        written = _Written(self._header(header.sender, header.expires), answer, recipient, given.size)
+        written = Written(self._header(header.sender, header.expires), answer, recipient, given.size)
         mailbox = b64(header.sender) + (f".{call.label}" if call.label else "")
         try:
             async with written.by(self._identity, given) as letter:
@@ -287,6 +290,21 @@ class Relay:
             given.close()
         if self._answered is not None:
             await self._answered.add(name, header.expires)
+
+    async def _served(self, sender: bytes, call: Call, body: Body) -> tuple[int, dict[str, str], Body]:
+        """The answer to a call, or that its sender has too many under way."""
+        assert self._serve is not None
+        if self._busy[sender] >= EACH:
+            error = TooManyRequests(f"{EACH} calls of this sender are under way", retry_after=1.0)
+            said = encode(to_problem(error))
+            return error.status, {"Content-Type": PROBLEM}, Body(BytesIO(said), len(said))
+        self._busy[sender] += 1
+        try:
+            return await self._serve(sender, call, body)
+        finally:
+            self._busy[sender] -= 1
+            if not self._busy[sender]:
+                del self._busy[sender]
 
     async def _post_patiently(self, gateway: str, mailbox: str, letter: Letter) -> None:
         """An answer is made once: where the gateway is away, it waits for it."""
@@ -305,82 +323,8 @@ class Relay:
         )
 
 
-class Letter(NamedTuple):
-    """A letter that is written: its id, and its bytes, or the file in which they are."""
-
-    name: str
-    data: bytes | Path
-
-
-@dataclass(frozen=True)
-class _Written:
-    """What goes into a letter with a body of `length` bytes."""
-
-    header: Header
-    head: Call | Answer
-    recipient: PrekeyPublic
-    length: int
-
-    @asynccontextmanager
-    async def by(self, identity: Identity, body: AsyncIterable[bytes]) -> AsyncIterator[Letter]:
-        """The letter, sealed; it lasts as long as the block."""
-        if self.length <= SMALL:
-            memory = BytesIO()
-            name = await seal(identity, self.header, self.head, body, self.length, self.recipient, memory)
-            yield Letter(name, memory.getvalue())
-            return
-        with NamedTemporaryFile(prefix="grid-") as file:
-            name = await seal(identity, self.header, self.head, body, self.length, self.recipient, file)
-            file.flush()
-            yield Letter(name, Path(file.name))
-
-
 def _length(sent: Request) -> int:
     try:
         return int(sent.headers["Content-Length"])
     except KeyError:
         raise BadRequest("a stream of unknown length does not fit into a letter") from None
-
-
-# --- a program that only asks -------------------------------------------------------------------
-
-
-class MemoryPrekeys:
-    """Prekeys of a program that keeps nothing: a new one each day, and the one before it."""
-
-    def __init__(self, identity: Identity, now: Callable[[], float]) -> None:
-        self._identity, self._now = identity, now
-        self._made: list[tuple[float, Prekey, bytes]] = []
-
-    def published(self) -> bytes:
-        """The present prekey, signed and dated."""
-        now = self._now()
-        if not self._made or now - self._made[0][0] > DAY:
-            prekey = Prekey.generate()
-            self._made = [(now, prekey, publish(self._identity, prekey, now, now + 2 * DAY)), *self._made[:1]]
-        return self._made[0][2]
-
-    def find(self, prekey_id: bytes) -> Prekey | None:
-        """The secret half of a prekey, if it is still held."""
-        return next((prekey for _, prekey, _ in self._made if prekey.id == prekey_id), None)
-
-
-@asynccontextmanager
-async def open_relay(calls: Calls, identity: Identity, now: Callable[[], float]) -> AsyncIterator[Relay]:
-    """Let `calls` reach mailboxes for as long as the block lasts. Nothing runs before the first of them is called."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
-        tasks.add(task := asyncio.create_task(work))
-        task.add_done_callback(tasks.discard)
-
-    # A label of its own: another program of the same person must not hear these answers.
-    calls.relay = relay = Relay(calls, identity, MemoryPrekeys(identity, now), now, spawn, label=token_hex(8))
-    try:
-        yield relay
-    finally:
-        calls.relay = None
-        left = list(tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)

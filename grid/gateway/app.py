@@ -91,6 +91,7 @@ async def open_gateway(
             routes = {**routes, **relay_routes(mailboxes)}
             metrics.gauge("grid_relay_bytes", "Bytes of letters that wait", lambda: mailboxes.waiting)
         if record is not None:
+            await record.deposits.sweep()
             routes = {**routes, **friendlyfl_routes(record)}
         app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")
         app[REGISTER], app[SEARCHES], app[LOG] = register, Searches(register.roll, ask, now), kept_log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from grid.store import record
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.record import DepositRow
+from grid.store.schema import Transaction
 from grid.transport.auth import Caller
 from grid.wire.problems import EnvelopeRefused, Full, NotAllowed
 
@@ -73,10 +75,21 @@ class Deposits:
         part, now = await self._runs.get(caller, number), self._now()
         if part.site.owner != caller.account:
             raise NotAllowed("this run is another site's")
-        for each in left:
-            row = DepositRow(0, number, each.kind, task, round_, await each.finish(), each.size, now)
-            await self._db.write(lambda connection, row=row: record.add_deposit(connection, row))  # type: ignore[misc]
+        rows = [DepositRow(0, number, e.kind, task, round_, await e.finish(), e.size, now) for e in left]
+
+        def work(connection: Transaction) -> None:
+            for row in rows:
+                record.add_deposit(connection, row)
+
+        await self._db.write(work)
         return part
+
+    async def sweep(self) -> None:
+        """Remove the files of projects that are gone, and of uploads that came to nothing. At the start only."""
+        kept = await self._db.read(record.deposited_files)
+        for path in await asyncio.to_thread(lambda: list(self._blobs.folder.glob("??/??/*"))):
+            if path.name not in kept:
+                self._blobs.delete(path.name)
 
     async def of(self, part: SharedPart) -> list[DepositRow]:
         """What was left with a part, oldest first."""

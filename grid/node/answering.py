@@ -15,6 +15,7 @@ from grid.client.letters import ANSWERED, SMALL, Body, Call, some, spool
 from grid.store import answered as rows
 from grid.store.database import Database
 from grid.transport.auth import Authenticator
+from grid.transport.feed import SSE
 from grid.wire.problems import TooLarge, Unreachable
 from grid.wire.relay import LETTER_LIMIT
 
@@ -44,6 +45,8 @@ class Answering:
         data = await body.whole() if body.size <= SMALL else body
         with self._auth.vouching(sender) as authorization:
             headers = {**call.headers, "Authorization": authorization}
+            if SSE in headers.get("Accept", ""):  # a stream that goes on does not fit into a letter; a long-poll does
+                del headers["Accept"]
             if body.size:
                 headers["Content-Length"] = str(body.size)
             try:

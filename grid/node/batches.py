@@ -8,15 +8,18 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from grid.client.payload import mapped
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
-from grid.learning.strategy import read_strategy
+from grid.learning.strategy import least_updates, read_strategy, travelling
 from grid.learning.tensors import header_bytes
 from grid.node.coordinator import Coordinator, Spawn
 from grid.node.means import Means
 from grid.node.project_records import ProjectRecords, read_membership
-from grid.protocol.documents import sign_document
+from grid.protocol.documents import read_document, sign_document
 from grid.protocol.project import (
     OVER,
     STOPPING,
@@ -32,11 +35,26 @@ from grid.protocol.project import (
     task_of,
 )
 from grid.transport.auth import Caller
-from grid.wire.problems import GridError, NoParticipants, OutOfTurn, RunNotFound
+from grid.wire.problems import GridError, NoParticipants, OutOfTurn, RunNotFound, StrategyRefused
 from grid.wire.projects import Project, ProjectTask
-from grid.wire.runs import TASK, Peer, StartRun
+from grid.wire.runs import TASK, Peer, StartRun, Task
 
 log = logging.getLogger(__name__)
+
+
+SECURE = 3
+"""Sites with which a task's updates are masked, unless it says how they travel."""
+
+
+def secured(task: Task) -> Task:
+    """The task with its updates under masks, where its strategy looks at sums alone; its quorum allows for it."""
+    try:
+        strategy = travelling(read_strategy(task.strategy), "masked")
+    except StrategyRefused:  # a rule that looks at each update: its owner chose it, and with it that they are seen
+        return task
+    q, least = task.quorum, least_updates(strategy)
+    quorum = replace(q, minimum=max(q.minimum, least), target=q.target and max(q.target, least))
+    return replace(task, strategy=msgspec.to_builtins(strategy), quorum=quorum)
 
 
 class Batches:
@@ -116,6 +134,9 @@ class Batches:
             ended = await self._ended(run)
         except GridError as error:
             return TaskFailed(run, error.detail)
+        except Exception:  # a full disk, a plan that cannot be read: the batch has to end, and may be begun anew
+            log.exception("task %d of project %s broke", batch.task, batch.project)
+            return TaskFailed(run, "the coordinator could not carry it out; its log says why")
         match ended["state"]:
             case "success":
                 return TaskFinished(run, _new_run())
@@ -134,6 +155,8 @@ class Batches:
         peers = await self._with_peers(batch.project)
         await self._coordinator.hold(plan)
         task = task_of(asked, batch.run, plan.digest, self._means.identity.id, self._means.now())
+        if "upload" not in task.strategy and len(peers) >= SECURE:
+            task = secured(task)
         await self._coordinator.start(StartRun(sign_document(self._means.identity, TASK, task), peers), self._me)
 
     async def _learned(self, batch: Batch, before: ProjectTask) -> bytes:
@@ -144,7 +167,8 @@ class Batches:
         if path is None:
             raise RunNotFound("what the task before has learned is not kept here any more")
         plan = await asyncio.to_thread(self.plan, batch.project, before.plan)
-        scheme = Scheme(plan, read_strategy(before.parameters.get("strategy", {})))
+        done_by = read_document(await self._means.records.task(run), Task, TASK)
+        scheme = Scheme(plan, read_strategy(done_by.strategy))
         return await asyncio.to_thread(scheme.plain, mapped(path)[len(header_bytes(scheme.model)) :])
 
     async def _ended(self, run: str) -> dict[str, Any]:

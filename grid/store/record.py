@@ -259,6 +259,11 @@ def deposited(connection: sqlite3.Connection) -> int:
     return int(total)
 
 
+def deposited_files(connection: sqlite3.Connection) -> set[str]:
+    """The SHA-256 of every envelope that was left."""
+    return {file for (file,) in connection.execute("SELECT file FROM deposits")}
+
+
 def _site(number: int, uid: str, name: str, text: str, owner: str, connected: int, *times: float) -> SiteRow:
     heard, created, updated = times
     return SiteRow(number, uid, name, text, owner, bool(connected), heard, created, updated)

@@ -72,6 +72,17 @@ def test_a_demo_trains_tells_and_leaves_nothing_but_its_report(temporary: Path) 
 
 
 @pytest.mark.slow
+def test_a_demo_of_nodes_without_ports_trains_as_well(temporary: Path) -> None:
+    process = begin(temporary, "--rounds=2", "--no-listen", "--json")
+    said, told = process.communicate(timeout=120)
+
+    assert process.returncode == 0, told
+    assert json.loads(said.splitlines()[-1])["rounds"] == 2
+    assert told.count("/v1/mailboxes/") == 3
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_with_its_defaults_training_together_beats_each_share_alone_and_comes_close_to_all_data(
     temporary: Path,

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from grid.cli.desk import open_office
 from grid.cli.node import main
-from grid.cli.processes import Daemons
+from grid.cli.processes import Daemon, Daemons
 from grid.cli.projects import lines, read_file
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
-from grid.protocol.documents import sign_document
+from grid.learning.strategy import Strategy, read_strategy
+from grid.protocol.documents import read_document, sign_document
 from grid.wire import projects as wire
 from grid.wire.problems import ProjectRefused
+from grid.wire.runs import RUN_TASK, TASK, Task
 
 ANN = Identity.from_seed(b"a" * 32)
 DESCRIBED = """
@@ -113,19 +116,38 @@ def stock(data: Path) -> str:
     return re.findall(r"public key +(\S+)", said(data, "id"))[0]
 
 
+async def strategies(data: Path, project: str) -> list[Strategy]:
+    """Of a project's runs, as their tasks were signed."""
+    async with open_office(data) as office:
+        batches = (await office.ask(wire.PROJECT_INFO, project=project)).batches
+        signed = [await office.ask(RUN_TASK, run=run.run) for batch in batches for run in batch.runs]
+        return [read_strategy(read_document(each, Task, TASK).strategy) for each in signed]
+
+
+async def runs(data: Path, project: str) -> list[tuple[int, str]]:
+    """Which task each of the newest batch's runs is of, and its state."""
+    async with open_office(data) as office:
+        batches = (await office.ask(wire.PROJECT_INFO, project=project)).batches
+        return [(run.task, run.state) for run in batches[-1].runs]
+
+
 @pytest.mark.slow
-async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file: Path) -> None:
+@pytest.mark.parametrize("inbound", [True, False], ids=["reached directly", "without inbound ports"])
+async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file: Path, inbound: bool) -> None:
+    """The coordinator takes part itself; in the second batch a participant is killed, and comes back."""
     folders = [tmp_path / name for name in ("lead", "one", "two")]
     keys = [await to_thread(stock, folder) for folder in folders]
     for folder in folders:
         await to_thread(said, folder, "peer", "trust", keys[0])
     async with Daemons(tmp_path) as daemons:
-        started = [
-            await daemons.start(
-                folder.name, "grid.cli.node", "start", "--port=0", f"--data={folder}", "--isolation=prefer"
-            )
-            for folder in folders
-        ]
+        gateway = await daemons.start("gateway", "grid.cli.gateway", "start", "--port=0", f"--data={tmp_path / 'g'}")
+        listens = [] if inbound else ["--no-listen", f"--gateway={gateway.address}"]
+
+        async def start(folder: Path, name: str, port: str = "0") -> Daemon:
+            words = ["start", f"--port={port}", f"--data={folder}", f"--id={folder.name}", "--isolation=prefer"]
+            return await daemons.start(name, "grid.cli.node", *words, *listens)
+
+        started = [await start(folder, folder.name) for folder in folders]
         members = [word for key in keys for word in ("--member", key)]
         made = await to_thread(said, folders[0], "project", "create", str(file), *members)
         project = re.findall(r"project +(\S+)", made)[0]
@@ -134,10 +156,17 @@ async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file
             assert "takes part in survival" in await to_thread(said, folder, *joined)
         for batch in ("batch 1", "batch 2"):
             assert f"{batch}  running" in await to_thread(said, folders[0], "project", "start", project)
+            if batch == "batch 2":
+                while (await runs(folders[0], project))[-1] not in {(2, "running"), (2, "success")}:
+                    await to_thread(lambda: None)
+                started[1].kill()
+                await started[1].ended()
+                await start(folders[1], "one again", started[1].address.rpartition(":")[2] if inbound else "0")
             told = await to_thread(said, folders[0], "project", "log", project, "--follow")
             assert told.count("state success") == int(batch[-1]), told
         shown = await to_thread(said, folders[0], "project", "show", project)
         assert "participant  survival" in await to_thread(said, folders[1], "project", "list")
+        assert [strategy.masked for strategy in await strategies(folders[0], project)] == [True] * 4
 
     assert shown.count("joined") == 3
     assert len(re.findall(r"run \w+  success", shown)) == 4

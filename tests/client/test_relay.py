@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from aiohttp import ClientSession
 from grid.client.calls import Calls
 from grid.client.letters import Answer, Body, Call, spool
 from grid.client.mailbox import Waiting
-from grid.client.relay import Relay, open_relay
+from grid.client.relay import Relay
+from grid.client.writing import MemoryPrekeys, open_relay
 from grid.crypto.identity import Identity
 from grid.wire.endpoint import Endpoint
 from grid.wire.message import Message
-from grid.wire.problems import NotAllowed, Unreachable
+from grid.wire.problems import BadSignature, NotAllowed, TooManyRequests, Unreachable
 from grid.wire.relay import LETTERS, TAKE_LETTERS, Taken, mailbox_address
 from grid.wire.runs import Events
 from tests.gateway.conftest import gateway_at
@@ -128,6 +130,21 @@ async def test_many_calls_are_under_way_at_once(ann: Party, bob: Party, gateway:
     assert await asyncio.gather(*waiting) == [str(n) for n in range(100)]
 
 
+async def test_one_sender_has_only_so_many_calls_under_way(
+    ann: Party, bob: Party, gateway: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grid.client.relay.EACH", 1)
+    bob.echo.may.clear()
+    first = asyncio.create_task(ann.says(bob.box(gateway), "first"))
+    async with asyncio.timeout(10):
+        while not bob.echo.heard:
+            await asyncio.to_thread(lambda: None)
+        with pytest.raises(TooManyRequests):
+            await ann.says(bob.box(gateway), "second")
+        bob.echo.may.set()
+        assert await first == "first"
+
+
 async def test_letters_that_were_answered_are_taken_out(ann: Party, bob: Party, gateway: str) -> None:
     await ann.says(bob.box(gateway))
     async with asyncio.timeout(10):
@@ -214,6 +231,22 @@ async def test_a_gateway_that_was_away_and_forgot_everything_is_no_harm(
                         break
                     except Unreachable:
                         await asyncio.to_thread(lambda: None)
+
+
+async def test_a_gateway_that_hands_out_another_key_is_found_out(
+    ann: Party, bob: Party, gateway: str, tmp_path: Path
+) -> None:
+    forged = prekey_of(EVE)
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as database, database:
+        database.execute("UPDATE mailboxes SET prekey = ?", (forged,))
+    with pytest.raises(BadSignature):
+        await ann.says(bob.box(gateway))
+    assert bob.echo.heard == []
+
+
+def prekey_of(identity: Identity) -> bytes:
+    """A prekey that this one published."""
+    return MemoryPrekeys(identity, time.time).published()
 
 
 async def test_only_its_holder_takes_letters_out(ann: Party, bob: Party, gateway: str) -> None:

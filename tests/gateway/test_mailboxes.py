@@ -200,6 +200,18 @@ async def test_a_large_letter_goes_on_where_its_line_broke_both_ways(ann: Person
             pass
 
 
+async def test_a_reader_that_stands_still_delays_nobody(ann: Person, bob: Person) -> None:
+    letter = ann.letter(bob, bytes(BIG))
+    await ann.post(bob.box, letter)
+    name = sha256(letter).hexdigest()
+    async with bob.calls.download(bob.gateway, LETTER, mailbox=bob.box, letter=name) as (_, blocks):
+        await anext(blocks)  # and no more of it
+        async with asyncio.timeout(5):
+            for n in range(20):
+                await ann.post(bob.box, ann.letter(bob, b"%d" % n))
+            assert len(await bob.hears()) == 21
+
+
 # --- refused ------------------------------------------------------------------------------------
 
 

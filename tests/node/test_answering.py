@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from aiohttp import ClientSession
 
-from grid.client.relay import open_relay
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.wire.node import DATASETS, STATUS, TRUSTED
 from grid.wire.problems import BadSignature, NotAllowed, Unreachable

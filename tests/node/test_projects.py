@@ -18,7 +18,10 @@ from grid.client.reattach import attach
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.learning.plan import Plan
+from grid.learning.strategy import read_strategy
+from grid.node.batches import secured
 from grid.protocol.documents import read_document, sign_document
+from grid.protocol.project import task_of
 from grid.wire import projects as wire
 from grid.wire.problems import (
     BadSignature,
@@ -29,7 +32,7 @@ from grid.wire.problems import (
     ProjectRefused,
     RunNotFound,
 )
-from grid.wire.runs import CHECKPOINT, RUN, RUN_TASK, TASK, After, FetchCheckpoint, Task
+from grid.wire.runs import CHECKPOINT, RUN, RUN_TASK, TASK, After, FetchCheckpoint, Quorum, Task
 from tests.grid_of_nodes import ANode, Learner, Numbers, Scientist, a_node, coordinator_of, numbers, plan_of, pool
 
 Call = Callable[..., Awaitable[Any]]
@@ -98,7 +101,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Sites]:
 
 
 def a_task(plan: Plan, name: str = "train", continues: bool = True, **parameters: Any) -> wire.ProjectTask:
-    usual: dict[str, Any] = {"tags": ["#pulse"], "holdout": 0.0, "deadline": 30.0}
+    exact = {"upload": {"name": "exact"}}  # these workers put on no masks
+    usual: dict[str, Any] = {"tags": ["#pulse"], "holdout": 0.0, "deadline": 30.0, "strategy": exact}
     return wire.ProjectTask(plan.digest, {**usual, **parameters}, name, continues)
 
 
@@ -224,6 +228,22 @@ async def test_a_name_is_given_once_and_somebody_must_be_able_to_join(site: Site
         await lead.asks(wire.START_PROJECT, project=project)
     with pytest.raises(OutOfTurn, match="never started"):
         await lead.asks(wire.STOP_PROJECT, project=project)
+
+
+# --- secure sums ---------------------------------------------------------------------------------------
+
+
+def test_with_three_sites_updates_are_masked_unless_the_strategy_looks_at_each_of_them() -> None:
+    def task(**words: Any) -> Task:
+        return task_of(wire.ProjectTask("d" * 64, {"tags": ["#a"], **words}), "r" * 32, "d" * 64, "k" * 43, 0.0)
+
+    plain = secured(task())
+    assert read_strategy(plain.strategy).masked
+    assert plain.quorum.minimum == 3
+
+    assert secured(task(quorum={"minimum": 4, "target": 5})).quorum == Quorum(4, 5)
+    median = task(strategy={"aggregation": {"name": "median"}})
+    assert secured(median) == median
 
 
 # --- batches ------------------------------------------------------------------------------------------

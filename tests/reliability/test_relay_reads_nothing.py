@@ -20,7 +20,7 @@ import pytest
 from aiohttp import ClientSession
 
 from grid.cli.processes import Daemon, Daemons
-from grid.client.relay import open_relay
+from grid.client.writing import open_relay
 from grid.wire.node import DATASETS
 from tests.cutting import Line, a_line
 from tests.grid_of_nodes import ANode, Learner, Scientist, a_node, add_arrays, numbers, plan_of

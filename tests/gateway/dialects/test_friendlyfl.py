@@ -373,6 +373,25 @@ async def test_what_is_not_sealed_is_not_taken_and_not_kept(router: Router, tmp_
     assert not any(marker in content for content in files)
 
 
+async def test_files_of_a_project_that_is_gone_are_removed_when_the_gateway_starts_again(
+    router: Router, tmp_path: Path
+) -> None:
+    project, _, bob = await two(router)
+    await upload(router, "bob", bob, sealed(router, b"local"))
+    kept = await router.batch(await router.project("other", await router.site("eve")), "eve")
+    await upload(router, "eve", kept[uid("eve")], sealed(router, b"another"))
+    await router.ask("ann", f"DELETE /projects/{project['id']}/", status=204)
+
+    def files() -> int:
+        return len([path for path in (tmp_path / "deposits").glob("??/??/*") if path.is_file()])
+
+    assert files() == 2
+    async with gateway_at(tmp_path, clock=router.clock) as address:
+        again = Router(address, router.http, router.clock)
+        assert files() == 1
+        assert len(await download(again, "eve", f"run={kept[uid('eve')]['id']}&type=mid_artifacts")) == 1
+
+
 # --- the twelve probes -----------------------------------------------------------------------------------
 
 
