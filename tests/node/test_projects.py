@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 
 from grid.client.payload import gather
 from grid.client.reattach import attach
-from grid.client.relay import open_relay
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.learning.plan import Plan
@@ -395,7 +395,7 @@ async def test_three_sites_without_ports_run_two_tasks_twice_in_secure_sums_one_
     key, learners = lead.identity.id, [Learner(goal=float(at)) for at in range(3)]
     sites = [await sealed_sites.start(f"site-{at}", each, (key,)) for at, each in enumerate(learners)]
     await sealed_sites.far.hand_in(lead, plan)
-    tasks = (a_task(plan, "warm-up"), a_task(plan, "train", rounds=2))
+    tasks = (a_task(plan, "warm-up", strategy={}), a_task(plan, "train", rounds=2, strategy={}))
     members = tuple(each.identity.id for each in sites)
     info = await sealed_sites.asks(lead, wire.CREATE_PROJECT, wire.CreateProject("survival", tasks, members=members))
     project = read_document(info.project, wire.Project, wire.PROJECT).project
