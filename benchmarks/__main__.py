@@ -32,6 +32,7 @@ BENCHMARKS = {
     "gateway": "searches, joins, renewals, memory per member",
     "relay": "a round between nodes without ports, and what idle mailboxes cost",
     "workers": "from an assignment to the first training step",
+    "sealing": "100 MB sealed and opened, beside cipher, hash and files by themselves",
     "secure": "a secure sum above a plain one: processor time, error, masks beside flwr's",
     "deaths": "a participant and a coordinator killed in the middle of a round",
     "interpreter": "a training step through a plan",
