@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from msgspec.structs import replace
 
 from grid.crypto.errors import EnvelopeRefused, Malformed
@@ -91,11 +96,22 @@ def test_what_is_no_key_is_refused(key: bytes) -> None:
         pair_seed(ANN, key, T)
 
 
+def test_a_stream_is_aes_in_counter_mode_from_zero() -> None:
+    """NIST SP 800-38A, section 6.5: the counter's blocks one by one, far behind the first ones too."""
+    one, stream, drawn = Cipher(AES(b"k" * 16), ECB()).encryptor(), Keystream(b"k" * 16), bytearray(128 << 10)
+    for chunk in range(3):
+        stream.fill(memoryview(drawn))
+
+        counters = range(chunk * 8192, (chunk + 1) * 8192)
+        assert drawn == one.update(b"".join(counter.to_bytes(16, "big") for counter in counters))
+
+
 def test_a_stream_goes_on_where_it_was() -> None:
-    whole, parts, stream = bytearray(64), bytearray(64), Keystream(b"k" * 16)
+    whole, parts, stream = bytearray(80), bytearray(80), Keystream(b"k" * 16)
     Keystream(b"k" * 16).fill(memoryview(whole))
-    for begin in (0, 16, 48):
-        stream.fill(memoryview(parts)[begin : {0: 16, 16: 48, 48: 64}[begin]])
+    ends = (0, 5, 16, 20, 48, 49, 80)
+    for begin, end in pairwise(ends):
+        stream.fill(memoryview(parts)[begin:end])
 
     assert parts == whole
 
