@@ -176,6 +176,7 @@ class Grid:
         driver = await self._coordinator(coordinator)
         least = _quorum(quorum, len(peers), 0, 0, 1).minimum
         now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
+        secure = secure or bool(clip or noise)
         if secure and upload not in {None, "masked"}:
             raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
         upload = "masked" if secure else upload

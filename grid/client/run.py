@@ -63,6 +63,7 @@ class RoundLine:
     failed: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     by_node: dict[str, dict[str, float]] = field(default_factory=dict)
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class History:
                 data["seconds"],
                 sum(data["bytes"].values()),
                 {**data["failed"], **data["rejected"]},
+                epsilon=data.get("privacy", {}).get("epsilon"),
             )
         elif event.kind == "evaluated" and number in self._lines:
             self._lines[number] = replace(self._lines[number], metrics=dict(data["metrics"]))

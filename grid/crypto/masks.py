@@ -39,13 +39,14 @@ class RoundKeys(Record, frozen=True, kw_only=True):
 
 
 class Transcript(Record, frozen=True, kw_only=True):
-    """All that the nodes of a sum must agree on; `model` and `plan` are SHA-256, `range_` the quantiser's."""
+    """All that the nodes of a sum must agree on; `plan`, `model`, `strategy` are SHA-256, `range_` the quantiser's."""
 
     version: int = 1
     run: str
     round: int
     plan: Digest
     model: Digest
+    strategy: Digest
     roster: tuple[RoundKeys, ...]
     threshold: int
     range_: float

@@ -72,8 +72,8 @@ class Vectors:
         Raises:
             UpdateRefused: the weights add up to nothing.
         """
-        means = self._quantiser.mean(total, count)
-        weight, loss, held, *metrics = (means[self._learned :][: 3 + self._metrics] / self._rule.bound).tolist()
+        said = self._quantiser.mean(total[self._learned :][: 3 + self._metrics], count)
+        weight, loss, held, *metrics = (said / self._rule.bound).tolist()
         if weight * count < 0.5 / self._rule.most:
             raise UpdateRefused("the weights of this sum add up to nothing")
         at = 0
@@ -81,7 +81,7 @@ class Vectors:
             old, new = stored(current, span), stored(target, span)
             for place in span.blocks():
                 base = widened(old[place], span.dtype)
-                learned = means[at : at + len(base)] / weight
+                learned = self._quantiser.mean(total[at : at + len(base)], count) / weight
                 store((base + learned).astype(base.dtype), new[place], span.dtype)
                 at += len(base)
         told = held * count * self._rule.most > 0.5

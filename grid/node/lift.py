@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
+
+import msgspec
 
 from grid.crypto.identity import public_from_id
 from grid.crypto.masks import RoundKeys, Transcript
@@ -39,6 +42,7 @@ def transcript_of(
         round=number,
         plan=bytes.fromhex(task.plan),
         model=bytes.fromhex(model),
+        strategy=hashlib.sha256(msgspec.json.encode(task.strategy, order="deterministic")).digest(),
         roster=roster,
         threshold=threshold,
         range_=bound,

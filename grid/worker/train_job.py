@@ -186,7 +186,7 @@ class _Training:
         rng = np.random.default_rng(int.from_bytes(seed, "big"))
         vector = vectors.vector(self._inbox, self._outbox, said, rng, noise)
         add_masks(vector, added, subtracted)
-        self._sent[:] = vector.tobytes()
+        self._sent[:] = vector.view(np.uint8).data
         return {}
 
     def _measured(self) -> dict[str, float]:

@@ -29,6 +29,7 @@ TRANSCRIPT = Transcript(
     round=3,
     plan=b"p" * 32,
     model=b"m" * 32,
+    strategy=b"s" * 32,
     roster=(keys(b"a"), keys(b"b")),
     threshold=2,
     range_=4.0,
@@ -56,7 +57,7 @@ def test_the_seeds_and_streams_of_known_keys_are_known() -> None:
     assert stream.hex() == "66e94bd4ef8a2c3b884cfa59ca342b2e"
     assert pair_seed(ANN, public(BOB), T).hex() == "d71397982cc52a2e7d225dce35f91c56"
     assert self_seed(bytes(32), T).hex() == "84d69cec79eba548f52cdecb98393dfe"
-    assert TRANSCRIPT.digest().hex() == "a2e79dcd9d039764f79ec7d83f5355b502a2c482edcd14a50c6258aa3329276c"
+    assert TRANSCRIPT.digest().hex() == "5cebb8275117223599e5f8cc3a53a52ad3aaddc2beea5b5d0f9725027fed4b86"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,7 @@ def test_the_seeds_and_streams_of_known_keys_are_known() -> None:
         replace(TRANSCRIPT, round=4),
         replace(TRANSCRIPT, plan=b"q" * 32),
         replace(TRANSCRIPT, model=b"n" * 32),
+        replace(TRANSCRIPT, strategy=b"t" * 32),
         replace(TRANSCRIPT, roster=(keys(b"b"), keys(b"a"))),
         replace(TRANSCRIPT, threshold=1),
         replace(TRANSCRIPT, range_=5.0),

@@ -143,5 +143,13 @@ def test_a_node_that_was_told_of_another_model_spoils_the_sum_rather_than_be_rea
 
 def a_transcript(roster: tuple[masks.RoundKeys, ...], model: bytes = b"m" * 32) -> masks.Transcript:
     return masks.Transcript(
-        run="r", round=1, plan=b"p" * 32, model=model, roster=roster, threshold=THRESHOLD, range_=1.0, numbers=NUMBERS
+        run="r",
+        round=1,
+        plan=b"p" * 32,
+        model=model,
+        strategy=b"s" * 32,
+        roster=roster,
+        threshold=THRESHOLD,
+        range_=1.0,
+        numbers=NUMBERS,
     )

@@ -94,10 +94,10 @@ class Gathering:
         self.quantiser = Quantiser(RULE.bound, count)
         self.total = np.zeros(NUMBERS, np.uint32)
 
-    def party(self, at: int, terms: Terms = TERMS) -> SumParty:
+    def party(self, at: int, terms: Terms = TERMS, task: Task = TASK) -> SumParty:
         means: Any = Means(self.identities[at], self.records, terms)
         line: Any = self.lines[at]
-        return SumParty(means, line, TASK, self.place, RULE, NUMBERS)
+        return SumParty(means, line, task, self.place, RULE, NUMBERS)
 
     async def agree(self, *absent: int) -> list[Any]:
         """All but some agree; each one's seeds, or why it will not."""
@@ -247,6 +247,15 @@ async def test_where_sums_are_noised_a_node_insists_on_as_many_as_the_noise_was_
     *_, refused = await gathering.agree()
 
     assert isinstance(refused, SumRefused)
+
+
+async def test_nodes_that_were_told_of_different_noise_do_not_sum() -> None:
+    gathering = Gathering(4)
+    gathering.parties[3] = gathering.party(3, task=replace(TASK, strategy={"upload": {"noise": 9.0}}))
+
+    refused = await gathering.agree()
+
+    assert {type(why) for why in refused} == {SumRefused}
 
 
 async def test_a_node_that_was_sent_another_model_is_not_taken_in() -> None:

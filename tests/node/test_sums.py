@@ -120,6 +120,19 @@ async def test_an_owner_may_insist_on_many(scientist: Scientist, coordinator: AN
         await run.result()
 
 
+async def test_a_sum_does_not_wait_for_whoever_said_that_it_cannot(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summing, "STEP", 60.0)
+    nodes = [*await four(start_node), await start_node("eve", sum_nodes=9)]
+
+    run = await scientist.start(coordinator, nodes, quorum=quorum(4), strategy=MASKED)
+
+    async with asyncio.timeout(20):
+        (line,) = (await run.result()).history
+    assert (line.accepted, set(line.failed)) == (4, {"eve"})
+
+
 @pytest.mark.parametrize("name", ["median", "krum", "bulyan", "q-fedavg", "scaffold", "fedbuff"])
 def test_a_rule_that_looks_at_each_update_does_not_go_with_masks(name: str) -> None:
     with pytest.raises(StrategyRefused):
@@ -196,12 +209,13 @@ async def test_a_noised_run_tells_what_it_costs_and_each_node_keeps_account(
     nodes = await four(start_node)
 
     run = await scientist.start(coordinator, nodes, rounds=2, quorum=quorum(3), strategy=NOISY, holdout=0.2)
-    await run.result()
+    result = await run.result()
 
     story = Story(run)
     costs = [(await story.until("round-closed", round=number))["privacy"] for number in (1, 2)]
     assert costs[0] == {"epsilon": epsilon_of(1e-5, 0.5, 1), "delta": 1e-5}
     assert costs[1]["epsilon"] > costs[0]["epsilon"]
+    assert [(line.epsilon, line.examples) for line in result.history] == [(cost["epsilon"], 0) for cost in costs]
     await nodes[0].quiet()
     mine = (await nodes[0].open.means.records.part_events(run.id, After())).events
     assert [event.data["epsilon"] for event in mine if event.kind == "trained"] == [cost["epsilon"] for cost in costs]
