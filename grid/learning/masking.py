@@ -88,7 +88,7 @@ def mask(vector: Ring, added: Iterable[bytes], subtracted: Iterable[bytes] = ())
 def _apply(vector: Ring, streams: Sequence[Keystream], apply: np.ufunc) -> None:
     """All streams on one block before the next: it stays in the cache meanwhile."""
     drawn = np.empty(BLOCK, "<u4")
-    written = memoryview(drawn).cast("B")
+    written = drawn.data.cast("B")
     for begin in range(0, len(vector), BLOCK):
         block = vector[begin : begin + BLOCK]
         piece, target = drawn[: len(block)], written[: 4 * len(block)]
