@@ -69,7 +69,7 @@ from grid.wire.runs import (
     Task,
 )
 from grid.wire.session import IDENTITY, SESSION
-from grid.worker import fold_job
+from grid.worker import analysis_job, fold_job
 from grid.worker.port import Engine, Job, Limits, Progress, Work
 from grid.worker.seat import Desk
 
@@ -201,13 +201,16 @@ class TrainSeat(FakeSeat):
         self.outbox[: vector.nbytes] = vector.tobytes()
 
 
-class FoldSeat(FakeSeat):
-    """Sums with the worker's own code."""
+class JobSeat(FakeSeat):
+    """Sums, or answers a question, with the worker's own code."""
+
+    JOBS: Mapping[str, Any] = {"fold": fold_job.fold, "analyse": analysis_job.analyse}
 
     def __init__(self, engine: FakeEngine, work: Work) -> None:
         super().__init__(engine, work)
-        desk = Desk({}, self.inbox, self.outbox, Limits(), lambda _: None, self.state)
-        self._verbs = fold_job.fold(desk, **work.arguments)
+        files = {name: memoryview(path.read_bytes()) for name, path in work.files.items()}
+        desk = Desk(files, self.inbox, self.outbox, Limits(), lambda _: None, self.state)
+        self._verbs = self.JOBS[work.job](desk, **work.arguments)
 
     async def answer(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return self._verbs[verb](**arguments)
@@ -227,7 +230,7 @@ class FakeEngine:
             self.learner.opened += 1
             seat = TrainSeat(self, work)
         else:
-            seat = FoldSeat(self, work)
+            seat = JobSeat(self, work)
         self.taken += 1
         self.seats.append(seat)
         return seat

@@ -22,6 +22,7 @@ from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.relay import Relay
 from grid.crypto.identity import Identity
+from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.node.answering import AnsweredLetters, Answering
 from grid.node.app import NodeParts, routes
@@ -72,6 +73,7 @@ class NodeSettings:
     its mailboxes from others of the same key.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
     `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
+    `least_rows`: rows behind a number that an analysis lets out.
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
@@ -89,6 +91,7 @@ class NodeSettings:
     sums_only: bool = False
     sum_nodes: int = 3
     sum_colluding: int = 0
+    least_rows: int = LEAST_ROWS
     warm: bool = False
     device: str = "auto"
     gpu_seats: int = GPU_SEATS
@@ -223,6 +226,7 @@ async def open_node(
             now=time.time,
             terms=Terms(settings.sum_nodes, settings.sum_colluding),
             sums_only=settings.sums_only,
+            least_rows=settings.least_rows,
         )
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"
         auth = Authenticator(identity, time.time, is_owner=access.is_owner, owner_keys=access.owner_keys)

@@ -16,6 +16,7 @@ from grid.cli.plainly import Plainly, word
 from grid.cli.runs import WAIT, line
 from grid.client.bundles import hand_in_plan
 from grid.learning.plan import Plan
+from grid.learning.study import Study, read_words
 from grid.protocol.documents import read_document
 from grid.wire import projects as wire
 from grid.wire.names import Address, PublicKey
@@ -44,7 +45,8 @@ def project() -> None:
 def create(file: Path, members: tuple[str, ...], is_open: bool, data: Path) -> None:
     """Make the project that FILE describes: TOML with `name`, `about` and, for each task, a table [[tasks]].
 
-    A task has a `plan` (a file, as `grid plan` writes it), a `name`, `continues` (false: not from what the task before
+    A task has a `plan` (a file, as `grid plan` writes it) or a `question` such as
+    { name = "moments", columns = ["age"] }, a `name`, `continues` (false: not from what the task before
     has learned) and the parameters of a task, such as tags, rounds, deadline and quorum.
     """
     asyncio.run(_create(file, members, is_open, data))
@@ -61,7 +63,7 @@ async def _create(file: Path, members: tuple[str, ...], is_open: bool, data: Pat
     click.echo(f"coordinator   {made.coordinator}")
 
 
-def read_file(file: Path) -> tuple[str, str, list[tuple[Plan, wire.ProjectTask]]]:
+def read_file(file: Path) -> tuple[str, str, list[tuple[Plan | Study, wire.ProjectTask]]]:
     """A project's name, description and tasks, each with its plan. Raises ProjectRefused."""
     try:
         said = tomllib.loads(file.read_text())
@@ -72,8 +74,13 @@ def read_file(file: Path) -> tuple[str, str, list[tuple[Plan, wire.ProjectTask]]
         raise ProjectRefused(f"{file}: {why}") from None
 
 
-def _task(file: Path, said: dict[str, Any]) -> tuple[Plan, wire.ProjectTask]:
-    plan = Plan.load(file.parent / said.pop("plan"))
+def _task(file: Path, said: dict[str, Any]) -> tuple[Plan | Study, wire.ProjectTask]:
+    plan: Plan | Study
+    if "question" in said:
+        plan = Study(read_words(said.pop("question")))
+        said = {**plan.parameters, **said}
+    else:
+        plan = Plan.load(file.parent / said.pop("plan"))
     own: dict[str, Any] = {each: said.pop(each) for each in ("name", "continues") if each in said}
     return plan, msgspec.convert({**own, "plan": plan.digest, "parameters": said}, wire.ProjectTask)
 

@@ -139,7 +139,7 @@ def train(
 ) -> None:
     """Train a PLAN on every node whose data has the tags, and fetch what was learned: the best of it with --stop-on."""
 
-    async def trained() -> Result:
+    async def trained() -> Result[Plan]:
         async with aconnect(gateway, host=host, address=address, listen=listen) as grid:
             run = await grid.train(Plan.load(file), tags, **how)
             for node in run.skipped:

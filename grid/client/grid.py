@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -14,10 +14,12 @@ from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
 from grid.client.pins import MemoryPins, Pins
 from grid.client.reattach import attach
-from grid.client.run import AsyncRun
+from grid.client.run import AsyncRun, B
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
-from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates, noised, travelling
+from grid.learning.questions import Question
+from grid.learning.strategy import ANALYSIS, Strategy, check_recipe, fitted, least_updates, noised, travelling
+from grid.learning.study import Study
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
@@ -78,6 +80,15 @@ class Node:
         """The node as a run invites it."""
         assert self.public_key is not None
         return Peer(self.id, self.address, self.public_key)
+
+
+class _Party(NamedTuple):
+    """Who takes part in a run, and who drives it; `skipped` have such data, and never proved who they are."""
+
+    tags: tuple[str, ...]
+    peers: tuple[Peer, ...]
+    skipped: tuple[str, ...]
+    driver: Coordinator
 
 
 class Grid:
@@ -146,7 +157,7 @@ class Grid:
         noise: float = 0.0,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
-    ) -> AsyncRun:
+    ) -> AsyncRun[Plan]:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
         `quorum`: the fewest updates that make a round count ("all"; if not given, half of the nodes, or what
@@ -168,14 +179,10 @@ class Grid:
             StrategyRefused: no such strategy, or not with this plan.
             RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
         """
-        tags = _words((data,) if isinstance(data, str) else data)
-        nodes = await self.search(*tags)
-        peers = tuple(node.peer() for node in nodes if node.verified)
-        if not peers:
-            raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
-        driver = await self._coordinator(coordinator)
-        least = _quorum(quorum, len(peers), 0, 0, 1).minimum
-        now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
+        party = await self._party(data, coordinator)
+        peers = len(party.peers)
+        least = _quorum(quorum, peers, 0, 0, 1).minimum
+        chosen = fitted(strategy, least) if isinstance(strategy, str) else strategy
         secure = secure or bool(clip or noise)
         if secure and upload not in {None, "masked"}:
             raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
@@ -184,36 +191,82 @@ class Grid:
         if clip or noise:
             chosen = noised(chosen, clip, noise, least)
         check_recipe(chosen, plan.recipe)
+        parameters = {
+            "rounds": rounds,
+            "inputs": tuple(inputs),
+            "target": target,
+            "quorum": _quorum(quorum, peers, target_updates, drawn, least_updates(chosen)),
+            "deadline": deadline,
+            "pace": pace,
+            "holdout": holdout,
+            "strategy": msgspec.to_builtins(chosen),
+            "seed": seed,
+            "stop": stopping(stop_on) if isinstance(stop_on, str) else stop_on,
+        }
+        return await self._start(plan, party, parameters)
+
+    async def analyse(
+        self,
+        question: Question,
+        data: str | Sequence[str],
+        *,
+        quorum: int | Literal["all"] = "all",
+        secure: bool | None = None,
+        deadline: float = 600.0,
+        coordinator: str | None = None,
+    ) -> AsyncRun[Study]:
+        """Ask a question of the rows of all verified nodes whose data has the tags `data`, as if they lay in one place.
+
+        The result's `plan.answer` holds numbers by name, as `grid.learning.questions` says; of fewer nodes than `all`
+        only if `quorum` allows it. `secure`: nobody sees one node's part, but only the sum of all; if not given, where
+        three nodes or more take part. `deadline` and `coordinator` as in `train`.
+
+        Raises:
+            NoParticipants: nobody has such data.
+            QuestionRefused: it cannot be asked.
+            RunRefused, NotAllowed: the coordinator does not take the run.
+        """
+        study, party = Study(question), await self._party(data, coordinator)
+        peers = len(party.peers)
+        secure = peers >= least_updates(travelling(ANALYSIS, "masked")) if secure is None else secure
+        chosen = travelling(ANALYSIS, "masked") if secure else ANALYSIS
+        asked = _quorum(quorum, peers, 0, 0, least_updates(chosen))
+        strategy = {"strategy": msgspec.to_builtins(chosen)}
+        return await self._start(study, party, {**study.parameters, **strategy, "quorum": asked, "deadline": deadline})
+
+    async def _party(self, data: str | Sequence[str], coordinator: str | None) -> _Party:
+        """Who takes part in a run. Raises NoParticipants."""
+        tags = _words((data,) if isinstance(data, str) else data)
+        nodes = await self.search(*tags)
+        peers = tuple(node.peer() for node in nodes if node.verified)
+        if not peers:
+            raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
+        skipped = tuple(node.id for node in nodes if not node.verified)
+        return _Party(tags, peers, skipped, await self._coordinator(coordinator))
+
+    async def _start(self, plan: B, party: _Party, parameters: dict[str, Any]) -> AsyncRun[B]:
+        """Sign a task and have it driven. `parameters` are named as in `Task`."""
+        driver, now = party.driver, self._now()
         task = Task(
             run=secrets.token_hex(16),
             plan=plan.digest,
             coordinator=driver.public_key,
-            tags=tags,
+            tags=party.tags,
             created=now,
-            expires=now + 3600.0 + rounds * deadline,
-            rounds=rounds,
-            inputs=tuple(inputs),
-            target=target,
-            quorum=_quorum(quorum, len(peers), target_updates, drawn, least_updates(chosen)),
-            deadline=deadline,
-            pace=pace,
-            holdout=holdout,
-            strategy=msgspec.to_builtins(chosen),
-            seed=seed,
-            stop=stopping(stop_on) if isinstance(stop_on, str) else stop_on,
+            expires=now + 3600.0 + parameters["rounds"] * parameters["deadline"],
+            **parameters,
         )
         await self._hand_in(plan, driver)
-        start = StartRun(sign_document(self.identity, TASK, task), peers)
+        start = StartRun(sign_document(self.identity, TASK, task), party.peers)
         await self._calls.call(driver.address, START_RUN, start, peer=public_from_id(driver.public_key))
-        skipped = tuple(node.id for node in nodes if not node.verified)
-        return AsyncRun(self._calls, self.identity, driver.address, task, plan, self._now, skipped)
+        return AsyncRun(self._calls, self.identity, driver.address, task, plan, self._now, party.skipped)
 
     async def runs(self, coordinator: str | None = None) -> list[RunInfo]:
         """The caller's runs at a coordinator (None: the one in this process), newest first."""
         driver = await self._coordinator(coordinator)
         return list((await self._calls.call(driver.address, RUNS, peer=public_from_id(driver.public_key))).runs)
 
-    async def run(self, run: str, coordinator: str | None = None) -> AsyncRun:
+    async def run(self, run: str, coordinator: str | None = None) -> AsyncRun[Any]:
         """A run that was started before, perhaps by another process of the caller's, and may be over.
 
         Raises:
@@ -232,7 +285,7 @@ class Grid:
             raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one in this process")
         return await self._embed()
 
-    async def _hand_in(self, plan: Plan, driver: Coordinator) -> None:
+    async def _hand_in(self, plan: Plan | Study, driver: Coordinator) -> None:
         """Give the coordinator the plan, sealed."""
         peer = public_from_id(driver.public_key)
         await hand_in_plan(self._calls, self.identity, driver.address, peer, plan, self._now())

@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from grid.client import display
 from grid.client.grid import Grid
-from grid.client.run import AsyncRun, Result
+from grid.client.run import AsyncRun, B, Result
 from grid.learning.plan import Plan
+from grid.learning.questions import Question
+from grid.learning.study import Study
 from grid.wire.node import DatasetInfo
 from grid.wire.runs import Event, RunInfo
 
@@ -57,11 +59,12 @@ async def _end_all() -> None:
     await loop.shutdown_default_executor()
 
 
-class Run:
+class Run(Generic[B]):
     """One run. `result()` waits for its end and shows a line for each round."""
 
-    def __init__(self, loop: Loop, run: AsyncRun) -> None:
-        self._loop, self._run = loop, run
+    def __init__(self, loop: Loop, run: AsyncRun[B]) -> None:
+        self._run: AsyncRun[B] = run
+        self._loop = loop
 
     @property
     def id(self) -> str:
@@ -90,12 +93,12 @@ class Run:
             except StopAsyncIteration:
                 return
 
-    def result(self, progress: bool = True) -> Result:
+    def result(self, progress: bool = True) -> Result[B]:
         """Wait for the end and get what was learned. Raises RunRefused, with the reason, if the run failed."""
         shown = display.Progress(self._run.task.rounds) if progress else None
         return self._loop.run(self._run.result(shown))
 
-    def checkpoint(self, round: int = 0) -> Plan:  # noqa: A002 - the word for it
+    def checkpoint(self, round: int = 0) -> B:  # noqa: A002 - the word for it
         """The plan with the parameters of the newest checkpoint, or of that of a round, also while the run goes on."""
         return self._loop.run(self._run.checkpoint(round))
 
@@ -132,15 +135,19 @@ class PlainGrid:
         found: dict[str, tuple[DatasetInfo, ...]] = self._loop.run(self._grid.datasets(*tags))
         return display.DatasetTable(found)
 
-    def train(self, plan: Plan, data: Any, **settings: Any) -> Run:
+    def train(self, plan: Plan, data: Any, **settings: Any) -> Run[Plan]:
         """Start a run; see `Grid.train` for the settings. Raises GridError, with the reason."""
         return Run(self._loop, self._loop.run(self._grid.train(plan, data, **settings)))
+
+    def analyse(self, question: Question, data: Any, **settings: Any) -> Run[Study]:
+        """Ask a question of all rows; see `Grid.analyse` for the settings. Raises GridError, with the reason."""
+        return Run(self._loop, self._loop.run(self._grid.analyse(question, data, **settings)))
 
     def runs(self, coordinator: str | None = None) -> display.Runs:
         """Your runs at a coordinator (None: the one in this process), newest first."""
         return display.Runs(self._loop.run(self._grid.runs(coordinator)))
 
-    def run(self, run: str, coordinator: str | None = None) -> Run:
+    def run(self, run: str, coordinator: str | None = None) -> Run[Any]:
         """A run of yours by its id, also one that another program began. Raises GridError, with the reason."""
         return Run(self._loop, self._loop.run(self._grid.run(run, coordinator)))
 

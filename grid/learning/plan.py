@@ -121,7 +121,7 @@ class Plan:
             PlanRefused: not a bundle, or a rule of the format is broken.
             TensorsRefused: the tensors are not what the recipe declares.
         """
-        _refuse_code(bytes(data[:8]))
+        refuse_code(bytes(data[:8]))
         if len(data) > MAX_BUNDLE:
             raise PlanRefused(f"a bundle of {len(data)} bytes; at most {MAX_BUNDLE} are taken")
         layout, metadata, offset = read_header(data, total=len(data))
@@ -219,7 +219,7 @@ class Plan:
         return f"<table>{''.join(cells)}</table>"
 
 
-def _refuse_code(first: bytes) -> None:
+def refuse_code(first: bytes) -> None:
     """Say what it is, where it is a well-known format and no header of ours could begin so."""
     if int.from_bytes(first, "little") <= MAX_HEADER:
         return

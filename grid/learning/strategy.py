@@ -113,6 +113,10 @@ class GeometricMedian(Part, frozen=True, tag="geometric-median", tag_field="name
     iterations: Annotated[int, Meta(ge=1, le=100)] = 8
 
 
+class Sum(Part, frozen=True, tag="sum", tag_field="name"):
+    """What nodes add to an analysis, added up (`grid.learning.analytics`): no model is learned."""
+
+
 # --- how far the server goes -------------------------------------------------------------------------
 
 
@@ -246,7 +250,7 @@ class Masked(Part, frozen=True, tag="masked", tag_field="name"):
 
 ClientRule = Plain | Prox | Scaffold | Nova
 Robust = Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedian
-Aggregation = Mean | QFair | Robust
+Aggregation = Mean | QFair | Robust | Sum
 Server = Average | Momentum | Adagrad | Adam | Yogi
 Timing = Synchronous | Buffered | Asynchronous
 Broadcast = Exact | BFloat16
@@ -275,6 +279,11 @@ class Strategy(Part, frozen=True):
         return not (plain and isinstance(self.aggregation, (Mean, *ROBUST)) and isinstance(self.client, (Plain, Prox)))
 
     @property
+    def analyses(self) -> bool:
+        """Whether it answers a question, and learns no model."""
+        return isinstance(self.aggregation, Sum)
+
+    @property
     def masked(self) -> bool:
         """Whether updates are only ever seen summed."""
         return isinstance(self.upload, Masked)
@@ -296,6 +305,7 @@ class Strategy(Part, frozen=True):
 
 
 FEDAVG = Strategy()
+ANALYSIS = Strategy(aggregation=Sum())
 _UNIFORM = Mean(weight="uniform")
 
 PRESETS: dict[str, Strategy] = {
@@ -451,7 +461,7 @@ def _quarrels(strategy: Strategy) -> list[str]:
             "int8 and top-k say what was learned on top of the round's own model; late updates began with another",
         ),
         (
-            strategy.masked and (own_step or not isinstance(aggregation, Mean)),
+            strategy.masked and (own_step or not isinstance(aggregation, (Mean, Sum))),
             "masked updates are only seen summed, and this rule looks at each one by itself",
         ),
         (
@@ -461,6 +471,18 @@ def _quarrels(strategy: Strategy) -> list[str]:
         (
             isinstance(strategy.upload, Masked) and strategy.upload.clip > strategy.upload.bound,
             "a clip above the bound would be cut to the bound",
+        ),
+        (
+            strategy.analyses and strategy != Strategy(aggregation=Sum(), upload=strategy.upload),
+            "an analysis adds up what nodes say: nothing is trained, and no server optimizer steps",
+        ),
+        (
+            strategy.analyses and not isinstance(strategy.upload, (Exact, Masked)),
+            "what is added up has to be exact: it travels as it is, or under masks",
+        ),
+        (
+            strategy.analyses and isinstance(strategy.upload, Masked) and strategy.upload.noisy,
+            "noise is reckoned for models that are clipped; an analysis has no clip yet",
         ),
         (
             strategy.masked and isinstance(aggregation, Mean) and aggregation.weight != "examples",

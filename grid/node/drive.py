@@ -200,7 +200,7 @@ class Drive:
             **self._spent(number),
             "staleness": {self.roster.name(key): old for key, old in self._collect.staleness().items()},
         }
-        if not self._evaluation.is_last(number):  # the last is complete once its checkpoint was evaluated
+        if not (self._collect.done or self._evaluation.is_last(number)):  # the last is complete once it was evaluated
             self._course.advance(runs.RoundCompleted(number))
         await self._means.records.round_closed(
             self._course.the_round, self._course.run, self.checkpoints.path(number), told

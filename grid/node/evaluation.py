@@ -86,8 +86,10 @@ class Evaluation:
     def ending(self, run: runs.Run) -> object:
         """How a run ends whose last checkpoint is on disk and was measured."""
         rule = self._task.stop
-        if run.current == run.rounds or rule is None:
+        if run.current == run.rounds:
             return runs.RoundCompleted(run.current)
+        if rule is None:
+            return runs.LearnedEnough(run.current, "the answer is settled")
         return runs.LearnedEnough(run.current, reason(rule, self._verdict(run.current - 1)))
 
     def _note(self, number: int, tally: Tally) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +27,11 @@ class Lift(NamedTuple):
     added: tuple[bytes, ...]
     subtracted: tuple[bytes, ...]
     parties: int
+
+
+def survivors_digest(survivors: Iterable[str]) -> str:
+    """What nodes consent to: the SHA-256 of these survivors, in hex, whoever lists them in whichever order."""
+    return hashlib.sha256("\n".join(sorted(survivors)).encode()).hexdigest()
 
 
 def transcript_of(

@@ -18,6 +18,7 @@ from grid.learning.strategy import Exact, Strategy, least_updates, read_strategy
 from grid.learning.tensors import Layout, read_header
 from grid.learning.weighing import Told, Weighing
 from grid.wire.problems import StrategyRefused, UpdateRefused
+from grid.worker.analysis_job import SumOfParts
 from grid.worker.seat import Desk, Verb
 from grid.worker.spill import Spill, warm_up
 
@@ -38,6 +39,8 @@ def fold(
     `round` makes of a model in the inbox the form in which it travels, there.
     """
     plan, rule = read_header(layout)[0], read_strategy(strategy)
+    if rule.analyses:
+        return SumOfParts(desk, layout, rule).verbs()
     size = update_layout(plan, rule, statistics).size
     kept = UpdatesInMemory() if desk.spill is None else Spill(desk.spill, size)
     inbox, state = desk.inbox[:size], desk.state[: state_layout(plan, rule, statistics).size]

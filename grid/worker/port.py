@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from grid.learning.layouts import (
+    model_layout,
     own_layout,
     residual_layout,
     state_layout,
@@ -25,6 +26,7 @@ from grid.learning.plan import RECIPE
 from grid.learning.recipe import Limits as Grant
 from grid.learning.recipe import Recipe
 from grid.learning.strategy import FEDAVG, Strategy
+from grid.learning.study import QUESTION, Study, read_question
 from grid.learning.tensors import MAX_HEADER, Layout, read_header, strict_json
 from grid.wire.problems import PlanRefused
 
@@ -141,8 +143,39 @@ class TrainJob:
 
 
 @dataclass(frozen=True)
+class AnalyseJob:
+    """Answer one question about one dataset: a bundle file (the question) and a safetensors file.
+
+    `columns` says where each column that it reads lies: tensor, place in it, and the numbers that its codes stand for
+    (none: as they are). No count of fewer than `least_rows` rows leaves the node by itself. Verbs are those of
+    `TrainJob`, of which `fit` computes the part of what is known in the inbox, and `evaluate` has nothing to say.
+    """
+
+    bundle: Path
+    tensors: Path
+    columns: Mapping[str, tuple[str, int, tuple[float, ...]]]
+    strategy: Strategy
+    least_rows: int
+    limits: Limits = Limits()
+    run: str = ""
+
+    def work(self) -> Work:
+        """Two files and what to do with them; of the bundle's header, how long a part is."""
+        arguments = {
+            "columns": dict(self.columns),
+            "strategy": msgspec.to_builtins(self.strategy),
+            "least_rows": self.least_rows,
+        }
+        layout, _ = trained_layout(self.bundle)
+        files = {"bundle": self.bundle, "tensors": self.tensors}
+        return Work("analyse", arguments, files, _longest(layout, self.strategy, ()), run=self.run)
+
+
+@dataclass(frozen=True)
 class FoldJob:
     """Make the next model of the updates of a round. `layout` is the safetensors header of the plan's layout.
+
+    For an analysis, its metadata holds the question, and the model is what is known.
 
     `statistics` names what in it is not trained. A strategy that looks at all updates at once keeps up to `updates`
     of them on disk, and works on them in `budget` bytes of memory. Verbs:
@@ -179,8 +212,8 @@ class FoldJob:
 
 
 def _longest(plan: Layout, strategy: Strategy, statistics: Collection[str]) -> int:
-    """Bytes of an update, as it is or as it travels, whichever has more."""
-    return max(each(plan, strategy, statistics).size for each in (update_layout, upload_layout))
+    """Bytes of a model, or of an update as it is or as it travels, whichever has most."""
+    return max(each(plan, strategy, statistics).size for each in (model_layout, update_layout, upload_layout))
 
 
 def spilled_size(size: int) -> int:
@@ -189,14 +222,16 @@ def spilled_size(size: int) -> int:
 
 
 def trained_layout(bundle: Path) -> tuple[Layout, tuple[str, ...]]:
-    """What a plan trains, and what of it are running statistics, from the header of its bundle.
+    """What a plan trains, and what of it are running statistics, from the header of its bundle; a question's layout.
 
     Raises:
-        PlanRefused: not a bundle.
+        PlanRefused, QuestionRefused: not a bundle.
     """
     with bundle.open("rb") as file:
         head = file.read(8 + MAX_HEADER)
     layout, metadata, _ = read_header(head, total=bundle.stat().st_size)
+    if QUESTION in metadata:
+        return Study(read_question(metadata)).layout, ()
     try:
         recipe = msgspec.convert(strict_json(metadata[RECIPE].encode()), Recipe)
     except (KeyError, msgspec.ValidationError) as error:

@@ -15,7 +15,9 @@ from grid.cli.processes import Daemon, Daemons
 from grid.cli.projects import lines, read_file
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
+from grid.learning.questions import Moments
 from grid.learning.strategy import Strategy, read_strategy
+from grid.learning.study import Study
 from grid.protocol.documents import read_document, sign_document
 from grid.wire import projects as wire
 from grid.wire.problems import ProjectRefused
@@ -55,6 +57,18 @@ def test_a_project_is_described_in_a_file(file: Path) -> None:
     assert [(task.name, task.continues) for _, task in tasks] == [("warm-up", True), ("train", True)]
     assert tasks[1][1].parameters == {"tags": ["#pulse"], "rounds": 2, "quorum": {"minimum": 3}}
     assert all(plan.digest == task.plan for plan, task in tasks)
+
+
+def test_a_task_may_be_a_question(file: Path) -> None:
+    words = 'question = { name = "moments", columns = ["age", "dose"] }'
+    file.write_text(DESCRIBED.replace('plan = "plan.safetensors"', words, 1))
+
+    _, _, ((study, task), _) = read_file(file)
+
+    assert isinstance(study, Study)
+    assert (study.question, task.plan) == (Moments(("age", "dose")), study.digest)
+    assert (task.parameters["rounds"], task.parameters["holdout"]) == (2, 0.0)
+    assert read_strategy(task.parameters["strategy"]).analyses
 
 
 @pytest.mark.parametrize("text", ["", "name = 3", 'name = "x"\ntasks = 3', DESCRIBED.replace("plan =", "plans ="), "["])

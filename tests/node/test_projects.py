@@ -19,7 +19,9 @@ from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.learning.plan import Plan
+from grid.learning.questions import Moments
 from grid.learning.strategy import read_strategy
+from grid.learning.study import Study
 from grid.node import summing
 from grid.node.batches import secured
 from grid.protocol.documents import read_document, sign_document
@@ -268,6 +270,28 @@ async def test_two_tasks_are_run_twice_each_going_on_from_the_one_before(site: S
     half_way = (first + np.float32(8.0)) / 2  # where a round of the first task takes everybody
     for begins, expected in zip(begun, [first, half_way] * 2, strict=True):
         assert np.allclose(begins, expected)
+
+
+async def test_between_two_trainings_may_be_a_question_to_all_sites(site: Sites) -> None:
+    lead = await site("lead")
+    others = [await site(f"site-{at}", Learner(goal=8.0), (lead,)) for at in range(3)]
+    study = Study(Moments(("features.0", "target")))
+    for plan in (plan_of(), study):
+        await lead.owner.hand_in(lead.node, plan)
+    asked = wire.ProjectTask(study.digest, {"tags": ["#pulse"], **study.parameters}, "look")
+    project = await lead.creates(a_task(plan_of(), "first"), asked, a_task(plan_of(), "more"), members=tuple(others))
+    for other in others:
+        await other.joins(project, lead)
+
+    await lead.asks(wire.START_PROJECT, project=project)
+    assert (await lead.told(project, "batch-ended", 1))["state"] == "success"
+
+    first, look, more = [run.run for run in (await lead.runs(project))[0]]
+    half_way = (await begun_with(lead, first) + np.float32(8.0)) / 2
+    np.testing.assert_allclose(await begun_with(lead, more), half_way)
+    run = await attach(lead.owner.calls, lead.owner.identity, coordinator_of(lead.node), look, time.time)
+    assert (await run.checkpoint()).answer == {"n": [30.0], "steps": [2.0], "mean": [0.0, 0.0], "variance": [0.0, 0.0]}
+    assert (run.task.quorum.minimum, read_strategy(run.task.strategy).masked) == (3, True)
 
 
 async def begun_with(lead: Site, run: str) -> Numbers:

@@ -1,0 +1,47 @@
+"""What a node lets out by itself: sums over enough rows, no count of a few, no fit with hardly a row to spare.
+
+Under masks a node's part is seen by nobody, so its counts may be small; the rest holds there as well. These are rules
+of thumb of the kind that statistical offices use; they do not add up over many questions, as a privacy budget does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from grid.learning.analytics import Rows, Vector
+from grid.learning.questions import CoxRegression, Histogram, KaplanMeier, Question, coefficients, reads
+from grid.wire.problems import QuestionRefused
+
+PER_COEFFICIENT = 3
+"""Rows for each number that is fitted, at least: with as many numbers as rows, a fit gives the rows back."""
+
+
+def check_disclosure(question: Question, rows: Rows, part: Vector, least: int, masked: bool) -> None:
+    """Whether a part may leave the node that computed it from these rows.
+
+    Raises:
+        QuestionRefused: it may not; the detail says what could be asked instead.
+    """
+    count = len(rows[reads(question)[0]])
+    if count < least:
+        raise QuestionRefused(f"{count} rows; this node answers for {least} and more")
+    if count < PER_COEFFICIENT * (p := coefficients(question)):
+        raise QuestionRefused(f"{count} rows for {p} coefficients; there have to be {PER_COEFFICIENT} for each")
+    if masked:
+        return
+    small = _counts(question, part)
+    if np.any((small > 0) & (small < least)):
+        raise QuestionRefused(
+            f"its answer would hold counts of fewer than {least} rows: ask in a secure sum, or more coarsely"
+        )
+
+
+def _counts(question: Question, part: Vector) -> Vector:
+    """The numbers of rows in a part."""
+    match question:
+        case Histogram():
+            return part[1:]
+        case KaplanMeier(horizon=horizon) | CoxRegression(horizon=horizon):
+            return part[1 : horizon + 2]
+        case _:
+            return part[:1]
