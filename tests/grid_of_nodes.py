@@ -192,7 +192,9 @@ class TrainSeat(FakeSeat):
         if verb == "fit":
             return await learner.fit(before, after) | base
         if verb == "mask":
-            self._mask(Vectors(strategy, plan.layout, (), 1, arguments["parties"]), before, after, arguments)
+            self._mask(
+                Vectors(strategy, plan.layout, (), 1, arguments["parties"], arguments["clip"]), before, after, arguments
+            )
         return base if verb in {"receive", "mask"} else learner.evaluate(before)
 
     def _mask(self, vectors: Vectors, before: memoryview, after: memoryview, told: Mapping[str, Any]) -> None:

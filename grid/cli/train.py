@@ -116,6 +116,12 @@ def show(file: Path, examples: int | None) -> None:
 @click.option("--secure", is_flag=True, help="Let nobody see an update but summed (--upload masked).")
 @click.option("--clip", type=click.FloatRange(0), default=0.0, help="With --noise: to which norm a node is clipped.")
 @click.option("--noise", type=click.FloatRange(0), default=0.0, help="Hide each node in the sum: noise per --clip.")
+@click.option(
+    "--clip-quantile",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="Let the clip follow what nodes learn: this share of them within it; 0: it stays.",
+)
 @click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--stop-on", metavar="METRIC[:PATIENCE[:GAIN]]", help="End once it was no better for so many rounds.")
 @click.option("--target", default="target", help="The tensor to be learned.")

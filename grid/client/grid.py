@@ -155,6 +155,7 @@ class Grid:
         secure: bool = False,
         clip: float = 0.0,
         noise: float = 0.0,
+        clip_quantile: float = 0.0,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
     ) -> AsyncRun[Plan]:
@@ -170,7 +171,8 @@ class Grid:
         nobody sees one node's update, its number of examples or what it measured, but only sums over three
         nodes and more; `clip` and `noise`: secure, and noised so that each node is hidden
         (`grid.learning.strategy.Masked`), by `noise` times `clip` in the sum even of as few nodes as make a
-        round count; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
+        round count; `clip_quantile`: the clip follows what nodes learn, so that about this share of them is
+        within it; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
         address, or None for one in this process; `stop_on`: the metric after which the run ends before its last
         round, as `Stopping` or in words (`stopping`).
 
@@ -183,13 +185,13 @@ class Grid:
         peers = len(party.peers)
         least = _quorum(quorum, peers, 0, 0, 1).minimum
         chosen = fitted(strategy, least) if isinstance(strategy, str) else strategy
-        secure = secure or bool(clip or noise)
+        secure = secure or bool(clip or noise or clip_quantile)
         if secure and upload not in {None, "masked"}:
             raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
         upload = "masked" if secure else upload
         chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
-        if clip or noise:
-            chosen = noised(chosen, clip, noise, least)
+        if clip or noise or clip_quantile:
+            chosen = noised(chosen, clip, noise, least, clip_quantile)
         check_recipe(chosen, plan.recipe)
         parameters = {
             "rounds": rounds,

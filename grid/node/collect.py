@@ -107,11 +107,12 @@ class Collect:
         async with self.turn:
             return await self._with_seat(self._result)
 
-    async def summed(self, lift: Lift, metrics: int) -> tuple[memoryview, memoryview, list[Any]]:
+    async def summed(self, lift: Lift, metrics: int, clip: float = 0.0) -> tuple[memoryview, memoryview, list[Any]]:
         """The same of masked vectors; and what their nodes said of themselves, as `masked.Summed`."""
 
         async def work(seat: Seat) -> tuple[memoryview, memoryview, list[Any]]:
             asked: dict[str, Any] = {"added": list(lift.added), "subtracted": list(lift.subtracted)}
+            asked |= {"clip": clip} if clip else {}
             done = await seat.call("result", **asked, parties=lift.parties, metrics=metrics)
             self.done = done.get("done", False)
             return seat.outbox[: self._scheme.model.size], seat.state, done["summed"]

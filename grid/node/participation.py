@@ -18,6 +18,7 @@ from grid.learning.scheme import Scheme
 from grid.learning.strategy import Masked, read_strategy
 from grid.learning.study import Study, read_bundle
 from grid.learning.tensors import header_bytes
+from grid.node.clipping import Clipping
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.collect import SUM
 from grid.node.columns import Place as ColumnPlace
@@ -93,7 +94,9 @@ class Participation:
         self._scheme: Scheme
         self._columns: dict[str, ColumnPlace]
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
-        self._steps = steps_of(read_strategy(task.strategy))
+        strategy = read_strategy(task.strategy)
+        self._steps = steps_of(strategy)
+        self._clipping = Clipping(strategy.upload) if isinstance(strategy.upload, Masked) else None
         self._call, self._called = (0, False), False
         self._begun = self._counted = 0
         self._base, self._sum = "", 0
@@ -126,6 +129,9 @@ class Participation:
             cursor = events[-1].cursor if events else cursor
             if any(event.kind == "run-ended" for event in events):
                 return
+            for event in events:
+                if self._clipping is not None and event.kind == "round-opened":
+                    self._clipping.opened(event)
             for event in self._newest(events, self._means.node_id):
                 number = int(event.data["round"]) if _asked(event, self._means.node_id) else 0
                 self._call = number, event.kind != "evaluating"
@@ -268,9 +274,8 @@ class Participation:
 
     async def _train(self, number: int, seat: Seat, measured: Report | None) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
-        rule = self._scheme.strategy.upload
-        if isinstance(rule, Masked):
-            await self._train_masked(number, seat, measured, rule)
+        if self._clipping is not None:
+            await self._train_masked(number, seat, measured, self._clipping)
             return
         point("before-fit")
         hears = self._journal.progress_of(number)
@@ -293,8 +298,10 @@ class Participation:
             await self._seal(number, seat, learned)
             await self._hand_in()
 
-    async def _train_masked(self, number: int, seat: Seat, measured: Report | None, rule: Masked) -> None:
+    async def _train_masked(self, number: int, seat: Seat, measured: Report | None, clipping: Clipping) -> None:
         """Train, hand in a vector that nobody can read, and help to lift the masks of the sum that it is in."""
+        clipping.check()
+        rule, clip = clipping.rule, clipping.clip
         place = Place(number, self._sum)
         party = SumParty(self._means, self._upstream, self.task, place, rule, self._scheme.masked_numbers)
         agreeing = asyncio.ensure_future(party.agree(self._base))
@@ -308,13 +315,15 @@ class Participation:
             agreeing.cancel()
             await asyncio.gather(agreeing, return_exceptions=True)
         cost = {"epsilon": rule.epsilon(number), "delta": rule.delta} if rule.noisy else {}
+        cost |= {"clip": clip} if clip else {}
         told = {"examples": done["examples"], **done["metrics"], **cost}
         self._journal.note("trained", round=number, **told, device=seat.device)
         self.state = "uploading"
         own = [done["examples"], done["metrics"].get("loss", 0.0), 0, []]
         if measured is not None:
             own[2:] = measured.examples, [measured.metrics.get(name, 0.0) for name in self._scheme.metrics]
-        await seat.call("mask", **seeds._asdict(), seed=os.urandom(16), noise=os.urandom(16), own=own)
+        drawn: dict[str, Any] = {"seed": os.urandom(16), "noise": os.urandom(16), "clip": clip}
+        await seat.call("mask", **seeds._asdict(), **drawn, own=own)
         party.sent()
         numbers = {SUM: float(place.sum)}
         report = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from grid.crypto import masks, shares
 from grid.crypto.errors import Malformed
 from grid.learning.strategy import Masked
+from grid.node.clipping import Clipping
 from grid.node.lift import Lift, Place, survivors_digest, transcript_of
 from grid.protocol import summing as rules
 from grid.protocol.documents import read_document
@@ -72,10 +73,13 @@ class _Agreed(NamedTuple):
 
 
 class Summing:
-    """The sums of one run, one round at a time. Every question is answered when its step is over, or with "not yet"."""
+    """The sums of one run, one round at a time. Every question is answered when its step is over, or with "not yet".
+
+    `clipping` is the clip of each, where they are noised.
+    """
 
     def __init__(self, task: Task, rule: Masked, numbers: int) -> None:
-        self._task, self._rule, self._numbers = task, rule, numbers
+        self._task, self._numbers, self.clipping = task, numbers, Clipping(rule)
         self._number, self._model, self.id = 0, "", 0
         self._sum = rules.Sum(frozenset())
         self._said = _Said()
@@ -195,7 +199,7 @@ class Summing:
         if self._agreed is None:
             told = {key: read_document(self._said.keys[key], SumKeys, KEYS) for key in self._sum.roster}
             threshold = self._sum.threshold
-            digest = transcript_of(self._task, self._number, told, threshold, self._rule.bound, self._numbers)
+            digest = transcript_of(self._task, self._number, told, threshold, self.clipping.rule.bound, self._numbers)
             self._agreed = _Agreed(told, digest, Circle(told, threshold, digest))
         return self._agreed
 

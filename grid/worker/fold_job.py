@@ -163,12 +163,13 @@ class MaskedFold:
         subtracted: Sequence[bytes] = (),
         parties: int = 1,
         metrics: int = 0,
+        clip: float = 0.0,
     ) -> dict[str, Any]:
         """Lift the masks and make the next model; what the nodes said of themselves, as `masked.Summed`."""
         point("worker-result")
         if self._sum.count < (least := least_updates(self._rule)):
             raise StrategyRefused(f"{self._sum.count} updates; a secure sum needs at least {least}")
-        vectors = Vectors(self._rule, self._plan, self._statistics, metrics, parties)
+        vectors = Vectors(self._rule, self._plan, self._statistics, metrics, parties, clip)
         update = memoryview(bytearray(self._size))
         total = self._sum.lifted(added, subtracted)
         summed = vectors.unfold(total, self._sum.count, self._folding.current, update)

@@ -172,17 +172,24 @@ class _Training:
         return {"base": self._base or sha256(self._inbox).hexdigest()} if self._strategy.names_base else {}
 
     def mask(
-        self, added: list[bytes], subtracted: list[bytes], seed: bytes, noise: bytes, parties: int, own: list[Any]
+        self,
+        added: list[bytes],
+        subtracted: list[bytes],
+        seed: bytes,
+        noise: bytes,
+        parties: int,
+        own: list[Any],
+        clip: float = 0.0,
     ) -> dict[str, Any]:
         """The update in the outbox as a vector under masks of these seeds (16 bytes each), of up to `parties` nodes.
 
         `own` is `masked.Own`; `seed` draws its rounding, `noise` its noise (16 bytes each, used once). The model in
-        the inbox is what it was learned on top of.
+        the inbox is what it was learned on top of; `clip` the round's, where it is not the strategy's.
         """
         if not self._strategy.masked:
             raise WorkerFailed("this strategy's updates travel without masks")
         said = Own(*own)
-        vectors = Vectors(self._strategy, self._plan.layout, self._statistics, len(said.metrics), parties)
+        vectors = Vectors(self._strategy, self._plan.layout, self._statistics, len(said.metrics), parties, clip)
         rng = np.random.default_rng(int.from_bytes(seed, "big"))
         vector = vectors.vector(self._inbox, self._outbox, said, rng, noise)
         add_masks(vector, added, subtracted)
