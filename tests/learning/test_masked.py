@@ -112,7 +112,7 @@ def test_a_counter_stays_as_it_came_while_the_rest_is_averaged() -> None:
     before, after = (np.int64(seen).tobytes() + np.float32([w, w]).tobytes() for seen, w in ((7, 0.5), (99, 1.0)))
     vectors, total, target = Vectors(STRATEGY, layout, (), 0, 3), RingSum(2 + MASKED_METRICS), bytearray(layout.size)
     for at in range(3):
-        vector = vectors.vector(memoryview(before), memoryview(after), Own(10, 0.0), np.random.default_rng(at))
+        vector = vectors.vector(memoryview(before), memoryview(after), Own(16_384, 0.0), np.random.default_rng(at))
         total.add(memoryview(vector.tobytes()))
 
     vectors.unfold(total.lifted((), ()), 3, memoryview(before), memoryview(target))
