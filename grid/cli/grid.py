@@ -14,7 +14,7 @@ from grid.cli.describe import describe, plain
 from grid.cli.my_runs import runs
 from grid.cli.pinned import peer
 from grid.cli.plainly import Plainly
-from grid.cli.revoke import revoke_mine
+from grid.cli.revoke_mine import revoke_mine
 from grid.cli.simulate import simulate
 from grid.cli.train import gateway_option, plan, train
 from grid.client.grid import Node

@@ -145,12 +145,10 @@ def _host(address: str) -> str:
 def _literal(host: str) -> Ip | None:
     """The IP that a host spells, in any way that a resolver would take: 127.1 and 0x7f000001 too."""
     try:
-        return ip_address(host)
-    except ValueError:
-        pass
-    try:
+        if ":" in host:
+            return IPv6Address(host)
         return IPv4Address(socket.inet_aton(host)) if host.isascii() else None
-    except (OSError, ValueError):  # ValueError: a null character
+    except (OSError, ValueError):  # ValueError: a null character too
         return None
 
 

@@ -19,6 +19,7 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptLog, KeptMembers
+from grid.gateway.log import Log
 from grid.protocol.documents import sign_document
 from grid.store.database import Database
 from grid.transport.auth import Authenticator
@@ -46,12 +47,12 @@ async def grid(tmp_path: Path) -> AsyncIterator[Command]:
         Database(None, "gateway") as database,
         open_gateway(
             identity,
-            KeptMembers(database),
+            KeptMembers(database, log := Log(KeptLog(database), identity, time.time)),
             policy,
             auth=Authenticator(identity, time.time),
             now=time.time,
             version="0",
-            log=KeptLog(database),
+            log=log,
         ) as app,
         running(app) as gateway,
         listed_node(tmp_path / "node", gateway),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from grid.crypto.prekeys import Prekey, publish
 from grid.gateway.app import LOG, REGISTER, open_gateway
 from grid.gateway.claim import read_claim
 from grid.gateway.kept import KeptLog, KeptMembers
-from grid.gateway.log import Log
+from grid.gateway.log import Beside, Log
 from grid.gateway.roll import Listed
 from grid.node.audit import Audit
 from grid.node.peers import Peers
@@ -89,7 +89,7 @@ class _Memory:
     async def load(self) -> list[bytes]:
         return list(self.kept)
 
-    async def append(self, first: int, entries: list[bytes]) -> None:
+    async def append(self, first: int, entries: Sequence[bytes], beside: Beside | None = None) -> None:
         assert first == len(self.kept)
         self.kept += entries
 
@@ -101,9 +101,9 @@ class _Memory:
 async def a_gateway(data: Path, http: ClientSession) -> AsyncIterator[Gateway]:
     auth = Authenticator(GATEWAY, time.time)
     async with Database(data / "gateway.db", "gateway") as database:
-        opened = open_gateway(
-            GATEWAY, KeptMembers(database), OPEN, auth=auth, now=time.time, version="0", log=KeptLog(database)
-        )
+        log = Log(KeptLog(database), GATEWAY, time.time)
+        members = KeptMembers(database, log)
+        opened = open_gateway(GATEWAY, members, OPEN, auth=auth, now=time.time, version="0", log=log)
         async with opened as app, running(app) as address:
             yield Gateway(app, address, http)
 
