@@ -14,6 +14,7 @@ from grid.cli.describe import describe, plain
 from grid.cli.my_runs import runs
 from grid.cli.pinned import peer
 from grid.cli.plainly import Plainly
+from grid.cli.revoke_mine import revoke_mine
 from grid.cli.simulate import simulate
 from grid.cli.train import gateway_option, plan, train
 from grid.client.grid import Node
@@ -31,6 +32,7 @@ main.add_command(train)
 main.add_command(analyse)
 main.add_command(runs)
 main.add_command(peer)
+main.add_command(revoke_mine)
 main.add_command(simulate)
 
 

@@ -26,7 +26,7 @@ from grid.protocol.stopping import stopping
 from grid.protocol.transparency import moved
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
-from grid.wire.problems import GridError, NoParticipants, NotAMember, StrategyRefused
+from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
 from grid.wire.runs import (
     RUNS,
     START_RUN,
@@ -122,6 +122,27 @@ class Grid:
         found = await self._directory.search(search)
         looked_up = await asyncio.gather(*(self._resolve(node) for node, _ in found.node_addresses))
         return [node for node in looked_up if node is not None]
+
+    async def compare(self, *tags: str) -> dict[str, str]:
+        """Compare what the directory tells us with what it told each verified node that has data with these tags.
+
+        By node, in words: it was told the same, it follows no log, or it cannot be asked.
+
+        Raises:
+            LogForked: the directory tells one of them something else.
+        """
+        told: dict[str, str] = {}
+        for node in await self.search(*tags):
+            if not node.verified:
+                continue
+            try:
+                same = await self._directory.witness(node.address, public_from_id(node.peer().public_key))
+                told[node.id] = "was told the same" if same else "follows no log of this gateway"
+            except LogForked:
+                raise
+            except GridError as error:
+                told[node.id] = f"cannot be asked: {error.detail}"
+        return told
 
     async def datasets(self, *tags: str) -> dict[str, tuple[DatasetInfo, ...]]:
         """The described datasets of each node that has data with these tags; silent nodes are left out."""
