@@ -249,13 +249,51 @@ class Grid:
             QuestionRefused: it cannot be asked.
             RunRefused, NotAllowed: the coordinator does not take the run.
         """
-        study, party = Study(question), await self._party(data, coordinator)
+        return await self._ask(Study(question), data, quorum, secure, deadline, coordinator, {})
+
+    async def evaluate(
+        self,
+        plan: Plan,
+        data: str | Sequence[str],
+        *,
+        holdout: float = 0.0,
+        seed: int = 0,
+        inputs: Sequence[str] = ("features",),
+        target: str = "target",
+        quorum: int | Literal["all"] = "all",
+        secure: bool | None = None,
+        deadline: float = 600.0,
+        coordinator: str | None = None,
+    ) -> AsyncRun[Study]:
+        """How a plan does, as it is, on all examples of the nodes whose data has the tags `data`, as in one place.
+
+        The result's `plan.answer` holds its loss and metrics. With a `holdout`, only the examples count that a
+        training with this and `seed` held out. The rest as in `train` and `analyse`.
+
+        Raises:
+            NoParticipants: nobody has such data.
+            RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
+        """
+        reads = {"inputs": tuple(inputs), "target": target}
+        return await self._ask(Study.of(plan, holdout, seed), data, quorum, secure, deadline, coordinator, reads)
+
+    async def _ask(
+        self,
+        study: Study,
+        data: str | Sequence[str],
+        quorum: int | Literal["all"],
+        secure: bool | None,
+        deadline: float,
+        coordinator: str | None,
+        reads: dict[str, Any],
+    ) -> AsyncRun[Study]:
+        party = await self._party(data, coordinator)
         peers = len(party.peers)
         secure = peers >= least_updates(travelling(ANALYSIS, "masked")) if secure is None else secure
         chosen = travelling(ANALYSIS, "masked") if secure else ANALYSIS
         asked = _quorum(quorum, peers, 0, 0, least_updates(chosen))
-        strategy = {"strategy": msgspec.to_builtins(chosen)}
-        return await self._start(study, party, {**study.parameters, **strategy, "quorum": asked, "deadline": deadline})
+        asks = {"strategy": msgspec.to_builtins(chosen), "quorum": asked, "deadline": deadline}
+        return await self._start(study, party, study.parameters | reads | asks)
 
     async def _party(self, data: str | Sequence[str], coordinator: str | None) -> _Party:
         """Who takes part in a run. Raises NoParticipants."""
