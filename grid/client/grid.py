@@ -13,6 +13,7 @@ import msgspec
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
 from grid.client.pins import MemoryPins, Pins
+from grid.client.projects import AsyncProject
 from grid.client.reattach import attach
 from grid.client.run import AsyncRun, B
 from grid.crypto.identity import Identity, public_from_id
@@ -27,6 +28,7 @@ from grid.protocol.transparency import moved
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
 from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
+from grid.wire.projects import PROJECT_INFO, PROJECTS
 from grid.wire.runs import (
     RUNS,
     START_RUN,
@@ -336,6 +338,19 @@ class Grid:
         """
         driver = await self._coordinator(coordinator)
         return await attach(self._calls, self.identity, driver, run, self._now)
+
+    async def projects(self, node: str) -> list[AsyncProject]:
+        """The projects of the node at an address, newest first: of its owner, whose key is the caller's."""
+        driver = await self._coordinator(node)
+        told = await self._calls.call(driver.address, PROJECTS, peer=public_from_id(driver.public_key))
+        return [AsyncProject(self._calls, self.identity, driver, info, self._now) for info in told.projects]
+
+    async def project(self, project: str, node: str) -> AsyncProject:
+        """One of them. Raises ProjectNotFound."""
+        driver = await self._coordinator(node)
+        peer = public_from_id(driver.public_key)
+        info = await self._calls.call(driver.address, PROJECT_INFO, peer=peer, project=project)
+        return AsyncProject(self._calls, self.identity, driver, info, self._now)
 
     async def _coordinator(self, address: str | None) -> Coordinator:
         if address is not None:

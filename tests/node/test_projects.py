@@ -381,6 +381,28 @@ async def test_a_coordinator_that_was_stopped_goes_on_with_its_batch(site: Sites
         await back.stop()
 
 
+async def test_a_notebook_of_the_owner_starts_a_project_and_gets_what_each_task_learned(site: Sites) -> None:
+    lead, _, project = await two_tasks(site, (Learner(goal=8.0), Learner(goal=8.0)))
+    grid, address = lead.owner.grid(), lead.node.address
+
+    (listed,) = await grid.projects(address)
+    mine = await grid.project(project, address)
+    assert (listed.id, repr(mine)) == (project, "Project(survival, coordinator: warm-up, train)")
+    assert (await mine.start()).number == 1
+    kinds = [event.kind async for event in mine.watch()]
+
+    assert kinds[-1] == "batch-ended"
+    assert [event.kind async for event in mine.watch(follow=False)] == kinds
+    first = numbers(plan_of().initial)
+    warm, last = await mine.run(task=1), await mine.run()
+    np.testing.assert_allclose(numbers((await warm.checkpoint()).initial), (first + 8) / 2)
+    np.testing.assert_allclose(numbers((await last.checkpoint()).initial), (first + 7 * 8) / 8)
+    with pytest.raises(RunNotFound, match="task 1 was not run in batch 2"):
+        await mine.run(task=1, batch=2)
+    with pytest.raises(NotAllowed):
+        await lead.owner.grid().projects((await site("other")).node.address)
+
+
 async def test_the_owner_of_the_coordinator_gets_what_was_learned_and_a_participant_does_not(site: Sites) -> None:
     lead, (one,), project = await two_tasks(site, (Learner(goal=8.0),))
     await lead.asks(wire.START_PROJECT, project=project)
