@@ -216,7 +216,7 @@ async def open_node(
             calls=Calls(http, identity=identity),
             egress=egress,
             access=access,
-            peers=Peers(database, time.time),
+            peers=Peers(database, time.time, events),
             catalogue=Catalogue(database, blobs, time.time),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
@@ -277,12 +277,12 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
 def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
     means = node.means
     audits = {
-        directory: Audit(means.calls, directory.address, means.peers, means.node_id, means.identity.id)
+        directory: Audit(means.calls, directory, means.peers, means.node_id, means.identity.id)
         for directory in directories
     }
 
     async def audit(directory: Directory) -> None:
-        await audits[directory].look()  # type: ignore[index]
+        await audits[directory].tend()  # type: ignore[index]
 
     presence = Presence(
         means.identity,

@@ -45,9 +45,9 @@ def project() -> None:
 def create(file: Path, members: tuple[str, ...], is_open: bool, data: Path) -> None:
     """Make the project that FILE describes: TOML with `name`, `about` and, for each task, a table [[tasks]].
 
-    A task has a `plan` (a file, as `grid plan` writes it) or a `question` such as
-    { name = "moments", columns = ["age"] }, a `name`, `continues` (false: not from what the task before
-    has learned) and the parameters of a task, such as tags, rounds, deadline and quorum.
+    A task has a `plan` (a file, as `grid plan` writes it), or one to `evaluate` (with what the task before has
+    learned), or a `question` such as { name = "moments", columns = ["age"] }; a `name`, `continues` (false: not from
+    what the task before has learned) and the parameters of a task, such as tags, rounds, deadline and quorum.
     """
     asyncio.run(_create(file, members, is_open, data))
 
@@ -76,13 +76,20 @@ def read_file(file: Path) -> tuple[str, str, list[tuple[Plan | Study, wire.Proje
 
 def _task(file: Path, said: dict[str, Any]) -> tuple[Plan | Study, wire.ProjectTask]:
     plan: Plan | Study
-    if "question" in said:
-        plan = Study(read_words(said.pop("question")))
+    if "question" in said or "evaluate" in said:
+        plan = _study(file, said)
         said = {**plan.parameters, **said}
     else:
         plan = Plan.load(file.parent / said.pop("plan"))
     own: dict[str, Any] = {each: said.pop(each) for each in ("name", "continues") if each in said}
     return plan, msgspec.convert({**own, "plan": plan.digest, "parameters": said}, wire.ProjectTask)
+
+
+def _study(file: Path, said: dict[str, Any]) -> Study:
+    if "question" in said:
+        return Study(read_words(said.pop("question")))
+    plan, seed = Plan.load(file.parent / said.pop("evaluate")), said.pop("seed", 0)
+    return Study.of(plan, said.pop("holdout", 0.0), seed)
 
 
 @project.command()

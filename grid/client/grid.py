@@ -26,7 +26,7 @@ from grid.protocol.stopping import stopping
 from grid.protocol.transparency import moved
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
-from grid.wire.problems import GridError, NoParticipants, NotAMember, StrategyRefused
+from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
 from grid.wire.runs import (
     RUNS,
     START_RUN,
@@ -122,6 +122,27 @@ class Grid:
         found = await self._directory.search(search)
         looked_up = await asyncio.gather(*(self._resolve(node) for node, _ in found.node_addresses))
         return [node for node in looked_up if node is not None]
+
+    async def compare(self, *tags: str) -> dict[str, str]:
+        """Compare what the directory tells us with what it told each verified node that has data with these tags.
+
+        By node, in words: it was told the same, it follows no log, or it cannot be asked.
+
+        Raises:
+            LogForked: the directory tells one of them something else.
+        """
+        told: dict[str, str] = {}
+        for node in await self.search(*tags):
+            if not node.verified:
+                continue
+            try:
+                same = await self._directory.witness(node.address, public_from_id(node.peer().public_key))
+                told[node.id] = "was told the same" if same else "follows no log of this gateway"
+            except LogForked:
+                raise
+            except GridError as error:
+                told[node.id] = f"cannot be asked: {error.detail}"
+        return told
 
     async def datasets(self, *tags: str) -> dict[str, tuple[DatasetInfo, ...]]:
         """The described datasets of each node that has data with these tags; silent nodes are left out."""
@@ -228,13 +249,51 @@ class Grid:
             QuestionRefused: it cannot be asked.
             RunRefused, NotAllowed: the coordinator does not take the run.
         """
-        study, party = Study(question), await self._party(data, coordinator)
+        return await self._ask(Study(question), data, quorum, secure, deadline, coordinator, {})
+
+    async def evaluate(
+        self,
+        plan: Plan,
+        data: str | Sequence[str],
+        *,
+        holdout: float = 0.0,
+        seed: int = 0,
+        inputs: Sequence[str] = ("features",),
+        target: str = "target",
+        quorum: int | Literal["all"] = "all",
+        secure: bool | None = None,
+        deadline: float = 600.0,
+        coordinator: str | None = None,
+    ) -> AsyncRun[Study]:
+        """How a plan does, as it is, on all examples of the nodes whose data has the tags `data`, as in one place.
+
+        The result's `plan.answer` holds its loss and metrics. With a `holdout`, only the examples count that a
+        training with this and `seed` held out. The rest as in `train` and `analyse`.
+
+        Raises:
+            NoParticipants: nobody has such data.
+            RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
+        """
+        reads = {"inputs": tuple(inputs), "target": target}
+        return await self._ask(Study.of(plan, holdout, seed), data, quorum, secure, deadline, coordinator, reads)
+
+    async def _ask(
+        self,
+        study: Study,
+        data: str | Sequence[str],
+        quorum: int | Literal["all"],
+        secure: bool | None,
+        deadline: float,
+        coordinator: str | None,
+        reads: dict[str, Any],
+    ) -> AsyncRun[Study]:
+        party = await self._party(data, coordinator)
         peers = len(party.peers)
         secure = peers >= least_updates(travelling(ANALYSIS, "masked")) if secure is None else secure
         chosen = travelling(ANALYSIS, "masked") if secure else ANALYSIS
         asked = _quorum(quorum, peers, 0, 0, least_updates(chosen))
-        strategy = {"strategy": msgspec.to_builtins(chosen)}
-        return await self._start(study, party, {**study.parameters, **strategy, "quorum": asked, "deadline": deadline})
+        asks = {"strategy": msgspec.to_builtins(chosen), "quorum": asked, "deadline": deadline}
+        return await self._start(study, party, study.parameters | reads | asks)
 
     async def _party(self, data: str | Sequence[str], coordinator: str | None) -> _Party:
         """Who takes part in a run. Raises NoParticipants."""

@@ -143,6 +143,10 @@ class PlainGrid:
         """Ask a question of all rows; see `Grid.analyse` for the settings. Raises GridError, with the reason."""
         return Run(self._loop, self._loop.run(self._grid.analyse(question, data, **settings)))
 
+    def evaluate(self, plan: Plan, data: Any, **settings: Any) -> Run[Study]:
+        """How a plan does as it is; see `Grid.evaluate` for the settings. Raises GridError, with the reason."""
+        return Run(self._loop, self._loop.run(self._grid.evaluate(plan, data, **settings)))
+
     def runs(self, coordinator: str | None = None) -> display.Runs:
         """Your runs at a coordinator (None: the one in this process), newest first."""
         return display.Runs(self._loop.run(self._grid.runs(coordinator)))

@@ -14,7 +14,6 @@ from enum import Enum
 from grid.learning.recipe import Recipe
 from grid.learning.strategy import Adagrad, Adam, Exact, Int8, Masked, Momentum, Scaffold, Strategy, TopK, Yogi
 from grid.learning.tensors import FLOATS, Layout, TensorSpec
-from grid.wire.problems import StrategyRefused
 
 CONTROL = "control:"
 """Stands before the names of control variates. No tensor of a plan has a colon in its name."""
@@ -109,18 +108,11 @@ def residual_layout(layout: Layout, strategy: Strategy, statistics: Collection[s
 
 
 def masked_numbers(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> int:
-    """How many numbers a vector under masks has.
-
-    Raises:
-        StrategyRefused: a tensor has no mean.
-    """
+    """How many numbers a vector under masks has: whole ones count, have no mean, and stay as they came."""
     plain = update_layout(layout, strategy, statistics)
     if strategy.analyses:
         return sum(math.prod(spec.shape) for spec in plain.specs) * LIMBS
-    for spec in plain.specs:
-        if spec.dtype not in FLOATS:
-            raise StrategyRefused(f"masked updates are sums, and {spec} counts: it has no mean")
-    return sum(math.prod(spec.shape) for spec in plain.specs) + MASKED_METRICS
+    return sum(math.prod(spec.shape) for spec in plain.specs if spec.dtype in FLOATS) + MASKED_METRICS
 
 
 def parameters(layout: Layout, statistics: Collection[str] = ()) -> int:

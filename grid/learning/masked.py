@@ -2,6 +2,7 @@
 
 A node's vector is its weight times what it learned, beside the weight itself and, weighted likewise, what it measured:
 the sum gives the weighted mean, and nobody's weight or metrics by themselves. Nodes clip every number themselves.
+Whole numbers, such as the batches that a layer has seen, are not in it: they stay as they came.
 Weights are the node's examples as a share of `Masked.most`; whoever has more counts as with so many.
 
 Source: Bonawitz et al. 2017, ePrint 2017/281, sections 4 and 7.1 (weighted means).
@@ -63,6 +64,8 @@ class Vectors:
         weight, held = (self._share(count) for count in (own.examples, own.held_out))
         at = 0
         for span in self._spans:
+            if not span.is_float:
+                continue
             old, new = stored(before, span), stored(after, span)
             for place in span.blocks():
                 learned = widened(new[place], span.dtype) - widened(old[place], span.dtype)
@@ -87,6 +90,9 @@ class Vectors:
         at = 0
         for span in self._spans:
             old, new = stored(current, span), stored(target, span)
+            if not span.is_float:
+                new[:] = old
+                continue
             for place in span.blocks():
                 base = widened(old[place], span.dtype)
                 learned = self._quantiser.mean(total[at : at + len(base)], count) / weight

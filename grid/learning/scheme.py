@@ -68,7 +68,7 @@ class Scheme:
 
     @cached_property
     def masked_numbers(self) -> int:
-        """How many numbers a vector under masks has. Raises StrategyRefused where a tensor has no mean."""
+        """How many numbers a vector under masks has."""
         return masked_numbers(self.layout, self.strategy, self.statistics)
 
     @cached_property

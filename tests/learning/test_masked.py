@@ -100,11 +100,25 @@ def test_a_node_whose_training_went_wrong_sends_no_vector() -> None:
         vectors.vector(model(0), memoryview(broken), Own(10, 0.0), np.random.default_rng(0))
 
 
-def test_it_takes_four_bytes_a_number_and_counters_cannot_be_summed() -> None:
-    assert upload_layout(LAYOUT, STRATEGY).size == 4 * (NUMBERS + MASKED_METRICS)
+def test_it_takes_four_bytes_a_number_and_none_for_counters() -> None:
+    counting = Layout([*LAYOUT.specs, TensorSpec("seen", "I64", ())])
 
-    with pytest.raises(StrategyRefused, match="it has no mean"):
-        upload_layout(Layout([*LAYOUT.specs, TensorSpec("seen", "I64", ())]), STRATEGY)
+    assert upload_layout(LAYOUT, STRATEGY).size == 4 * (NUMBERS + MASKED_METRICS)
+    assert upload_layout(counting, STRATEGY).size == 4 * (NUMBERS + MASKED_METRICS)
+
+
+def test_a_counter_stays_as_it_came_while_the_rest_is_averaged() -> None:
+    layout = Layout([TensorSpec("seen", "I64", ()), TensorSpec("w", "F32", (2,))])
+    before, after = (np.int64(seen).tobytes() + np.float32([w, w]).tobytes() for seen, w in ((7, 0.5), (99, 1.0)))
+    vectors, total, target = Vectors(STRATEGY, layout, (), 0, 3), RingSum(2 + MASKED_METRICS), bytearray(layout.size)
+    for at in range(3):
+        vector = vectors.vector(memoryview(before), memoryview(after), Own(16_384, 0.0), np.random.default_rng(at))
+        total.add(memoryview(vector.tobytes()))
+
+    vectors.unfold(total.lifted((), ()), 3, memoryview(before), memoryview(target))
+
+    assert np.frombuffer(target, np.int64, 1)[0] == 7
+    np.testing.assert_allclose(np.frombuffer(target, np.float32, 2, 8), 1.0, atol=1e-6)
 
 
 # --- noise ------------------------------------------------------------------------------------------
