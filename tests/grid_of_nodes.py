@@ -30,6 +30,7 @@ from grid.crypto.envelope import Context, Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.sealing import Opener, seal_bytes
+from grid.learning import arrays, numpy_training
 from grid.learning.masked import Vectors
 from grid.learning.masking import mask
 from grid.learning.plan import Plan
@@ -70,8 +71,10 @@ from grid.wire.runs import (
 )
 from grid.wire.session import IDENTITY, SESSION
 from grid.worker import analysis_job, fold_job
+from grid.worker.evaluation_job import evaluation_with
 from grid.worker.port import Engine, Job, Limits, Progress, Work
 from grid.worker.seat import Desk
+from grid.worker.train_job import Kit
 
 Numbers = NDArray[np.float32]
 SCIENTIST = Identity.from_seed(b"scientist".ljust(32))
@@ -206,7 +209,11 @@ class TrainSeat(FakeSeat):
 class JobSeat(FakeSeat):
     """Sums, or answers a question, with the worker's own code."""
 
-    JOBS: Mapping[str, Any] = {"fold": fold_job.fold, "analyse": analysis_job.analyse}
+    JOBS: Mapping[str, Any] = {
+        "fold": fold_job.fold,
+        "analyse": analysis_job.analyse,
+        "evaluate": evaluation_with(Kit(numpy_training.Trainer, arrays.views, numpy_training.finish)),
+    }
 
     def __init__(self, engine: FakeEngine, work: Work) -> None:
         super().__init__(engine, work)

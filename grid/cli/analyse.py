@@ -1,10 +1,11 @@
-"""`grid analyse`: statistics over the rows of all nodes, as if they lay in one place."""
+"""`grid analyse` and `grid evaluate`: what is said of the rows of all nodes, as if they lay in one place."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from grid.cli.connect import aconnect
 from grid.cli.plainly import Plainly, word
 from grid.cli.train import gateway_option, quorum_word
 from grid.client.display import Progress
+from grid.client.run import AsyncRun
 from grid.client.tables import table
+from grid.learning.plan import Plan
 from grid.learning.questions import (
     CoxRegression,
     Histogram,
@@ -125,8 +128,24 @@ def cox(columns: tuple[str, ...], time: str, event: str, horizon: int, **how: An
     _answer(CoxRegression(columns, time, event, horizon), **how)
 
 
-def _answer(
-    question: Question,
+@click.command(context_settings=SETTINGS)
+@click.argument("file", type=_file, metavar="PLAN")
+@click.option("--holdout", type=click.FloatRange(0, 0.9), default=0.0, help="Only what a training held out; 0: all.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="The seed of that training.")
+@click.option("--target", default="target", help="The tensor that is to be foretold.")
+@_asking
+def evaluate(file: Path, holdout: float, seed: int, target: str, **how: Any) -> None:
+    """How a PLAN does, as it is, on all examples that have a tag: its loss and metrics, as if they lay in one place."""
+    plan = Plan.load(file)
+    _run(lambda grid, tags, **asks: grid.evaluate(plan, tags, holdout=holdout, seed=seed, target=target, **asks), **how)
+
+
+def _answer(question: Question, **how: Any) -> None:
+    _run(lambda grid, tags, **asks: grid.analyse(question, tags, **asks), **how)
+
+
+def _run(
+    ask: Callable[..., Awaitable[AsyncRun[Study]]],
     *,
     tags: tuple[str, ...],
     gateway: str,
@@ -138,7 +157,7 @@ def _answer(
 ) -> None:
     async def answered() -> Study:
         async with aconnect(gateway, host=host, address=address) as grid:
-            run = await grid.analyse(question, tags, **how)
+            run = await ask(grid, tags, **how)
             for node in run.skipped:
                 click.echo(f"{node}: left out, it never proved who it is", err=True)
             return (await run.result(Progress(run.task.rounds, sys.stderr))).plan

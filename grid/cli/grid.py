@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import click
 
-from grid.cli.analyse import analyse
+from grid.cli.analyse import analyse, evaluate
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect, my_identity
 from grid.cli.describe import describe, plain
@@ -30,6 +30,7 @@ def main() -> None:
 main.add_command(plan)
 main.add_command(train)
 main.add_command(analyse)
+main.add_command(evaluate)
 main.add_command(runs)
 main.add_command(peer)
 main.add_command(revoke_mine)

@@ -13,6 +13,7 @@ import msgspec
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
 from grid.client.pins import MemoryPins, Pins
+from grid.client.projects import AsyncProject
 from grid.client.reattach import attach
 from grid.client.run import AsyncRun, B
 from grid.crypto.identity import Identity, public_from_id
@@ -27,6 +28,7 @@ from grid.protocol.transparency import moved
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
 from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
+from grid.wire.projects import PROJECT_INFO, PROJECTS
 from grid.wire.runs import (
     RUNS,
     START_RUN,
@@ -249,13 +251,51 @@ class Grid:
             QuestionRefused: it cannot be asked.
             RunRefused, NotAllowed: the coordinator does not take the run.
         """
-        study, party = Study(question), await self._party(data, coordinator)
+        return await self._ask(Study(question), data, quorum, secure, deadline, coordinator, {})
+
+    async def evaluate(
+        self,
+        plan: Plan,
+        data: str | Sequence[str],
+        *,
+        holdout: float = 0.0,
+        seed: int = 0,
+        inputs: Sequence[str] = ("features",),
+        target: str = "target",
+        quorum: int | Literal["all"] = "all",
+        secure: bool | None = None,
+        deadline: float = 600.0,
+        coordinator: str | None = None,
+    ) -> AsyncRun[Study]:
+        """How a plan does, as it is, on all examples of the nodes whose data has the tags `data`, as in one place.
+
+        The result's `plan.answer` holds its loss and metrics. With a `holdout`, only the examples count that a
+        training with this and `seed` held out. The rest as in `train` and `analyse`.
+
+        Raises:
+            NoParticipants: nobody has such data.
+            RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
+        """
+        reads = {"inputs": tuple(inputs), "target": target}
+        return await self._ask(Study.of(plan, holdout, seed), data, quorum, secure, deadline, coordinator, reads)
+
+    async def _ask(
+        self,
+        study: Study,
+        data: str | Sequence[str],
+        quorum: int | Literal["all"],
+        secure: bool | None,
+        deadline: float,
+        coordinator: str | None,
+        reads: dict[str, Any],
+    ) -> AsyncRun[Study]:
+        party = await self._party(data, coordinator)
         peers = len(party.peers)
         secure = peers >= least_updates(travelling(ANALYSIS, "masked")) if secure is None else secure
         chosen = travelling(ANALYSIS, "masked") if secure else ANALYSIS
         asked = _quorum(quorum, peers, 0, 0, least_updates(chosen))
-        strategy = {"strategy": msgspec.to_builtins(chosen)}
-        return await self._start(study, party, {**study.parameters, **strategy, "quorum": asked, "deadline": deadline})
+        asks = {"strategy": msgspec.to_builtins(chosen), "quorum": asked, "deadline": deadline}
+        return await self._start(study, party, study.parameters | reads | asks)
 
     async def _party(self, data: str | Sequence[str], coordinator: str | None) -> _Party:
         """Who takes part in a run. Raises NoParticipants."""
@@ -298,6 +338,19 @@ class Grid:
         """
         driver = await self._coordinator(coordinator)
         return await attach(self._calls, self.identity, driver, run, self._now)
+
+    async def projects(self, node: str) -> list[AsyncProject]:
+        """The projects of the node at an address, newest first: of its owner, whose key is the caller's."""
+        driver = await self._coordinator(node)
+        told = await self._calls.call(driver.address, PROJECTS, peer=public_from_id(driver.public_key))
+        return [AsyncProject(self._calls, self.identity, driver, info, self._now) for info in told.projects]
+
+    async def project(self, project: str, node: str) -> AsyncProject:
+        """One of them. Raises ProjectNotFound."""
+        driver = await self._coordinator(node)
+        peer = public_from_id(driver.public_key)
+        info = await self._calls.call(driver.address, PROJECT_INFO, peer=peer, project=project)
+        return AsyncProject(self._calls, self.identity, driver, info, self._now)
 
     async def _coordinator(self, address: str | None) -> Coordinator:
         if address is not None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from grid.learning.questions import (
     CoxRegression,
+    Evaluate,
     Histogram,
     KaplanMeier,
     LinearRegression,
@@ -33,6 +34,9 @@ Vector = npt.NDArray[np.float64]
 Rows = Mapping[str, Vector]
 Known = Mapping[str, Vector]
 
+Asked = Moments | Histogram | LinearRegression | LogisticRegression | KaplanMeier | CoxRegression
+"""Questions to rows. How a plan does (`Evaluate`), only those who can compute it can say."""
+
 SETTLED = 1e-10
 """Newton's steps end when no coefficient moves by more than this, relative to its size or to one."""
 
@@ -42,7 +46,7 @@ def first(question: Question) -> Known:
     return {spec.name: np.zeros(spec.shape) for spec in known_layout(question).specs}
 
 
-def part(question: Question, known: Known, rows: Rows) -> Vector:
+def part(question: Asked, known: Known, rows: Rows) -> Vector:
     """One node's part, (`questions.part_numbers`,), to be added to the others'.
 
     Raises:
@@ -66,6 +70,9 @@ def step(question: Question, known: Known, total: Vector) -> tuple[Known, bool]:
         raise NotEstimable(f"other nodes answered: {known['n'][0]:.0f} rows in the round before, {n:.0f} in this one")
     told = {**known, "n": total[:1], "steps": known["steps"] + 1}
     match question:
+        case Evaluate(metrics=metrics):
+            means = total[1:, None] / n
+            return {**told, **dict(zip(("loss", *metrics), means, strict=True))}, True
         case Moments():
             return _moments(told, total[1:])
         case Histogram():
@@ -80,7 +87,7 @@ def step(question: Question, known: Known, total: Vector) -> tuple[Known, bool]:
             return _newton(told, _partial_likelihood(question, total[1:]), most)
 
 
-def check_rows(question: Question, rows: Rows) -> None:
+def check_rows(question: Asked, rows: Rows) -> None:
     """Whether these rows can be asked. Raises QuestionRefused."""
     for name in reads(question):
         if not np.isfinite(rows[name]).all():
@@ -95,7 +102,7 @@ def check_rows(question: Question, rows: Rows) -> None:
                 raise QuestionRefused(f"times in {name!r} must be whole numbers from 0 to {horizon}")
 
 
-def pooled(question: Question, nodes: list[Rows]) -> Known:
+def pooled(question: Asked, nodes: list[Rows]) -> Known:
     """An analysis over the rows of several nodes, here and now. Raises NotEstimable, QuestionRefused."""
     known, done = first(question), False
     while not done:
@@ -106,7 +113,7 @@ def pooled(question: Question, nodes: list[Rows]) -> Known:
 # --- what a node adds -----------------------------------------------------------------------------
 
 
-def _own(question: Question, known: Known, rows: Rows) -> Vector:
+def _own(question: Asked, known: Known, rows: Rows) -> Vector:
     match question:
         case Moments(columns=columns):
             table = _table(rows, columns)

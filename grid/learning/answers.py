@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from grid.learning.questions import (
     CoxRegression,
+    Evaluate,
     Histogram,
     KaplanMeier,
     LinearRegression,
@@ -25,6 +26,8 @@ INTERCEPT = "(intercept)"
 def table_of(question: Question, answer: Mapping[str, Sequence[float]]) -> Table:
     """What is known, as a table: a row for each column, coefficient, bin, or time at which something happened."""
     match question:
+        case Evaluate(metrics=metrics):
+            return ["metric", "value"], [_row(name, *answer[name]) for name in ("loss", *metrics)]
         case Moments(columns=columns):
             deviations = [math.sqrt(value) if value >= 0 else math.nan for value in answer["variance"]]
             moments = zip(columns, answer["mean"], answer["variance"], deviations, strict=True)

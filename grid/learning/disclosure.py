@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from grid.learning.analytics import Rows, Vector
-from grid.learning.questions import CoxRegression, Histogram, KaplanMeier, Question, coefficients, reads
+from grid.learning.analytics import Asked, Rows, Vector
+from grid.learning.questions import CoxRegression, Histogram, KaplanMeier, coefficients, reads
 from grid.wire.problems import QuestionRefused
 
 PER_COEFFICIENT = 3
 """Rows for each number that is fitted, at least: with as many numbers as rows, a fit gives the rows back."""
 
 
-def check_disclosure(question: Question, rows: Rows, part: Vector, least: int, masked: bool) -> None:
+def check_rows_enough(count: int, least: int) -> None:
+    """Whether a node answers for so many rows. Raises QuestionRefused."""
+    if count < least:
+        raise QuestionRefused(f"{count} rows; this node answers for {least} and more")
+
+
+def check_disclosure(question: Asked, rows: Rows, part: Vector, least: int, masked: bool) -> None:
     """Whether a part may leave the node that computed it from these rows.
 
     Raises:
         QuestionRefused: it may not; the detail says what could be asked instead.
     """
     count = len(rows[reads(question)[0]])
-    if count < least:
-        raise QuestionRefused(f"{count} rows; this node answers for {least} and more")
+    check_rows_enough(count, least)
     if count < PER_COEFFICIENT * (p := coefficients(question)):
         raise QuestionRefused(f"{count} rows for {p} coefficients; there have to be {PER_COEFFICIENT} for each")
     if masked:
@@ -36,7 +41,7 @@ def check_disclosure(question: Question, rows: Rows, part: Vector, least: int, m
         )
 
 
-def _counts(question: Question, part: Vector) -> Vector:
+def _counts(question: Asked, part: Vector) -> Vector:
     """The numbers of rows in a part."""
     match question:
         case Histogram():

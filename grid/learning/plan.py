@@ -57,7 +57,8 @@ class Settings(TypedDict, total=False):
 class Plan:
     """A training plan, checked: the recipe, and the first values of its tensors, by name.
 
-    `layout` is what travels each round: parameters and running statistics. Constants stay in the bundle.
+    `layout` is what travels each round: parameters and running statistics. Constants stay in the bundle, which holds
+    `held`.
     """
 
     def __init__(self, recipe: Recipe, values: Mapping[str, bytes | memoryview]) -> None:
@@ -65,8 +66,8 @@ class Plan:
         self.recipe = recipe
         self.layout = trained_by(recipe)
         self.values = dict(values)
-        self._held = held_by(recipe)
-        for spec in self._held.specs:
+        self.held = held_by(recipe)
+        for spec in self.held.specs:
             if len(self.values.get(spec.name, b"")) != spec.size:
                 raise TensorsRefused(f"the values of {spec} are missing or of another length")
 
@@ -107,12 +108,16 @@ class Plan:
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         yield self._header
-        yield from (self.values[spec.name] for spec in self._held.specs)
+        yield from (self.values[spec.name] for spec in self.held.specs)
 
     @cached_property
     def _header(self) -> bytes:
-        recipe = msgspec.json.encode(self.recipe, order="deterministic").decode()
-        return header_bytes(self._held, {RECIPE: recipe})
+        return header_bytes(self.held, {RECIPE: self.words})
+
+    @property
+    def words(self) -> str:
+        """The recipe as JSON."""
+        return msgspec.json.encode(self.recipe, order="deterministic").decode()
 
     @classmethod
     def from_bundle(cls, data: bytes | memoryview) -> Plan:
@@ -130,8 +135,8 @@ class Plan:
             raise PlanRefused(f"the metadata of a bundle is {RECIPE!r} and nothing else")
         body = memoryview(data)[offset:]
         values = {slot.spec.name: body[slot.begin : slot.end] for slot in layout.slots}
-        plan = cls(_read_recipe(metadata[RECIPE]), values)
-        layout.require(plan._held)
+        plan = cls(read_recipe(metadata[RECIPE]), values)
+        layout.require(plan.held)
         plan._header = bytes(data[:offset])  # the bytes that were signed, not an encoding of ours
         return plan
 
@@ -232,7 +237,8 @@ def refuse_code(first: bytes) -> None:
             raise PlanRefused(f"this is {what}, which can run code when it is loaded; send a plan instead")
 
 
-def _read_recipe(text: str) -> Recipe:
+def read_recipe(text: str) -> Recipe:
+    """The recipe in the header of a bundle. Raises PlanRefused."""
     try:
         return msgspec.convert(strict_json(text.encode()), Recipe)
     except (msgspec.ValidationError, TensorsRefused) as error:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from grid.learning.recipe import Part
+from grid.learning.recipe import Metric, Part
 from grid.learning.tensors import Layout, TensorSpec
 from grid.wire.problems import QuestionRefused
 
@@ -101,7 +101,18 @@ class CoxRegression(Part, frozen=True, tag="cox", tag_field="name"):
     most: Steps = 30
 
 
-Question = Moments | Histogram | LinearRegression | LogisticRegression | KaplanMeier | CoxRegression
+class Evaluate(Part, frozen=True, tag="evaluate", tag_field="name"):
+    """How the plan that travels with it does, as it is: its loss and `metrics`, on the mean over all examples.
+
+    With a `holdout`, on those examples only that a training with this and `seed` held out. Known: `loss`, each metric.
+    """
+
+    metrics: Annotated[tuple[Metric, ...], Meta(max_length=16)] = ()
+    holdout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+
+
+Question = Evaluate | Moments | Histogram | LinearRegression | LogisticRegression | KaplanMeier | CoxRegression
 
 
 def checked(question: Question) -> Question:
@@ -125,6 +136,8 @@ def checked(question: Question) -> Question:
 def reads(question: Question) -> tuple[str, ...]:
     """The columns that it looks at."""
     match question:
+        case Evaluate():
+            return ()
         case Moments(columns=columns):
             return columns
         case Histogram(column=column):
@@ -163,6 +176,8 @@ def part_numbers(question: Question) -> int:
     """How long a node's part is: its rows are counted first."""
     p = coefficients(question)
     match question:
+        case Evaluate(metrics=metrics):
+            return 1 + 1 + len(metrics)
         case Moments(columns=columns):
             return 1 + len(columns)
         case Histogram(edges=edges):
@@ -178,6 +193,8 @@ def part_numbers(question: Question) -> int:
 def known_layout(question: Question) -> Layout:
     """What is known after each round, by name: float64."""
     match question:
+        case Evaluate(metrics=metrics):
+            told = dict.fromkeys(("loss", *metrics), 1)
         case Moments(columns=columns):
             told = dict.fromkeys(("mean", "variance"), len(columns))
         case Histogram(edges=edges):

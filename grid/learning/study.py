@@ -18,8 +18,8 @@ import msgspec
 
 from grid.learning.answers import Table, table_of
 from grid.learning.layouts import PART
-from grid.learning.plan import MAX_BUNDLE, Plan, refuse_code
-from grid.learning.questions import Question, checked, known_layout, most_rounds, part_numbers, reads
+from grid.learning.plan import MAX_BUNDLE, RECIPE, Plan, read_recipe, refuse_code
+from grid.learning.questions import Evaluate, Question, checked, known_layout, most_rounds, part_numbers, reads
 from grid.learning.strategy import Sum
 from grid.learning.tensors import Layout, TensorSpec, header_bytes, read_header, strict_json
 from grid.wire.problems import PlanRefused, QuestionRefused, TensorsRefused
@@ -27,17 +27,28 @@ from grid.wire.problems import PlanRefused, QuestionRefused, TensorsRefused
 QUESTION = "grid-question"
 """The metadata entry that holds the question."""
 
+PLAN = "plan:"
+"""Stands before the names of a plan's tensors in a bundle. No tensor of an answer has a colon in its name."""
+
 
 class Study:
     """A question, checked, and the values of what is known, by name: the data sections of float64 tensors.
 
-    `layout` is what travels: what is known goes down, a node's part (`layouts.PART`) up.
+    `layout` is what travels: what is known goes down, a node's part (`layouts.PART`) up. With `Evaluate` goes a `plan`.
+
+    Raises:
+        QuestionRefused: it cannot be asked, or not of this plan.
     """
 
-    def __init__(self, question: Question, values: Mapping[str, bytes | memoryview] | None = None) -> None:
-        self.question = checked(question)
-        self._known = known_layout(question)
-        self.layout = Layout((*self._known.specs, TensorSpec(PART, "F64", (part_numbers(question),))))
+    def __init__(
+        self, question: Question, values: Mapping[str, bytes | memoryview] | None = None, plan: Plan | None = None
+    ) -> None:
+        self.question, self.plan = checked(question), plan
+        if isinstance(question, Evaluate) != (plan is not None):
+            raise QuestionRefused("an evaluation is one of a plan, and nothing else is")
+        if isinstance(question, Evaluate) and plan is not None and question.metrics != plan.recipe.metrics:
+            raise QuestionRefused("an evaluation tells the metrics of its plan")
+        self._known, self.layout = known_layout(question), travelling_layout(question)
         self.values: dict[str, bytes | memoryview] = dict(values or {s.name: bytes(s.size) for s in self._known.specs})
         for spec in self._known.specs:
             if len(self.values.get(spec.name, b"")) != spec.size:
@@ -63,6 +74,11 @@ class Study:
         """The question as the bundle's header holds it."""
         return {QUESTION: msgspec.json.encode(self.question, order="deterministic").decode()}
 
+    @classmethod
+    def of(cls, plan: Plan, holdout: float = 0.0, seed: int = 0) -> Study:
+        """How a plan does, on all examples or on those that such a training held out."""
+        return cls(Evaluate(plan.recipe.metrics, holdout, seed), plan=plan)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the bundle, in hex: the study's name."""
@@ -81,7 +97,7 @@ class Study:
     def trained(self, data: bytes | memoryview) -> Study:
         """The same study, knowing what the data section `data` of a checkpoint says."""
         known = {slot.spec.name: bytes(data[slot.begin : slot.end]) for slot in self._known.slots}
-        return Study(self.question, known)
+        return Study(self.question, known, self.plan)
 
     @classmethod
     def from_bundle(cls, data: bytes | memoryview) -> Study:
@@ -93,10 +109,12 @@ class Study:
             TensorsRefused: the tensors are not what the question makes known.
         """
         layout, metadata, offset = read_header(data, total=len(data))
-        study = cls(read_question(metadata))
-        layout.require(study._known)
-        body = memoryview(data)[offset:]
-        study.values = {slot.spec.name: body[slot.begin : slot.end] for slot in layout.slots}
+        question, body = read_question(metadata), memoryview(data)[offset:]
+        values = {slot.spec.name: body[slot.begin : slot.end] for slot in layout.slots}
+        held = {name.removeprefix(PLAN): value for name, value in values.items() if name.startswith(PLAN)}
+        plan = Plan(read_recipe(metadata[RECIPE]), held) if RECIPE in metadata else None
+        study = cls(question, {name: value for name, value in values.items() if not name.startswith(PLAN)}, plan)
+        layout.require(study._held)
         if bytes(data[:offset]) != study._header:
             raise PlanRefused("this question is not written as an encoder of ours writes it")
         return study
@@ -109,8 +127,9 @@ class Study:
         """What a person wants to know first: pairs of a word and what it is here."""
         name = msgspec.to_builtins(self.question)["name"]
         told = f"{part_numbers(self.question):,} numbers"
+        of = reads(self.question) or ("the examples",)
         answered = [("answer from", f"{self.answer['n'][0]:,.0f} rows")] if self.answered else []
-        return [("question", name), ("reads", ", ".join(reads(self.question))), ("each node adds", told), *answered]
+        return [("question", name), ("reads", ", ".join(of)), ("each node adds", told), *answered]
 
     @property
     def answered(self) -> bool:
@@ -127,18 +146,31 @@ class Study:
         return f"<table><tr>{''.join(lines)}</tr>{body}</table>"
 
     @property
+    def _held(self) -> Layout:
+        own = () if self.plan is None else self.plan.held.specs
+        return Layout((*self._known.specs, *(TensorSpec(PLAN + spec.name, spec.dtype, spec.shape) for spec in own)))
+
+    @property
     def _header(self) -> bytes:
-        return header_bytes(self._known, self.metadata)
+        return header_bytes(self._held, self.metadata | ({RECIPE: self.plan.words} if self.plan is not None else {}))
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         yield self._header
-        yield from (self.values[spec.name] for spec in self._known.specs)
+        values = {PLAN + name: value for name, value in self.plan.values.items()} if self.plan is not None else {}
+        yield from ((self.values | values)[spec.name] for spec in self._held.specs)
+
+
+def travelling_layout(question: Question) -> Layout:
+    """What travels each round of a study: what is known, and a node's part."""
+    return Layout((*known_layout(question).specs, TensorSpec(PART, "F64", (part_numbers(question),))))
 
 
 def read_question(metadata: Mapping[str, str]) -> Question:
     """The question in the header of a bundle. Raises PlanRefused, QuestionRefused."""
-    if metadata.keys() != {QUESTION}:
-        raise PlanRefused(f"the metadata of a question's bundle is {QUESTION!r} and nothing else")
+    if not {QUESTION} <= metadata.keys() <= {QUESTION, RECIPE}:
+        raise PlanRefused(
+            f"the metadata of a question's bundle is {QUESTION!r}, with it may be {RECIPE!r}, and no more"
+        )
     try:
         words = strict_json(metadata[QUESTION].encode())
     except TensorsRefused as error:

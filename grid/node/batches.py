@@ -59,6 +59,13 @@ def secured(task: Task) -> Task:
     return replace(task, strategy=msgspec.to_builtins(strategy), quorum=quorum)
 
 
+def going_on(plan: Plan | Study, learned: bytes) -> Plan | Study:
+    """A plan, or that whose evaluation is asked for, with what was learned before; another question stays as it is."""
+    if isinstance(plan, Plan):
+        return plan.trained(learned)
+    return plan if plan.plan is None else Study(plan.question, plan=plan.plan.trained(learned))
+
+
 class Batches:
     """The batches that this node carries out. `folder` has a folder for each project, with its plans by digest."""
 
@@ -152,8 +159,8 @@ class Batches:
         tasks = (await self._records.project(batch.project)).project.tasks
         asked = tasks[batch.task - 1]
         plan = await asyncio.to_thread(self.plan, batch.project, asked.plan)
-        if asked.continues and isinstance(plan, Plan) and (before := await self._trained_before(batch, tasks)):
-            plan = plan.trained(await self._learned(batch, before, tasks[before - 1]))
+        if asked.continues and (before := await self._trained_before(batch, tasks)):
+            plan = going_on(plan, await self._learned(batch, before, tasks[before - 1]))
         peers = await self._with_peers(batch.project)
         await self._coordinator.hold(plan)
         task = task_of(asked, batch.run, plan.digest, self._means.identity.id, self._means.now())

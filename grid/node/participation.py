@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from grid.client.payload import mapped, sealed
 from grid.crypto.prekeys import PrekeyPublic
 from grid.faults import point
-from grid.learning.questions import reads
+from grid.learning.questions import Evaluate, Question, reads
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import Masked, read_strategy
 from grid.learning.study import Study, read_bundle
@@ -92,7 +92,8 @@ class Participation:
         self._data, self._blobs, self._journal, self._make_room = data, blobs, journal, make_room
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
-        self._columns: dict[str, ColumnPlace]
+        self._question: Question | None = None
+        self._columns: dict[str, ColumnPlace] = {}
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
         strategy = read_strategy(task.strategy)
         self._steps = steps_of(strategy)
@@ -214,7 +215,7 @@ class Participation:
         plan = read_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
         if isinstance(plan, Study):
-            self._columns = places(self._data.info, reads(plan.question))
+            self._question, self._columns = plan.question, places(self._data.info, reads(plan.question))
         async with self._sitting() as (_, prepared):
             return Report(status="ready", examples=prepared["examples"])
 
@@ -401,7 +402,8 @@ class Participation:
             await taken[0].close()
 
     def _job(self, priority: Priority) -> Job:
-        if self._scheme.strategy.analyses:
+        measured = self._question if isinstance(self._question, Evaluate) else None
+        if self._scheme.strategy.analyses and measured is None:
             return AnalyseJob(
                 bundle=self._bundle_path,
                 tensors=self._data.tensors,
@@ -415,11 +417,12 @@ class Participation:
             tensors=self._data.tensors,
             inputs=self.task.inputs,
             target=self.task.target,
-            holdout=self.task.holdout,
-            seed=self.task.seed,
+            holdout=self.task.holdout if measured is None else measured.holdout,
+            seed=self.task.seed if measured is None else measured.seed,
             strategy=self._scheme.strategy,
             priority=priority,
             run=self.task.run,
+            least_rows=self._means.least_rows,
         )
 
 

@@ -72,11 +72,12 @@ class Projects:
                 why = f"the plan of task {task.name} was not handed in; put its bundle first"
                 raise ProjectRefused(why) from None
             plan = self._batches.plan(project.project, task.plan)
-            if isinstance(plan, Study):
+            going = plan.plan if isinstance(plan, Study) else plan
+            if going is None:
                 continue
-            if before is not None and task.continues and plan.layout != before.layout:
+            if before is not None and task.continues and going.layout != before.layout:
                 raise ProjectRefused(f"task {task.name} cannot go on from another kind of model")
-            before = plan
+            before = plan if isinstance(plan, Plan) else before
 
     async def admit(self, project: str, public_key: str) -> None:
         """Let the holder of a key join. Raises ProjectNotFound."""

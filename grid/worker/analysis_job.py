@@ -5,21 +5,21 @@ They answer to the verbs of training and folding, so that rounds of an analysis 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 
 from grid.faults import point
-from grid.learning.analytics import Rows, Vector, part, step
+from grid.learning.analytics import Known, Vector, part, step
 from grid.learning.arrays import views
 from grid.learning.disclosure import check_disclosure
 from grid.learning.layouts import model_layout, update_layout, upload_layout
 from grid.learning.limbs import from_limbs, to_limbs
 from grid.learning.masked import RingSum
 from grid.learning.masking import mask as add_masks
-from grid.learning.questions import reads
+from grid.learning.questions import Evaluate, reads
 from grid.learning.strategy import Strategy, least_updates, read_strategy
 from grid.learning.study import Study, read_question
 from grid.learning.tensors import Layout, header_bytes, read_header
@@ -40,20 +40,36 @@ def analyse(
     study, chosen = Study.from_bundle(desk.files["bundle"]), read_strategy(strategy)
     layout, _, offset = read_header(desk.files["tensors"], total=len(desk.files["tensors"]))
     arrays = views(layout, desk.files["tensors"][offset:])
-    rows = {name: _column(name, arrays, *columns[name]) for name in reads(study.question)}
-    work = _Analysis(desk, study, chosen, rows, least_rows)
-    verbs: dict[str, Verb] = {"prepare": work.prepare, "receive": work.receive, "fit": work.fit}
-    return verbs | {"evaluate": work.evaluate, "mask": work.mask}
+    question = study.question
+    if isinstance(question, Evaluate):
+        raise QuestionRefused("how a plan does is not to be read from columns")
+    rows = {name: _column(name, arrays, *columns[name]) for name in reads(question)}
+
+    def own(known: Known) -> Vector:
+        mine = part(question, known, rows)
+        check_disclosure(question, rows, mine, least_rows, chosen.masked)
+        return mine
+
+    return Answering(desk, study, chosen, len(rows[reads(question)[0]]), own).verbs()
 
 
-class _Analysis:
-    def __init__(self, desk: Desk, study: Study, strategy: Strategy, rows: Rows, least: int) -> None:
-        self._study, self._strategy, self._rows, self._least = study, strategy, rows, least
+class Answering:
+    """The verbs of training for a node's part in a study: `own` computes it from what is known, of `count` rows."""
+
+    def __init__(
+        self, desk: Desk, study: Study, strategy: Strategy, count: int, own: Callable[[Known], Vector]
+    ) -> None:
+        self._study, self._strategy, self._count, self._own = study, strategy, count, own
         known = model_layout(study.layout, strategy)
         self._inbox = desk.inbox[: known.size]
         self._known = views(known, self._inbox)
         self._outbox, self._part = desk.outbox, np.zeros(0)
         self._base = ""
+
+    def verbs(self) -> Mapping[str, Verb]:
+        """What the seat answers to."""
+        verbs: dict[str, Verb] = {"prepare": self.prepare, "receive": self.receive, "fit": self.fit}
+        return verbs | {"evaluate": self.evaluate, "mask": self.mask}
 
     def prepare(self) -> dict[str, Any]:
         """What is about to be asked: how it is written, and of how many rows."""
@@ -69,10 +85,8 @@ class _Analysis:
     def fit(self, **_: Any) -> dict[str, Any]:
         """This node's part of what is known, in the outbox. Raises QuestionRefused where it may not leave the node."""
         point("worker-before-fit")
-        question, masked = self._study.question, self._strategy.masked
-        self._part = part(question, self._known, self._rows)
-        check_disclosure(question, self._rows, self._part, self._least, masked)
-        if not masked:
+        self._part = self._own(self._known)
+        if not self._strategy.masked:
             self._outbox[: self._part.nbytes] = self._part.view(np.uint8).data
         point("worker-after-fit")
         done = {"examples": self._count, "steps": 1, "metrics": {}, "numbers": {}}
@@ -88,10 +102,6 @@ class _Analysis:
     def evaluate(self, **_: Any) -> dict[str, Any]:
         """Nothing is measured."""
         return {"examples": 0, "metrics": {}}
-
-    @property
-    def _count(self) -> int:
-        return len(self._rows[reads(self._study.question)[0]])
 
 
 class SumOfParts:

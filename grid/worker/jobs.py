@@ -10,11 +10,16 @@ from functools import partial
 
 from grid.worker.analysis_job import analyse
 from grid.worker.channel import GpuShare
+from grid.worker.evaluation_job import evaluation_with
 from grid.worker.fold_job import fold, warm_up
 from grid.worker.seat import Job, Table
 from grid.worker.train_job import Kit, training_with
 
 _SUMS: dict[str, Job] = {"fold": fold, "analyse": analyse}
+
+
+def _trainings(kit: Kit) -> dict[str, Job]:
+    return {"train": training_with(kit), "evaluate": evaluation_with(kit)}
 
 
 def load(preload: str) -> Table:
@@ -24,7 +29,7 @@ def load(preload: str) -> Table:
         return Table(dict(_SUMS))
     if preload == "torch":
         return _torch()
-    return Table({**_SUMS, "train": training_with(_numpy())})
+    return Table({**_SUMS, **_trainings(_numpy())})
 
 
 def _torch() -> Table:
@@ -37,7 +42,7 @@ def _torch() -> Table:
     jobs: dict[str, Job] = {
         **_SUMS,
         "fold": partial(fold, add_scaled=torch_sums.add_scaled),
-        "train": training_with(kit),
+        **_trainings(kit),
     }
 
     def settle(given: GpuShare | None) -> None:

@@ -23,10 +23,11 @@ from grid.learning.layouts import (
     upload_layout,
 )
 from grid.learning.plan import RECIPE
+from grid.learning.questions import LEAST_ROWS
 from grid.learning.recipe import Limits as Grant
 from grid.learning.recipe import Recipe
 from grid.learning.strategy import FEDAVG, Strategy
-from grid.learning.study import QUESTION, Study, read_question
+from grid.learning.study import QUESTION, read_question, travelling_layout
 from grid.learning.tensors import MAX_HEADER, Layout, read_header, strict_json
 from grid.wire.problems import PlanRefused
 
@@ -110,6 +111,9 @@ class TrainJob:
     Inbox and outbox are what the `strategy` lets travel down and up; `state` is this node's own part in it, to be
     saved when an update was accepted. `fit` gives the `numbers` that belong into the update's report.
     `priority` and `run` (whose jobs share the seats fairly) decide its place where jobs wait.
+
+    Where the strategy adds up, the bundle is a study of how a plan does, and `fit` says that instead of training: for
+    `least_rows` examples and more.
     """
 
     bundle: Path
@@ -123,10 +127,11 @@ class TrainJob:
     strategy: Strategy = FEDAVG
     priority: Priority = Priority.TRAINING
     run: str = ""
+    least_rows: int = LEAST_ROWS
 
     def work(self) -> Work:
         """Two files and what to do with them; of the bundle's header, the size of a model."""
-        arguments = {
+        arguments: dict[str, Any] = {
             "inputs": self.inputs,
             "target": self.target,
             "holdout": self.holdout,
@@ -136,6 +141,10 @@ class TrainJob:
         }
         files = {"bundle": self.bundle, "tensors": self.tensors}
         layout, statistics = trained_layout(self.bundle)
+        if self.strategy.analyses:
+            arguments["least_rows"] = self.least_rows
+            size = _longest(layout, self.strategy, ())
+            return Work("evaluate", arguments, files, size, priority=self.priority, run=self.run, accelerable=True)
         model = _longest(layout, self.strategy, statistics)
         kept = [each(layout, self.strategy, statistics) for each in (own_layout, residual_layout)]
         state = sum(each.size for each in kept)
@@ -231,7 +240,7 @@ def trained_layout(bundle: Path) -> tuple[Layout, tuple[str, ...]]:
         head = file.read(8 + MAX_HEADER)
     layout, metadata, _ = read_header(head, total=bundle.stat().st_size)
     if QUESTION in metadata:
-        return Study(read_question(metadata)).layout, ()
+        return travelling_layout(read_question(metadata)), ()
     try:
         recipe = msgspec.convert(strict_json(metadata[RECIPE].encode()), Recipe)
     except (KeyError, msgspec.ValidationError) as error:

@@ -10,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from grid.cli import analyse as command
+from grid.learning.plan import Plan
 from grid.learning.questions import (
     CoxRegression,
+    Evaluate,
     Histogram,
     KaplanMeier,
     LinearRegression,
@@ -44,6 +46,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Question, dict[str, Any
         async def analyse(self, question: Question, tags: tuple[str, ...], **how: Any) -> Grid:
             heard.append((question, {"tags": tags, **how}))
             self.plan = answered(question)
+            return self
+
+        async def evaluate(self, plan: Plan, tags: tuple[str, ...], **how: Any) -> Grid:
+            self.plan = Study.of(plan, how["holdout"], how["seed"])
+            heard.append((self.plan.question, {"tags": tags, **how}))
             return self
 
         @property
@@ -88,3 +95,14 @@ def test_an_answer_is_a_table(asked: list[tuple[Question, dict[str, Any]]]) -> N
 
     assert told.stdout.splitlines()[0] == "column  mean     variance  deviation"
     assert (asked[0][1]["secure"], asked[0][1]["quorum"]) == (False, 2)
+
+
+def test_how_a_plan_does_is_a_command(asked: list[tuple[Question, dict[str, Any]]], tmp_path: Path) -> None:
+    plan = Plan.mlp([3, 2], metrics=["accuracy"]).save(tmp_path / "plan")
+
+    told = CliRunner().invoke(command.evaluate, [str(plan), "--data", "#trial", "--holdout", "0.2", "--seed", "3"])
+
+    assert told.exit_code == 0, told.output
+    assert [line.split()[0] for line in told.stdout.splitlines()] == ["metric", "loss", "accuracy"]
+    assert asked[0][0] == Evaluate(("accuracy",), 0.2, 3)
+    assert asked[0][1]["target"] == "target"

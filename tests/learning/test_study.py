@@ -7,6 +7,7 @@ import math
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from grid.learning.layouts import model_layout
 from grid.learning.plan import Plan
 from grid.learning.questions import (
     CoxRegression,
+    Evaluate,
     Histogram,
     KaplanMeier,
     LinearRegression,
@@ -103,6 +105,39 @@ def test_nothing_of_training_goes_with_an_analysis(name: str, part: str) -> None
 def test_what_is_added_up_travels_exactly(upload: str) -> None:
     with pytest.raises(StrategyRefused, match="exact"):
         travelling(ANALYSIS, upload)
+
+
+def test_how_a_plan_does_travels_with_the_plan(tmp_path: Path) -> None:
+    plan = Plan.mlp([3, 4, 2], metrics=["accuracy"], seed=1)
+    study = Study.of(plan, holdout=0.2, seed=7)
+
+    again = read_bundle(study.save(tmp_path / "study").read_bytes())
+
+    assert isinstance(again, Study)
+    assert again.plan is not None
+    assert (again.plan.initial, again.plan.recipe, again.digest) == (plan.initial, plan.recipe, study.digest)
+    assert again.question == Evaluate(("accuracy",), 0.2, 7)
+    assert [spec.name for spec in Scheme(again, ANALYSIS).model.specs] == ["n", "steps", "loss", "accuracy"]
+
+
+def test_the_parts_of_how_a_plan_does_make_its_mean_over_all_examples() -> None:
+    question = Evaluate(("accuracy",))
+    total = np.array([10.0, 10 * 0.5, 10 * 0.9]) + np.array([30.0, 30 * 1.5, 30 * 0.1])
+
+    known, done = step(question, first(question), total)
+
+    assert done
+    assert (known["n"][0], known["loss"][0], known["accuracy"][0]) == (40.0, 1.25, pytest.approx(0.3))
+
+
+def test_an_evaluation_is_of_a_plan_and_tells_its_metrics() -> None:
+    plan = Plan.mlp([3, 2], metrics=["accuracy"])
+
+    for question, of in ((Evaluate(()), None), (AGES, plan)):
+        with pytest.raises(QuestionRefused, match="one of a plan"):
+            Study(question, plan=of)
+    with pytest.raises(QuestionRefused, match="metrics of its plan"):
+        Study(Evaluate(("mse",)), plan=plan)
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -193,6 +228,9 @@ def test_an_answer_is_a_table() -> None:
     head, rows = answered(Histogram("age", (40.0, 60.0))).table()
     assert [row[0] for row in rows] == ["below 40", "40 to 60", "above 60"]
     assert sum(float(row[1]) for row in rows) == 400
+
+    head, rows = Study.of(Plan.mlp([3, 2], metrics=["accuracy"])).table()
+    assert (head, [row[0] for row in rows]) == (["metric", "value"], ["loss", "accuracy"])
 
     head, rows = answered(KaplanMeier("time", "event", 60)).table()
     survival = [float(row[3]) for row in rows]

@@ -13,14 +13,16 @@ import pytest_asyncio
 from grid.learning.analytics import pooled
 from grid.learning.arrays import layout_of, views
 from grid.learning.layouts import model_layout
+from grid.learning.plan import Plan
 from grid.learning.questions import LogisticRegression, Moments, Question
+from grid.learning.recipe import Limits
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import ANALYSIS, Strategy, travelling
 from grid.learning.study import Study
 from grid.learning.tensors import header_bytes
 from grid.wire.problems import NotEstimable, QuestionRefused, StrategyRefused, UpdateRefused
 from grid.worker.engine import FoldJob, LocalEngine, LocalSeat
-from grid.worker.port import AnalyseJob
+from grid.worker.port import AnalyseJob, TrainJob
 
 MASKED = travelling(ANALYSIS, "masked")
 AGES = Moments(("age", "ill"))
@@ -162,3 +164,54 @@ async def test_a_sum_of_nothing_has_no_answer(analysts: Analysts) -> None:
     await seat.call("fold")  # somebody who has none
     with pytest.raises(NotEstimable, match="no rows"):
         await seat.call("result")
+
+
+# --- how a plan does ------------------------------------------------------------------------------
+
+
+async def evaluated(preload: str, folder: Path, holdout: float, least: int = 5) -> tuple[list[float], dict[str, Any]]:
+    """A node's part in how a linear plan does, and what the plan's training says of the same examples."""
+    plan, tensors = Plan.linear(2, 2, metrics=["accuracy"], minimum_examples=1), table(1, 40)
+    layout = layout_of(tensors)
+    data = header_bytes(layout) + b"".join(tensors[spec.name].tobytes() for spec in layout.specs)
+    (folder / "tensors").write_bytes(data)
+    plan.save(folder / "plan")
+    Study.of(plan, holdout, 3).save(folder / "study")
+    engine, columns = LocalEngine(preload, seats=2, scratch=folder), (("features",), "target")
+    few = Limits(minimum_examples=1)
+    try:
+        trained = await engine.open(
+            TrainJob(folder / "plan", folder / "tensors", *columns, holdout or 0.5, 3, grant=few)
+        )
+        await trained.call("prepare")
+        trained.inbox[:] = plan.initial
+        said = await trained.call("evaluate", split="held-out")
+        asked = TrainJob(
+            folder / "study", folder / "tensors", *columns, holdout, 3, strategy=ANALYSIS, least_rows=least
+        )
+        seat = await engine.open(asked)
+        assert (await seat.call("prepare"))["examples"] == round(40 * (holdout or 1))
+        await seat.call("fit", round=1)
+        return list(np.frombuffer(seat.outbox, np.float64)[:3]), said
+    finally:
+        await engine.close()
+
+
+@pytest.mark.parametrize("preload", ["linear", "torch"])
+async def test_how_a_plan_does_is_what_its_training_says_of_what_it_held_out(preload: str, tmp_path: Path) -> None:
+    part, said = await evaluated(preload, tmp_path, 0.25)
+
+    count, metrics = said["examples"], said["metrics"]
+    assert count == 10
+    np.testing.assert_allclose(part, [count, count * metrics["loss"], count * metrics["accuracy"]], rtol=1e-6)
+
+
+async def test_without_a_holdout_all_examples_count(tmp_path: Path) -> None:
+    part, _ = await evaluated("linear", tmp_path, 0.0)
+
+    assert part[0] == 40
+
+
+async def test_how_a_plan_does_on_a_few_examples_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(QuestionRefused, match="10 rows; this node answers for 11"):
+        await evaluated("linear", tmp_path, 0.25, least=11)
