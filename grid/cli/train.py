@@ -84,9 +84,10 @@ def cnn(image: tuple[int, int, int], outputs: int, out: Path, **settings: Any) -
 @plan.command(name="show")
 @click.argument("file", type=_file)
 @click.option("--examples", type=click.IntRange(min=1), help="How many records it would train on.")
-def show(file: Path, examples: int | None) -> None:
+@click.option("--rounds", type=click.IntRange(min=1), help="For how many rounds.")
+def show(file: Path, examples: int | None, rounds: int | None) -> None:
     """A sheet on the plan in a FILE: what it trains and sends, and warnings where it looks like an attack."""
-    click.echo(repr(sheet(Plan.load(file), examples)))
+    click.echo(repr(sheet(Plan.load(file), examples, rounds)))
 
 
 @click.command(context_settings=SETTINGS)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 
 from grid.learning import presets
-from grid.learning.recipe import OPTIMIZERS, Graph, Loss, Metric, Optimizer, Recipe, Schedule, Transform
+from grid.learning.recipe import OPTIMIZERS, Dp, Graph, Loss, Metric, Optimizer, Recipe, Schedule, Transform
 from grid.learning.tensors import MAX_HEADER, header_bytes, read_header, strict_json
 from grid.learning.validate import held_by, trained_by, validate
 from grid.wire.problems import PlanRefused, TensorsRefused
@@ -51,6 +51,7 @@ class Settings(TypedDict, total=False):
     seed: int
     transform: Transform | None
     minimum_examples: int
+    dp: Dp | None
 
 
 class Plan:
@@ -205,6 +206,8 @@ class Plan:
         loss = recipe.loss if isinstance(recipe.loss, str) else f"own, {len(recipe.loss.nodes)} operations"
         inputs = ", ".join(f"{entry.name} {list(entry.shape)}" for entry in recipe.model.named("input"))
         amount = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs} epochs"
+        dp = recipe.dp
+        batch = f"{dp.rate:g} of the records in each" if dp else f"batch {recipe.batch}"
         optimizer = msgspec.to_builtins(recipe.optimizer)
         return [
             ("input", inputs),
@@ -212,7 +215,8 @@ class Plan:
             ("parameters", f"{self.parameters:,}"),
             ("loss", loss),
             ("optimizer", f"{optimizer['name']}, lr {recipe.optimizer.lr:g}"),
-            ("each round", f"{amount}, batch {recipe.batch}"),
+            ("each round", f"{amount}, {batch}"),
+            *([("private", f"records clipped at {dp.clip:g}, noise {dp.noise:.4g}")] if dp else []),
             ("digest", self.digest[:12]),
         ]
 

@@ -12,6 +12,9 @@ from grid.crypto.masks import Keystream
 BLOCK = 16 << 10
 """Numbers drawn at a time, even."""
 
+SECRET = 16
+"""Random bytes that a seed has."""
+
 
 def gaussians(seed: bytes, count: int) -> Iterator[npt.NDArray[np.float64]]:
     """`count` independent standard normal numbers, in blocks, from a seed of 16 random bytes that is used once.
