@@ -28,6 +28,7 @@ from grid.crypto.session import SessionKey, offer
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.ask import Answer
 from grid.gateway.kept import KeptLog, KeptMembers
+from grid.gateway.log import Log
 from grid.gateway.register import Register
 from grid.gateway.search import Searches
 from grid.protocol.documents import sign_document
@@ -61,7 +62,9 @@ async def nobody(method: str, url: str, body: bytes | None = None, *, deadline: 
 
 async def a_register(data: Path, members: int) -> Register:
     """A gateway's register with members that joined as nodes do."""
-    register = Register(KeptMembers(Database(data / f"{members}.db", "gateway")), lambda _: None, time.time)
+    database = Database(data / f"{members}.db", "gateway")
+    kept = KeptMembers(database, Log(KeptLog(database), SERVER, time.time))
+    register = Register(kept, lambda _: None, time.time)
     for start in range(0, members, 500):
         numbers = range(start, min(start + 500, members))
         await asyncio.gather(*(register.join(a_join(n, Identity.generate())) for n in numbers))
@@ -148,7 +151,8 @@ def _gateway(core: int, report: Connection) -> None:
             # The members are made up: checks would look for them in the DNS.
             policy = Policy(allow_private=True, check_interval=3600.0)
             async with Database(Path(data) / "gateway.db", "gateway") as database:
-                members, log = KeptMembers(database), KeptLog(database)
+                log = Log(KeptLog(database), SERVER, time.time)
+                members = KeptMembers(database, log)
                 async with (
                     open_gateway(SERVER, members, policy, auth=auth, now=time.time, version="0", log=log) as app,
                     running(app, keep_alive=60) as address,

@@ -2,6 +2,7 @@
 
     g = grid.connect("http://127.0.0.1:5000")
     run = g.train(grid.Plan.mlp([64, 128, 10]), data="#digits", rounds=10)
+    answer = g.analyse(grid.Moments(("age",)), data="#trial").result().plan.answer
 
 `grid.aio.connect` is the same for async programs. Every refusal is a `grid.GridError`.
 """
@@ -16,11 +17,23 @@ if TYPE_CHECKING:
     from grid.cli.connect import connect
     from grid.crypto.identity import Identity
     from grid.learning.plan import Plan
+    from grid.learning.questions import (
+        CoxRegression,
+        Histogram,
+        KaplanMeier,
+        LinearRegression,
+        LogisticRegression,
+        Moments,
+    )
     from grid.wire.problems import GridError
 
-__all__ = ["GridError", "Identity", "Plan", "aio", "connect"]
+__all__ = [
+    "CoxRegression", "GridError", "Histogram", "Identity", "KaplanMeier", "LinearRegression", "LogisticRegression",
+    "Moments", "Plan", "aio", "connect",
+]  # fmt: skip
 
-_WHERE = {
+_QUESTIONS = ("CoxRegression", "Histogram", "KaplanMeier", "LinearRegression", "LogisticRegression", "Moments")
+_WHERE = dict.fromkeys(_QUESTIONS, "grid.learning.questions") | {
     "GridError": "grid.wire.problems",
     "Identity": "grid.crypto.identity",
     "Plan": "grid.learning.plan",

@@ -30,6 +30,7 @@ from grid.crypto.envelope import Context, Header
 from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.sealing import Opener, seal_bytes
+from grid.learning import arrays, numpy_training
 from grid.learning.masked import Vectors
 from grid.learning.masking import mask
 from grid.learning.plan import Plan
@@ -69,9 +70,11 @@ from grid.wire.runs import (
     Task,
 )
 from grid.wire.session import IDENTITY, SESSION
-from grid.worker import fold_job
+from grid.worker import analysis_job, fold_job
+from grid.worker.evaluation_job import evaluation_with
 from grid.worker.port import Engine, Job, Limits, Progress, Work
 from grid.worker.seat import Desk
+from grid.worker.train_job import Kit
 
 Numbers = NDArray[np.float32]
 SCIENTIST = Identity.from_seed(b"scientist".ljust(32))
@@ -192,7 +195,9 @@ class TrainSeat(FakeSeat):
         if verb == "fit":
             return await learner.fit(before, after) | base
         if verb == "mask":
-            self._mask(Vectors(strategy, plan.layout, (), 1, arguments["parties"]), before, after, arguments)
+            self._mask(
+                Vectors(strategy, plan.layout, (), 1, arguments["parties"], arguments["clip"]), before, after, arguments
+            )
         return base if verb in {"receive", "mask"} else learner.evaluate(before)
 
     def _mask(self, vectors: Vectors, before: memoryview, after: memoryview, told: Mapping[str, Any]) -> None:
@@ -201,13 +206,20 @@ class TrainSeat(FakeSeat):
         self.outbox[: vector.nbytes] = vector.tobytes()
 
 
-class FoldSeat(FakeSeat):
-    """Sums with the worker's own code."""
+class JobSeat(FakeSeat):
+    """Sums, or answers a question, with the worker's own code."""
+
+    JOBS: Mapping[str, Any] = {
+        "fold": fold_job.fold,
+        "analyse": analysis_job.analyse,
+        "evaluate": evaluation_with(Kit(numpy_training.Trainer, arrays.views, numpy_training.finish)),
+    }
 
     def __init__(self, engine: FakeEngine, work: Work) -> None:
         super().__init__(engine, work)
-        desk = Desk({}, self.inbox, self.outbox, Limits(), lambda _: None, self.state)
-        self._verbs = fold_job.fold(desk, **work.arguments)
+        files = {name: memoryview(path.read_bytes()) for name, path in work.files.items()}
+        desk = Desk(files, self.inbox, self.outbox, Limits(), lambda _: None, self.state)
+        self._verbs = self.JOBS[work.job](desk, **work.arguments)
 
     async def answer(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return self._verbs[verb](**arguments)
@@ -227,7 +239,7 @@ class FakeEngine:
             self.learner.opened += 1
             seat = TrainSeat(self, work)
         else:
-            seat = FoldSeat(self, work)
+            seat = JobSeat(self, work)
         self.taken += 1
         self.seats.append(seat)
         return seat

@@ -22,6 +22,7 @@ from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.relay import Relay
 from grid.crypto.identity import Identity
+from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.node.answering import AnsweredLetters, Answering
 from grid.node.app import NodeParts, routes
@@ -72,6 +73,7 @@ class NodeSettings:
     its mailboxes from others of the same key.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
     `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
+    `least_rows`: rows behind a number that an analysis lets out.
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
@@ -89,6 +91,7 @@ class NodeSettings:
     sums_only: bool = False
     sum_nodes: int = 3
     sum_colluding: int = 0
+    least_rows: int = LEAST_ROWS
     warm: bool = False
     device: str = "auto"
     gpu_seats: int = GPU_SEATS
@@ -213,7 +216,7 @@ async def open_node(
             calls=Calls(http, identity=identity),
             egress=egress,
             access=access,
-            peers=Peers(database, time.time),
+            peers=Peers(database, time.time, events),
             catalogue=Catalogue(database, blobs, time.time),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
@@ -223,6 +226,7 @@ async def open_node(
             now=time.time,
             terms=Terms(settings.sum_nodes, settings.sum_colluding),
             sums_only=settings.sums_only,
+            least_rows=settings.least_rows,
         )
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"
         auth = Authenticator(identity, time.time, is_owner=access.is_owner, owner_keys=access.owner_keys)
@@ -273,12 +277,12 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
 def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
     means = node.means
     audits = {
-        directory: Audit(means.calls, directory.address, means.peers, means.node_id, means.identity.id)
+        directory: Audit(means.calls, directory, means.peers, means.node_id, means.identity.id)
         for directory in directories
     }
 
     async def audit(directory: Directory) -> None:
-        await audits[directory].look()  # type: ignore[index]
+        await audits[directory].tend()  # type: ignore[index]
 
     presence = Presence(
         means.identity,

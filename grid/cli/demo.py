@@ -183,7 +183,7 @@ class Demo:
                 self._show.next_steps(here, self._folder, key)
         return outcome
 
-    async def _outcome(self, result: Result, isolation: Sequence[tuple[str, str]]) -> Outcome:
+    async def _outcome(self, result: Result[Plan], isolation: Sequence[tuple[str, str]]) -> Outcome:
         """What it came to, with what each share gives alone and all of them in one place."""
         self._show.comparing()
         pooled = tuple(scan for share in self._dealt.shares for scan in share)

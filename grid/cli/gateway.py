@@ -19,6 +19,7 @@ from grid.cli.plainly import Plainly
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptLog, KeptMembers
+from grid.gateway.log import Log
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
 from grid.gateway.record import open_record
@@ -98,16 +99,16 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
     async with Database(data / "gateway.db", "gateway") as database:
         record = open_record(database, Blobs(data / "deposits"), time.time, room or ROOM)
         auth = Authenticator(identity, time.time, is_owner=is_owner, accounts=record.accounts.check)
-        members, events = KeptMembers(database), EventLog(database)
+        log, events = Log(KeptLog(database), identity, time.time), EventLog(database)
         mailboxes = Mailboxes(database, events, Blobs(data / "letters"), time.time, room) if room else None
         async with open_gateway(
             identity,
-            members,
+            KeptMembers(database, log),
             policy,
             auth=auth,
             now=time.time,
             version=version("grid-daemon"),
-            log=KeptLog(database),
+            log=log,
             mailboxes=mailboxes,
             record=record,
         ) as app:

@@ -7,12 +7,14 @@ from importlib.metadata import version
 
 import click
 
+from grid.cli.analyse import analyse, evaluate
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect, my_identity
 from grid.cli.describe import describe, plain
 from grid.cli.my_runs import runs
 from grid.cli.pinned import peer
 from grid.cli.plainly import Plainly
+from grid.cli.revoke_mine import revoke_mine
 from grid.cli.simulate import simulate
 from grid.cli.train import gateway_option, plan, train
 from grid.client.grid import Node
@@ -27,8 +29,11 @@ def main() -> None:
 
 main.add_command(plan)
 main.add_command(train)
+main.add_command(analyse)
+main.add_command(evaluate)
 main.add_command(runs)
 main.add_command(peer)
+main.add_command(revoke_mine)
 main.add_command(simulate)
 
 

@@ -20,6 +20,7 @@ from grid.client.grid import Grid
 from grid.client.run import AsyncRun
 from grid.client.tables import plain
 from grid.learning.plan import Plan
+from grid.learning.study import Study
 from grid.wire.names import Address
 from grid.wire.runs import RunId, RunInfo
 
@@ -61,7 +62,7 @@ def list_runs(coordinator: str) -> None:
 def show(run: str, coordinator: str, report: Path | None, tensorboard: Path | None) -> None:
     """Show the rounds of a RUN: the metrics, as means and node by node, and their curves."""
 
-    async def told(found: AsyncRun) -> tuple[RunInfo, Rounds]:
+    async def told(found: AsyncRun[Any]) -> tuple[RunInfo, Rounds]:
         history = await found.catch_up()
         return await found.info(), Rounds(history.lines(), history.best(found.task.stop))
 
@@ -97,13 +98,14 @@ def stop(run: str, coordinator: str) -> None:
 def get(run: str, coordinator: str, number: int | None, best: bool, out: Path) -> None:
     """Fetch what a RUN learned, as a plan: of its newest checkpoint, or of a round whose checkpoint is kept."""
 
-    async def fetched(found: AsyncRun) -> Plan:
+    async def fetched(found: AsyncRun[Any]) -> Plan | Study:
         wanted = number or 0
         if best:
             wanted = (await found.catch_up()).best(found.task.stop)
             if not wanted:
                 raise click.UsageError("this run has no best round: its task has no rule for stopping")
-        return await found.checkpoint(wanted)
+        learned: Plan | Study = await found.checkpoint(wanted)
+        return learned
 
     click.echo(f"{_with_run(coordinator, run, fetched).save(out)}")
 
@@ -118,7 +120,7 @@ def _ask(coordinator: str, work: Callable[[Grid], Awaitable[T]]) -> T:
     return asyncio.run(asked())
 
 
-def _with_run(coordinator: str, run: str, work: Callable[[AsyncRun], Awaitable[Any]]) -> Any:
+def _with_run(coordinator: str, run: str, work: Callable[[AsyncRun[Any]], Awaitable[Any]]) -> Any:
     async def asked(grid: Grid) -> Any:
         return await work(await grid.run(run, coordinator))
 

@@ -21,6 +21,7 @@ from grid.cli.projects import project
 from grid.cli.revoke import revoke, rotate
 from grid.cli.runs import runs
 from grid.crypto.identity import Identity, fingerprint
+from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.protocol.pins import spelled
 from grid.store.database import Database
@@ -74,6 +75,9 @@ def main() -> None:
 @click.option("--sums-only/--no-sums-only", default=False, help="Train only where updates are seen summed alone.")
 @click.option("--sum-nodes", type=click.IntRange(3, 4096), default=3, help="The fewest nodes of such a sum.")
 @click.option("--sum-colluding", type=click.IntRange(0, 4096), default=0, help="Nodes that may collude in one.")
+@click.option(
+    "--least-rows", type=click.IntRange(1), default=LEAST_ROWS, help="The fewest rows that a statistic may be about."
+)
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -94,6 +98,7 @@ def start(
     sums_only: bool,
     sum_nodes: int,
     sum_colluding: int,
+    least_rows: int,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -126,6 +131,7 @@ def start(
             sums_only=sums_only,
             sum_nodes=sum_nodes,
             sum_colluding=sum_colluding,
+            least_rows=least_rows,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:

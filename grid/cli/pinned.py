@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
 import click
 
-from grid.cli.connect import my_pins
+from grid.cli.config import SETTINGS
+from grid.cli.connect import aconnect, my_pins
 from grid.cli.describe import plain
 from grid.cli.plainly import Plainly, word
+from grid.cli.train import gateway_option
 from grid.protocol.pins import spelled
 from grid.wire.names import PublicKey
 
@@ -68,6 +71,23 @@ def forget(name: str) -> None:
     if not my_pins(time.time).forget(name):
         raise click.ClickException(f"you have not met {name}")
     click.echo(f"{name} will be met anew")
+
+
+@peer.command(context_settings=SETTINGS)
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@gateway_option
+def compare(tags: tuple[str, ...], gateway: str) -> None:
+    """Compare the gateway's log with what it showed each node that has data with every TAG."""
+
+    async def compared() -> dict[str, str]:
+        async with aconnect(gateway) as grid:
+            return await grid.compare(*tags)
+
+    told = asyncio.run(compared())
+    for name, outcome in told.items():
+        click.echo(f"{plain(name)}: {outcome}")
+    if not told:
+        raise click.ClickException("no verified node has such data")
 
 
 def _day(at: float) -> str:

@@ -13,15 +13,18 @@ import msgspec
 
 from grid.cli.desk import Office, data_option, open_office
 from grid.cli.plainly import Plainly, word
-from grid.cli.runs import WAIT, line
+from grid.cli.runs import line
 from grid.client.bundles import hand_in_plan
+from grid.client.grid import Remote
+from grid.client.projects import AsyncProject
+from grid.crypto.encoding import b64
 from grid.learning.plan import Plan
+from grid.learning.study import Study, read_words
 from grid.protocol.documents import read_document
 from grid.wire import projects as wire
 from grid.wire.names import Address, PublicKey
 from grid.wire.node import TRUSTED
 from grid.wire.problems import ProjectRefused
-from grid.wire.runs import After
 
 PROJECT = word(wire.ProjectId, "id of a project, as `grid-node project list` shows it")
 KEY = word(PublicKey, "key (43 letters, as `grid-node id` prints it)")
@@ -44,8 +47,9 @@ def project() -> None:
 def create(file: Path, members: tuple[str, ...], is_open: bool, data: Path) -> None:
     """Make the project that FILE describes: TOML with `name`, `about` and, for each task, a table [[tasks]].
 
-    A task has a `plan` (a file, as `grid plan` writes it), a `name`, `continues` (false: not from what the task before
-    has learned) and the parameters of a task, such as tags, rounds, deadline and quorum.
+    A task has a `plan` (a file, as `grid plan` writes it), or one to `evaluate` (with what the task before has
+    learned), or a `question` such as { name = "moments", columns = ["age"] }; a `name`, `continues` (false: not from
+    what the task before has learned) and the parameters of a task, such as tags, rounds, deadline and quorum.
     """
     asyncio.run(_create(file, members, is_open, data))
 
@@ -61,7 +65,7 @@ async def _create(file: Path, members: tuple[str, ...], is_open: bool, data: Pat
     click.echo(f"coordinator   {made.coordinator}")
 
 
-def read_file(file: Path) -> tuple[str, str, list[tuple[Plan, wire.ProjectTask]]]:
+def read_file(file: Path) -> tuple[str, str, list[tuple[Plan | Study, wire.ProjectTask]]]:
     """A project's name, description and tasks, each with its plan. Raises ProjectRefused."""
     try:
         said = tomllib.loads(file.read_text())
@@ -72,10 +76,22 @@ def read_file(file: Path) -> tuple[str, str, list[tuple[Plan, wire.ProjectTask]]
         raise ProjectRefused(f"{file}: {why}") from None
 
 
-def _task(file: Path, said: dict[str, Any]) -> tuple[Plan, wire.ProjectTask]:
-    plan = Plan.load(file.parent / said.pop("plan"))
+def _task(file: Path, said: dict[str, Any]) -> tuple[Plan | Study, wire.ProjectTask]:
+    plan: Plan | Study
+    if "question" in said or "evaluate" in said:
+        plan = _study(file, said)
+        said = {**plan.parameters, **said}
+    else:
+        plan = Plan.load(file.parent / said.pop("plan"))
     own: dict[str, Any] = {each: said.pop(each) for each in ("name", "continues") if each in said}
     return plan, msgspec.convert({**own, "plan": plan.digest, "parameters": said}, wire.ProjectTask)
+
+
+def _study(file: Path, said: dict[str, Any]) -> Study:
+    if "question" in said:
+        return Study(read_words(said.pop("question")))
+    plan, seed = Plan.load(file.parent / said.pop("evaluate")), said.pop("seed", 0)
+    return Study.of(plan, said.pop("holdout", 0.0), seed)
 
 
 @project.command()
@@ -218,21 +234,33 @@ def log(which: str, follow: bool, data: Path) -> None:
 
 
 async def _log(which: str, follow: bool, data: Path) -> None:
-    cursor, wait = 0, 0.0
     async with open_office(data) as office:
-        while True:
-            heard = (await office.ask(wire.PROJECT_EVENTS, query=After(cursor, wait), project=which)).events
-            for event in heard:
-                click.echo(line(event))
-            cursor = heard[-1].cursor if heard else cursor
-            if not heard and not (follow and await _goes_on(office, which)):
-                return
-            wait = 0.0 if heard else WAIT
+        async for event in (await _project(office, which)).watch(follow=follow):
+            click.echo(line(event))
 
 
-async def _goes_on(office: Office, which: str) -> bool:
+@project.command()
+@click.argument("which", metavar="PROJECT", type=PROJECT)
+@click.option("--task", type=click.IntRange(min=1), help="Whose; the last one that was run.")
+@click.option("--batch", type=click.IntRange(min=1), help="In which batch; the newest.")
+@click.option("--round", "number", type=click.IntRange(min=1), help="After which round; the newest.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("learned.safetensors"))
+@data_option
+def get(which: str, task: int | None, batch: int | None, number: int | None, out: Path, data: Path) -> None:
+    """Fetch what a task of PROJECT, which this node coordinates, has learned or answered, to a file."""
+
+    async def fetched() -> Path:
+        async with open_office(data) as office:
+            run = await (await _project(office, which)).run(task or 0, batch or 0)
+            learned: Plan | Study = await run.checkpoint(number or 0)
+            return learned.save(out)
+
+    click.echo(f"{asyncio.run(fetched())}")
+
+
+async def _project(office: Office, which: str) -> AsyncProject:
     info = await office.ask(wire.PROJECT_INFO, project=which)
-    return any(batch.state in {"running", "stopping"} for batch in info.batches)
+    return AsyncProject(office.calls, office.owner, Remote(office.address, b64(office.peer)), info, time.time)
 
 
 def read(info: wire.ProjectInfo) -> wire.Project:

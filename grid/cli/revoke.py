@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import click
-import msgspec
 
+from grid.cli import certificates
 from grid.cli.daemon import alone
 from grid.cli.desk import data_option
 from grid.cli.plainly import word
@@ -17,13 +17,11 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.protocol.documents import sign_document
 from grid.protocol.pins import spelled
-from grid.protocol.transparency import read_revocation
 from grid.store.database import Database
 from grid.store.keys import erase_prekeys
 from grid.wire.documents import Signed
-from grid.wire.log import REVOCATION, REVOKE_KEY, ROTATE_KEY, ROTATION, Revocation, Revoke, Rotate, Rotation
+from grid.wire.log import REVOKE_KEY, ROTATE_KEY, ROTATION, Revoke, Rotate, Rotation
 from grid.wire.names import Address
-from grid.wire.problems import BadRequest
 
 _file = click.Path(dir_okay=False, path_type=Path)
 
@@ -38,15 +36,16 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @data_option
 def revoke(save: Path | None, certificate: Path | None, gateway: tuple[str, ...], reason: str, data: Path) -> None:
     """Revoke this node's key for good: nobody who follows the gateway's log believes it any more."""
-    if (save is None) == (not gateway):
-        raise click.UsageError("give --gateway to revoke the key now, or --save to write a certificate for later")
-    signed = _read(certificate) if certificate else _sign(data, reason)
+    certificates.check(save, gateway)
+    signed = (
+        certificates.read(certificate)
+        if certificate
+        else certificates.sign(Identity.load(data / "identity.key"), reason)
+    )
     if save:
-        save.write_bytes(msgspec.json.encode(signed))
-        save.chmod(0o600)
-        click.echo(f"whoever has {save} can revoke {spelled(signed.signer)}")
-        return
-    asyncio.run(_hand_in(signed, gateway))
+        certificates.save(signed, save)
+    else:
+        asyncio.run(_hand_in(signed, gateway))
 
 
 @click.command()
@@ -71,20 +70,6 @@ async def _put_in_place(signed: Rotate, gateways: tuple[str, ...], data: Path) -
             await Calls(http).call(gateway, ROTATE_KEY, signed)
     async with Database(data / "node.db", "node") as database:  # what the old key published is nobody's now
         await database.write(lambda connection: erase_prekeys(connection, float("inf")))
-
-
-def _sign(data: Path, reason: str) -> Signed:
-    identity = Identity.load(data / "identity.key")
-    return sign_document(identity, REVOCATION, Revocation(identity.id, time.time(), reason))
-
-
-def _read(file: Path) -> Signed:
-    try:
-        signed = msgspec.json.decode(file.read_bytes(), type=Signed)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise BadRequest(f"{file} holds no certificate: {error}") from None
-    read_revocation(signed)
-    return signed
 
 
 async def _hand_in(signed: Signed, gateways: tuple[str, ...]) -> None:

@@ -84,9 +84,10 @@ def cnn(image: tuple[int, int, int], outputs: int, out: Path, **settings: Any) -
 @plan.command(name="show")
 @click.argument("file", type=_file)
 @click.option("--examples", type=click.IntRange(min=1), help="How many records it would train on.")
-def show(file: Path, examples: int | None) -> None:
+@click.option("--rounds", type=click.IntRange(min=1), help="For how many rounds.")
+def show(file: Path, examples: int | None, rounds: int | None) -> None:
     """A sheet on the plan in a FILE: what it trains and sends, and warnings where it looks like an attack."""
-    click.echo(repr(sheet(Plan.load(file), examples)))
+    click.echo(repr(sheet(Plan.load(file), examples, rounds)))
 
 
 @click.command(context_settings=SETTINGS)
@@ -116,6 +117,12 @@ def show(file: Path, examples: int | None) -> None:
 @click.option("--secure", is_flag=True, help="Let nobody see an update but summed (--upload masked).")
 @click.option("--clip", type=click.FloatRange(0), default=0.0, help="With --noise: to which norm a node is clipped.")
 @click.option("--noise", type=click.FloatRange(0), default=0.0, help="Hide each node in the sum: noise per --clip.")
+@click.option(
+    "--clip-quantile",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="Let the clip follow what nodes learn: this share of them within it; 0: it stays.",
+)
 @click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--stop-on", metavar="METRIC[:PATIENCE[:GAIN]]", help="End once it was no better for so many rounds.")
 @click.option("--target", default="target", help="The tensor to be learned.")
@@ -139,7 +146,7 @@ def train(
 ) -> None:
     """Train a PLAN on every node whose data has the tags, and fetch what was learned: the best of it with --stop-on."""
 
-    async def trained() -> Result:
+    async def trained() -> Result[Plan]:
         async with aconnect(gateway, host=host, address=address, listen=listen) as grid:
             run = await grid.train(Plan.load(file), tags, **how)
             for node in run.skipped:

@@ -8,13 +8,16 @@ from grid.client.payload import read_prekey, sealed
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
+from grid.learning.study import Study
 from grid.wire.node import PREKEY
 from grid.wire.runs import BUNDLE_HELD, PUT_BUNDLE
 
 BUNDLE_LIFE = 3600.0
 
 
-async def hand_in_plan(calls: Calls, identity: Identity, address: str, peer: bytes, plan: Plan, now: float) -> None:
+async def hand_in_plan(
+    calls: Calls, identity: Identity, address: str, peer: bytes, plan: Plan | Study, now: float
+) -> None:
     """Give the coordinator that answers at `address` with the key `peer` a plan, sealed.
 
     Raises:

@@ -20,20 +20,23 @@ from grid.wire.directory import (
     Renewed,
     Search,
 )
+from grid.wire.documents import Signed
 from grid.wire.log import HEADS, LOG_CONSISTENCY, LOG_HEAD, Sizes, TreeHead
+from grid.wire.problems import BadRequest, LogForked
 from grid.wire.session import IDENTITY
 
 
 class GatewayDirectory:
     """The `Directory` that one gateway keeps. `address` is where it answers; what it is told goes over HTTP.
 
-    It is not believed: the key of each member must be in its log, and its log may only grow.
+    It is not believed: the key of each member must be in its log, and its log may only grow, also from one program
+    to the next that have `pins` in common.
     """
 
     def __init__(self, calls: Calls, address: str, pins: Pins | None = None) -> None:
         self._calls, self.address, self._pins = calls, address, pins
         self._key: str | None = None
-        self._newest: TreeHead | None = None
+        self._newest: Signed | None = None
 
     async def join(self, join: Join) -> Joined:
         """Be listed: see `Directory.join`."""
@@ -62,8 +65,9 @@ class GatewayDirectory:
         member = await self._calls.call(self.address, MEMBER, node_id=node_id)
         if member.record is not None:
             key = await self._gateway_key()
-            head = check_logged(member.logged, node_id, member.record.signer, self.address, key)
-            await self._compare(head)
+            check_logged(member.logged, node_id, member.record.signer, self.address, key)
+            if member.logged is not None:
+                await self._compare(member.logged.head, key)
         return member
 
     async def witness(self, node: str, peer: bytes) -> int:
@@ -78,9 +82,8 @@ class GatewayDirectory:
         key = await self._gateway_key()
         heads = (await self._calls.call(node, HEADS, peer=peer)).heads
         shown = [head for head in heads if head.signer == key]
-        await self._compare(read_head(await self._calls.call(self.address, LOG_HEAD), self.address, key))
-        for head in shown:
-            await self._compare(read_head(head, self.address, key))
+        for head in (await self._calls.call(self.address, LOG_HEAD), *shown):
+            await self._compare(head, key)
         return len(shown)
 
     async def _gateway_key(self) -> str:
@@ -91,17 +94,25 @@ class GatewayDirectory:
             self._key = answers.public_key
         return self._key
 
-    async def _compare(self, head: TreeHead) -> None:
-        """The log at `head` is the one that was seen before, further on. Answers may overtake one another."""
-        known = self._newest
-        if known is None:
-            self._newest = head
-            return
-        old, new = sorted((known, head), key=lambda one: one.size)
+    async def _compare(self, shown: Signed, key: str) -> None:
+        """The log at that head is the one that was seen before, further on. Answers may overtake one another."""
+        head, before = read_head(shown, self.address, key), self._newest
+        if before is None and self._pins is not None:
+            before = self._pins.seen(self.address.rstrip("/"))
+        if before is not None:
+            await self._check_grown(*sorted((head, read_head(before, self.address, key)), key=lambda one: one.size))
+        newest = self._newest  # another answer may have come meanwhile
+        if newest is None or head.size > read_head(newest, self.address, key).size:
+            self._newest = shown
+            if self._pins is not None and (before is None or head.size > read_head(before, self.address, key).size):
+                self._pins.saw(self.address.rstrip("/"), shown)
+
+    async def _check_grown(self, old: TreeHead, new: TreeHead) -> None:
         path: tuple[bytes, ...] = ()
         if 0 < old.size < new.size:
-            sizes = Sizes(old.size, new.size)
-            path = (await self._calls.call(self.address, LOG_CONSISTENCY, query=sizes)).path
+            try:
+                path = (await self._calls.call(self.address, LOG_CONSISTENCY, query=Sizes(old.size, new.size))).path
+            except BadRequest as error:
+                shown = f"{self.address} signed a log of {new.size} entries, and does not show it"
+                raise LogForked(f"{shown}: {error.detail}") from None
         check_grown(old, new, path, self.address)
-        if self._newest is None or new.size > self._newest.size:
-            self._newest = new

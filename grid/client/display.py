@@ -86,7 +86,7 @@ class Rounds(tuple[RoundLine, ...]):
                 f"{line.round}{' *' if line.round == self.best else ''}",
                 *(_number(line.metrics.get(name)) for name in names),
                 *(_number(line.by_node.get(node, {}).get(name)) for name in names for node in nodes),
-                *(str(line.accepted), str(line.examples), size(line.bytes), f"{line.seconds:.2f}"),
+                *(str(line.accepted), _examples(line), size(line.bytes), f"{line.seconds:.2f}"),
                 ", ".join(sorted(line.failed)),
             ]
             for line in self
@@ -113,6 +113,10 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
+def _examples(line: RoundLine) -> str:
+    return "–" if line.epsilon is not None else str(line.examples)
+
+
 def _tensors(dataset: DatasetInfo) -> str:
     return ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in dataset.tensors)
 
@@ -120,9 +124,10 @@ def _tensors(dataset: DatasetInfo) -> str:
 def round_line(line: RoundLine, rounds: int) -> str:
     """One round for a terminal."""
     lost = f"  without {', '.join(sorted(line.failed))}" if line.failed else ""
+    learned = f"{line.examples} examples" if line.epsilon is None else f"epsilon {line.epsilon:.3g}"
     return (
         f"round {line.round:>{len(str(rounds))}}/{rounds}  {metrics(line.metrics)}  "
-        f"{line.accepted} nodes  {line.examples} examples  {size(line.bytes)}  {line.seconds:.2f} s{lost}"
+        f"{line.accepted} nodes  {learned}  {size(line.bytes)}  {line.seconds:.2f} s{lost}"
     )
 
 

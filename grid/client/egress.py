@@ -31,6 +31,11 @@ KEPT = 8.0
 """Seconds for which an idle connection is kept."""
 
 
+PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds of quiet before the kernel asks whether a line still leads anywhere, between such questions, and how many of
+them may go unanswered: a dead line is found out within a minute."""
+
+
 class Blocked(OSError):
     """A connection that policy forbids, as the connector meets it."""
 
@@ -65,7 +70,9 @@ class Egress:
         family, kind, protocol, _, where = info
         if self._objection(ip_address(where[0])):
             raise Blocked("policy forbids connections there")  # one text for all, or the connector hides the class
-        return socket.socket(family, kind, protocol)
+        made = socket.socket(family, kind, protocol)
+        probe(made)
+        return made
 
     @staticmethod
     def _refuse(objection: str) -> None:
@@ -111,6 +118,17 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     )
 
 
+def probe(line: socket.socket) -> None:
+    """Let the kernel find out whether this TCP line is dead while nobody says anything, as on a long-poll.
+
+    It keeps what is between both ends from forgetting the line, and wakes no process for that.
+    """
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in PROBES.items():
+        if option := getattr(socket, name, None):  # not every system has all of them
+            line.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def _host(address: str) -> str:
     try:
         parts = urlsplit(address)
@@ -127,12 +145,10 @@ def _host(address: str) -> str:
 def _literal(host: str) -> Ip | None:
     """The IP that a host spells, in any way that a resolver would take: 127.1 and 0x7f000001 too."""
     try:
-        return ip_address(host)
-    except ValueError:
-        pass
-    try:
+        if ":" in host:
+            return IPv6Address(host)
         return IPv4Address(socket.inet_aton(host)) if host.isascii() else None
-    except (OSError, ValueError):  # ValueError: a null character
+    except (OSError, ValueError):  # ValueError: a null character too
         return None
 
 

@@ -6,25 +6,29 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
 from grid.client.pins import MemoryPins, Pins
+from grid.client.projects import AsyncProject
 from grid.client.reattach import attach
-from grid.client.run import AsyncRun
+from grid.client.run import AsyncRun, B
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
-from grid.learning.strategy import Strategy, check_recipe, fitted, least_updates, noised, travelling
+from grid.learning.questions import Question
+from grid.learning.strategy import ANALYSIS, Strategy, check_recipe, fitted, least_updates, noised, travelling
+from grid.learning.study import Study
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
 from grid.protocol.transparency import moved
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
-from grid.wire.problems import GridError, NoParticipants, NotAMember, StrategyRefused
+from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
+from grid.wire.projects import PROJECT_INFO, PROJECTS
 from grid.wire.runs import (
     RUNS,
     START_RUN,
@@ -80,6 +84,15 @@ class Node:
         return Peer(self.id, self.address, self.public_key)
 
 
+class _Party(NamedTuple):
+    """Who takes part in a run, and who drives it; `skipped` have such data, and never proved who they are."""
+
+    tags: tuple[str, ...]
+    peers: tuple[Peer, ...]
+    skipped: tuple[str, ...]
+    driver: Coordinator
+
+
 class Grid:
     """A grid seen through a directory, by the holder of `identity`.
 
@@ -111,6 +124,27 @@ class Grid:
         found = await self._directory.search(search)
         looked_up = await asyncio.gather(*(self._resolve(node) for node, _ in found.node_addresses))
         return [node for node in looked_up if node is not None]
+
+    async def compare(self, *tags: str) -> dict[str, str]:
+        """Compare what the directory tells us with what it told each verified node that has data with these tags.
+
+        By node, in words: it was told the same, it follows no log, or it cannot be asked.
+
+        Raises:
+            LogForked: the directory tells one of them something else.
+        """
+        told: dict[str, str] = {}
+        for node in await self.search(*tags):
+            if not node.verified:
+                continue
+            try:
+                same = await self._directory.witness(node.address, public_from_id(node.peer().public_key))
+                told[node.id] = "was told the same" if same else "follows no log of this gateway"
+            except LogForked:
+                raise
+            except GridError as error:
+                told[node.id] = f"cannot be asked: {error.detail}"
+        return told
 
     async def datasets(self, *tags: str) -> dict[str, tuple[DatasetInfo, ...]]:
         """The described datasets of each node that has data with these tags; silent nodes are left out."""
@@ -144,9 +178,10 @@ class Grid:
         secure: bool = False,
         clip: float = 0.0,
         noise: float = 0.0,
+        clip_quantile: float = 0.0,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
-    ) -> AsyncRun:
+    ) -> AsyncRun[Plan]:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
         `quorum`: the fewest updates that make a round count ("all"; if not given, half of the nodes, or what
@@ -159,7 +194,8 @@ class Grid:
         nobody sees one node's update, its number of examples or what it measured, but only sums over three
         nodes and more; `clip` and `noise`: secure, and noised so that each node is hidden
         (`grid.learning.strategy.Masked`), by `noise` times `clip` in the sum even of as few nodes as make a
-        round count; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
+        round count; `clip_quantile`: the clip follows what nodes learn, so that about this share of them is
+        within it; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
         address, or None for one in this process; `stop_on`: the metric after which the run ends before its last
         round, as `Stopping` or in words (`stopping`).
 
@@ -168,51 +204,132 @@ class Grid:
             StrategyRefused: no such strategy, or not with this plan.
             RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
         """
+        party = await self._party(data, coordinator)
+        peers = len(party.peers)
+        least = _quorum(quorum, peers, 0, 0, 1).minimum
+        chosen = fitted(strategy, least) if isinstance(strategy, str) else strategy
+        secure = secure or bool(clip or noise or clip_quantile)
+        if secure and upload not in {None, "masked"}:
+            raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
+        upload = "masked" if secure else upload
+        chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
+        if clip or noise or clip_quantile:
+            chosen = noised(chosen, clip, noise, least, clip_quantile)
+        check_recipe(chosen, plan.recipe)
+        parameters = {
+            "rounds": rounds,
+            "inputs": tuple(inputs),
+            "target": target,
+            "quorum": _quorum(quorum, peers, target_updates, drawn, least_updates(chosen)),
+            "deadline": deadline,
+            "pace": pace,
+            "holdout": holdout,
+            "strategy": msgspec.to_builtins(chosen),
+            "seed": seed,
+            "stop": stopping(stop_on) if isinstance(stop_on, str) else stop_on,
+        }
+        return await self._start(plan, party, parameters)
+
+    async def analyse(
+        self,
+        question: Question,
+        data: str | Sequence[str],
+        *,
+        quorum: int | Literal["all"] = "all",
+        secure: bool | None = None,
+        deadline: float = 600.0,
+        coordinator: str | None = None,
+    ) -> AsyncRun[Study]:
+        """Ask a question of the rows of all verified nodes whose data has the tags `data`, as if they lay in one place.
+
+        The result's `plan.answer` holds numbers by name, as `grid.learning.questions` says; of fewer nodes than `all`
+        only if `quorum` allows it. `secure`: nobody sees one node's part, but only the sum of all; if not given, where
+        three nodes or more take part. `deadline` and `coordinator` as in `train`.
+
+        Raises:
+            NoParticipants: nobody has such data.
+            QuestionRefused: it cannot be asked.
+            RunRefused, NotAllowed: the coordinator does not take the run.
+        """
+        return await self._ask(Study(question), data, quorum, secure, deadline, coordinator, {})
+
+    async def evaluate(
+        self,
+        plan: Plan,
+        data: str | Sequence[str],
+        *,
+        holdout: float = 0.0,
+        seed: int = 0,
+        inputs: Sequence[str] = ("features",),
+        target: str = "target",
+        quorum: int | Literal["all"] = "all",
+        secure: bool | None = None,
+        deadline: float = 600.0,
+        coordinator: str | None = None,
+    ) -> AsyncRun[Study]:
+        """How a plan does, as it is, on all examples of the nodes whose data has the tags `data`, as in one place.
+
+        The result's `plan.answer` holds its loss and metrics. With a `holdout`, only the examples count that a
+        training with this and `seed` held out. The rest as in `train` and `analyse`.
+
+        Raises:
+            NoParticipants: nobody has such data.
+            RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
+        """
+        reads = {"inputs": tuple(inputs), "target": target}
+        return await self._ask(Study.of(plan, holdout, seed), data, quorum, secure, deadline, coordinator, reads)
+
+    async def _ask(
+        self,
+        study: Study,
+        data: str | Sequence[str],
+        quorum: int | Literal["all"],
+        secure: bool | None,
+        deadline: float,
+        coordinator: str | None,
+        reads: dict[str, Any],
+    ) -> AsyncRun[Study]:
+        party = await self._party(data, coordinator)
+        peers = len(party.peers)
+        secure = peers >= least_updates(travelling(ANALYSIS, "masked")) if secure is None else secure
+        chosen = travelling(ANALYSIS, "masked") if secure else ANALYSIS
+        asked = _quorum(quorum, peers, 0, 0, least_updates(chosen))
+        asks = {"strategy": msgspec.to_builtins(chosen), "quorum": asked, "deadline": deadline}
+        return await self._start(study, party, study.parameters | reads | asks)
+
+    async def _party(self, data: str | Sequence[str], coordinator: str | None) -> _Party:
+        """Who takes part in a run. Raises NoParticipants."""
         tags = _words((data,) if isinstance(data, str) else data)
         nodes = await self.search(*tags)
         peers = tuple(node.peer() for node in nodes if node.verified)
         if not peers:
             raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
-        driver = await self._coordinator(coordinator)
-        least = _quorum(quorum, len(peers), 0, 0, 1).minimum
-        now, chosen = self._now(), fitted(strategy, least) if isinstance(strategy, str) else strategy
-        if secure and upload not in {None, "masked"}:
-            raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
-        upload = "masked" if secure else upload
-        chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
-        if clip or noise:
-            chosen = noised(chosen, clip, noise, least)
-        check_recipe(chosen, plan.recipe)
+        skipped = tuple(node.id for node in nodes if not node.verified)
+        return _Party(tags, peers, skipped, await self._coordinator(coordinator))
+
+    async def _start(self, plan: B, party: _Party, parameters: dict[str, Any]) -> AsyncRun[B]:
+        """Sign a task and have it driven. `parameters` are named as in `Task`."""
+        driver, now = party.driver, self._now()
         task = Task(
             run=secrets.token_hex(16),
             plan=plan.digest,
             coordinator=driver.public_key,
-            tags=tags,
+            tags=party.tags,
             created=now,
-            expires=now + 3600.0 + rounds * deadline,
-            rounds=rounds,
-            inputs=tuple(inputs),
-            target=target,
-            quorum=_quorum(quorum, len(peers), target_updates, drawn, least_updates(chosen)),
-            deadline=deadline,
-            pace=pace,
-            holdout=holdout,
-            strategy=msgspec.to_builtins(chosen),
-            seed=seed,
-            stop=stopping(stop_on) if isinstance(stop_on, str) else stop_on,
+            expires=now + 3600.0 + parameters["rounds"] * parameters["deadline"],
+            **parameters,
         )
         await self._hand_in(plan, driver)
-        start = StartRun(sign_document(self.identity, TASK, task), peers)
+        start = StartRun(sign_document(self.identity, TASK, task), party.peers)
         await self._calls.call(driver.address, START_RUN, start, peer=public_from_id(driver.public_key))
-        skipped = tuple(node.id for node in nodes if not node.verified)
-        return AsyncRun(self._calls, self.identity, driver.address, task, plan, self._now, skipped)
+        return AsyncRun(self._calls, self.identity, driver.address, task, plan, self._now, party.skipped)
 
     async def runs(self, coordinator: str | None = None) -> list[RunInfo]:
         """The caller's runs at a coordinator (None: the one in this process), newest first."""
         driver = await self._coordinator(coordinator)
         return list((await self._calls.call(driver.address, RUNS, peer=public_from_id(driver.public_key))).runs)
 
-    async def run(self, run: str, coordinator: str | None = None) -> AsyncRun:
+    async def run(self, run: str, coordinator: str | None = None) -> AsyncRun[Any]:
         """A run that was started before, perhaps by another process of the caller's, and may be over.
 
         Raises:
@@ -221,6 +338,19 @@ class Grid:
         """
         driver = await self._coordinator(coordinator)
         return await attach(self._calls, self.identity, driver, run, self._now)
+
+    async def projects(self, node: str) -> list[AsyncProject]:
+        """The projects of the node at an address, newest first: of its owner, whose key is the caller's."""
+        driver = await self._coordinator(node)
+        told = await self._calls.call(driver.address, PROJECTS, peer=public_from_id(driver.public_key))
+        return [AsyncProject(self._calls, self.identity, driver, info, self._now) for info in told.projects]
+
+    async def project(self, project: str, node: str) -> AsyncProject:
+        """One of them. Raises ProjectNotFound."""
+        driver = await self._coordinator(node)
+        peer = public_from_id(driver.public_key)
+        info = await self._calls.call(driver.address, PROJECT_INFO, peer=peer, project=project)
+        return AsyncProject(self._calls, self.identity, driver, info, self._now)
 
     async def _coordinator(self, address: str | None) -> Coordinator:
         if address is not None:
@@ -231,7 +361,7 @@ class Grid:
             raise NoParticipants("name a coordinator, or install grid-daemon[node] to have one in this process")
         return await self._embed()
 
-    async def _hand_in(self, plan: Plan, driver: Coordinator) -> None:
+    async def _hand_in(self, plan: Plan | Study, driver: Coordinator) -> None:
         """Give the coordinator the plan, sealed."""
         peer = public_from_id(driver.public_key)
         await hand_in_plan(self._calls, self.identity, driver.address, peer, plan, self._now())

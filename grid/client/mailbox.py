@@ -11,16 +11,30 @@ from typing import Protocol
 
 from grid.client.calls import Calls
 from grid.client.payload import once
+from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import Prekey
 from grid.wire.node import Published
 from grid.wire.problems import GridError, NotFound, Unreachable
-from grid.wire.relay import LETTER, LETTER_LIMIT, LETTERS, OPEN_MAILBOX, TAKE_LETTERS, Reading, Taken
+from grid.wire.relay import (
+    LETTER,
+    LETTER_LIMIT,
+    LETTERS,
+    LONGEST_WAIT,
+    OPEN_MAILBOX,
+    TAKE_LETTERS,
+    Reading,
+    Taken,
+    key_of,
+)
 from grid.wire.runs import Event
 
 log = logging.getLogger(__name__)
 
 WAIT = 55.0
-"""Seconds for which one long-poll stays open."""
+"""Seconds for which a long-poll stays open at first: many proxies cut a line that is quiet for a minute."""
+
+AGAIN = 20.0
+"""Seconds more in which the answer to one has to come."""
 
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to reach a gateway that does not answer; the last one repeats."""
@@ -52,6 +66,28 @@ Heard = Callable[["Waiting"], Awaitable[None]]
 """Deals with one letter. When it returns, the letter may go."""
 
 
+class Patience:
+    """For how many seconds (`wait`) the next long-poll may stay open: twice as long after each that nothing cut.
+
+    `spread`, from 0 to 1, is one mailbox's own: those that began together do not all ask again together. Where a line
+    broke that was quiet for longer than `WAIT`, none is for the next hour.
+    """
+
+    def __init__(self, spread: float) -> None:
+        self.wait, self._longest, self._careful = WAIT, LONGEST_WAIT * (1 - spread / 4), 0.0
+
+    def kept(self, now: float) -> None:
+        """A poll was quiet, and came to its end."""
+        if now >= self._careful:
+            self.wait = min(2 * self.wait, self._longest)
+
+    def broke(self, held: float, now: float) -> None:
+        """A poll broke that had been open for so long."""
+        if held > WAIT:
+            self._careful = now + REOPEN
+        self.wait = WAIT
+
+
 class Waiting:
     """A letter that waits at a gateway."""
 
@@ -81,6 +117,7 @@ class Mailbox:
         self._done: list[str] = []
         self._some_done = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._patience = Patience(public_from_id(key_of(name))[0] / 255)
         self.opened = asyncio.Event()
 
     async def read(self) -> None:
@@ -113,18 +150,32 @@ class Mailbox:
 
     async def _listen(self, group: asyncio.TaskGroup, cursor: int) -> int:
         """Begin to deal with what waits behind a cursor; the cursor of the last of it."""
-        began = asyncio.get_running_loop().time()
-        query = Reading(cursor, WAIT)
-        events = (await self._calls.call(self.gateway, LETTERS, query=query, mailbox=self.name)).events
+        loop, wait = asyncio.get_running_loop(), self._patience.wait
+        began = loop.time()
+        try:
+            events = await self._hear(Reading(cursor, wait))
+        except GridError:
+            self._patience.broke(loop.time() - began, loop.time())
+            raise
         for event in events:
             letter = Waiting(self._calls, self.gateway, self.name, event)
             if letter.name not in self._known:
                 await self._slots.acquire()
                 self._known.add(letter.name)
                 group.create_task(self._deal_with(letter))
-        if not events and asyncio.get_running_loop().time() - began < 1.0:
+        if events:
+            return events[-1].cursor
+        if (quiet := loop.time() - began) < 1.0:
             raise Unreachable("the gateway is shutting down")
-        return events[-1].cursor if events else cursor
+        if quiet > wait / 2:  # a gateway lets long ones end together
+            self._patience.kept(loop.time())
+        return cursor
+
+    async def _hear(self, query: Reading) -> tuple[Event, ...]:
+        said = await self._calls.call(
+            self.gateway, LETTERS, query=query, deadline=query.wait + AGAIN, mailbox=self.name
+        )
+        return said.events
 
     async def _deal_with(self, letter: Waiting) -> None:
         try:

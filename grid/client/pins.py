@@ -1,4 +1,8 @@
-"""The pins of a client: whom it has met, by which key, in memory or in one file that only its owner can write."""
+"""The pins of a client: whom it has met, by which key, in memory or in files that only their owner can write.
+
+Beside them is the newest head of each gateway's log that was seen, so that a log which is rewritten between two
+programs is found out by the second.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from grid.protocol.pins import NOWHERE, Pin, met
+from grid.wire.documents import Signed
 
 FRESH = 3600.0
 """Seconds: a peer met again so soon is not worth a write."""
@@ -23,23 +28,40 @@ class Pins(Protocol):
     def meet(self, name: str, public_key: str, moved: Mapping[str, str] = NOWHERE) -> None:
         """`name` showed a key (wire form). Raises KeyChanged if it is known by another that was not `moved` to it."""
 
+    def seen(self, gateway: str) -> Signed | None:
+        """The newest head that was seen of the log of the gateway at an address."""
+
+    def saw(self, gateway: str, head: Signed) -> None:
+        """That head was seen, and goes on from the one before."""
+
 
 class MemoryPins:
     """Pins for as long as the program runs."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now, self._pins = now, dict[str, Pin]()
+        self._now, self._pins, self._heads = now, dict[str, Pin](), dict[str, Signed]()
 
     def meet(self, name: str, public_key: str, moved: Mapping[str, str] = NOWHERE) -> None:
         """See `Pins.meet`."""
         self._pins[name] = met(self._pins.get(name), name, public_key, self._now(), moved)
 
+    def seen(self, gateway: str) -> Signed | None:
+        """See `Pins.seen`."""
+        return self._heads.get(gateway)
+
+    def saw(self, gateway: str, head: Signed) -> None:
+        """See `Pins.saw`."""
+        self._heads[gateway] = head
+
 
 class FilePins:
-    """Pins in a file (JSON), shared by all programs of one person; replaced whole, so that a crash loses none."""
+    """Pins in a file (JSON), shared by all programs of one person; replaced whole, so that a crash loses none.
+
+    The heads of logs lie in another file beside it, `heads.json`.
+    """
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
-        self._path, self._now = path, now
+        self._path, self._heads, self._now = path, path.with_name("heads.json"), now
 
     def meet(self, name: str, public_key: str, moved: Mapping[str, str] = NOWHERE) -> None:
         """See `Pins.meet`."""
@@ -57,7 +79,19 @@ class FilePins:
             known = pins.pop(name, None) is not None
             if known:
                 self._write(pins)
+            heads = self._seen()
+            if heads.pop(name, None) is not None:
+                _replace(self._heads, heads)
         return known
+
+    def seen(self, gateway: str) -> Signed | None:
+        """See `Pins.seen`."""
+        return self._seen().get(gateway)
+
+    def saw(self, gateway: str, head: Signed) -> None:
+        """See `Pins.saw`."""
+        with self._alone():
+            _replace(self._heads, self._seen() | {gateway: head})
 
     def pin(self, name: str, public_key: str) -> None:
         """Know a name by this key from now on, whatever it was known by: its owner was asked."""
@@ -72,13 +106,14 @@ class FilePins:
         except FileNotFoundError:
             return {}
 
+    def _seen(self) -> dict[str, Signed]:
+        try:
+            return msgspec.json.decode(self._heads.read_bytes(), type=dict[str, Signed])
+        except FileNotFoundError:
+            return {}
+
     def _write(self, pins: dict[str, Pin]) -> None:
-        draft = self._path.with_suffix(f".{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode([pins[name] for name in sorted(pins)])))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
+        _replace(self._path, [pins[name] for name in sorted(pins)])
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -90,3 +125,12 @@ class FilePins:
             yield
         finally:
             os.close(handle)
+
+
+def _replace(path: Path, kept: object) -> None:
+    draft = path.with_suffix(f".{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(kept)))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from grid.client import display
 from grid.client.grid import Grid
-from grid.client.run import AsyncRun, Result
+from grid.client.projects import AsyncProject
+from grid.client.run import AsyncRun, B, Result
 from grid.learning.plan import Plan
+from grid.learning.questions import Question
+from grid.learning.study import Study
 from grid.wire.node import DatasetInfo
+from grid.wire.projects import Batch, ProjectInfo
 from grid.wire.runs import Event, RunInfo
 
 T = TypeVar("T")
@@ -57,11 +61,12 @@ async def _end_all() -> None:
     await loop.shutdown_default_executor()
 
 
-class Run:
+class Run(Generic[B]):
     """One run. `result()` waits for its end and shows a line for each round."""
 
-    def __init__(self, loop: Loop, run: AsyncRun) -> None:
-        self._loop, self._run = loop, run
+    def __init__(self, loop: Loop, run: AsyncRun[B]) -> None:
+        self._run: AsyncRun[B] = run
+        self._loop = loop
 
     @property
     def id(self) -> str:
@@ -83,19 +88,14 @@ class Run:
 
     def watch(self) -> Iterator[Event]:
         """Everything that happens, as it happens, until the run is over."""
-        events = self._run.watch()
-        while True:
-            try:
-                yield self._loop.run(anext(events))  # type: ignore[arg-type]
-            except StopAsyncIteration:
-                return
+        return _each(self._loop, self._run.watch())
 
-    def result(self, progress: bool = True) -> Result:
+    def result(self, progress: bool = True) -> Result[B]:
         """Wait for the end and get what was learned. Raises RunRefused, with the reason, if the run failed."""
         shown = display.Progress(self._run.task.rounds) if progress else None
         return self._loop.run(self._run.result(shown))
 
-    def checkpoint(self, round: int = 0) -> Plan:  # noqa: A002 - the word for it
+    def checkpoint(self, round: int = 0) -> B:  # noqa: A002 - the word for it
         """The plan with the parameters of the newest checkpoint, or of that of a round, also while the run goes on."""
         return self._loop.run(self._run.checkpoint(round))
 
@@ -107,6 +107,53 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.id}, {self._run.task.rounds} rounds)"
+
+
+class Project:
+    """One project, see `AsyncProject`: `start` begins a batch, `watch` tells how it goes, `run` what it came to."""
+
+    def __init__(self, loop: Loop, project: AsyncProject) -> None:
+        self._loop, self._project = loop, project
+        self.id, self.document, self.role = project.id, project.document, project.role
+
+    def info(self) -> ProjectInfo:
+        """Who takes part, and how its batches went."""
+        return self._loop.run(self._project.info())
+
+    def admit(self, public_key: str) -> None:
+        """Let the holder of a key join."""
+        self._loop.run(self._project.admit(public_key))
+
+    def start(self) -> Batch:
+        """Run all tasks, in order: a new batch."""
+        return self._loop.run(self._project.start())
+
+    def stop(self) -> Batch:
+        """Stop the batch that goes on."""
+        return self._loop.run(self._project.stop())
+
+    def restart(self) -> Batch:
+        """Go on at the first task that did not succeed."""
+        return self._loop.run(self._project.restart())
+
+    def watch(self) -> Iterator[Event]:
+        """Everything that happened, and what happens for as long as a batch goes on."""
+        return _each(self._loop, self._project.watch())
+
+    def run(self, task: int = 0, batch: int = 0) -> Run[Any]:
+        """The run of a task in a batch (0: the last task that has one, of the newest batch)."""
+        return Run(self._loop, self._loop.run(self._project.run(task, batch)))
+
+    def __repr__(self) -> str:
+        return repr(self._project)
+
+
+def _each(loop: Loop, events: AsyncIterator[Event]) -> Iterator[Event]:
+    while True:
+        try:
+            yield loop.run(anext(events))  # type: ignore[arg-type]
+        except StopAsyncIteration:
+            return
 
 
 class PlainGrid:
@@ -132,17 +179,33 @@ class PlainGrid:
         found: dict[str, tuple[DatasetInfo, ...]] = self._loop.run(self._grid.datasets(*tags))
         return display.DatasetTable(found)
 
-    def train(self, plan: Plan, data: Any, **settings: Any) -> Run:
+    def train(self, plan: Plan, data: Any, **settings: Any) -> Run[Plan]:
         """Start a run; see `Grid.train` for the settings. Raises GridError, with the reason."""
         return Run(self._loop, self._loop.run(self._grid.train(plan, data, **settings)))
+
+    def analyse(self, question: Question, data: Any, **settings: Any) -> Run[Study]:
+        """Ask a question of all rows; see `Grid.analyse` for the settings. Raises GridError, with the reason."""
+        return Run(self._loop, self._loop.run(self._grid.analyse(question, data, **settings)))
+
+    def evaluate(self, plan: Plan, data: Any, **settings: Any) -> Run[Study]:
+        """How a plan does as it is; see `Grid.evaluate` for the settings. Raises GridError, with the reason."""
+        return Run(self._loop, self._loop.run(self._grid.evaluate(plan, data, **settings)))
 
     def runs(self, coordinator: str | None = None) -> display.Runs:
         """Your runs at a coordinator (None: the one in this process), newest first."""
         return display.Runs(self._loop.run(self._grid.runs(coordinator)))
 
-    def run(self, run: str, coordinator: str | None = None) -> Run:
+    def run(self, run: str, coordinator: str | None = None) -> Run[Any]:
         """A run of yours by its id, also one that another program began. Raises GridError, with the reason."""
         return Run(self._loop, self._loop.run(self._grid.run(run, coordinator)))
+
+    def projects(self, node: str) -> list[Project]:
+        """The projects of your node at an address, newest first."""
+        return [Project(self._loop, each) for each in self._loop.run(self._grid.projects(node))]
+
+    def project(self, project: str, node: str) -> Project:
+        """One of them by its id. Raises GridError, with the reason."""
+        return Project(self._loop, self._loop.run(self._grid.project(project, node)))
 
     def close(self) -> None:
         """Let go of connections, and of a coordinator in this process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from grid.client.calls import Calls
 from grid.client.payload import gather
@@ -12,7 +12,7 @@ from grid.crypto.envelope import Context
 from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.prekeys import Prekey, publish
 from grid.crypto.sealing import Opener
-from grid.learning.plan import Plan
+from grid.learning.study import read_bundle
 from grid.protocol.documents import read_document
 from grid.wire.problems import RunRefused
 from grid.wire.runs import BUNDLE_LIMIT, RUN_PLAN, RUN_TASK, TASK, Fetch, Task
@@ -30,7 +30,7 @@ class Driver(Protocol):
         """Its key, wire form."""
 
 
-async def attach(calls: Calls, identity: Identity, driver: Driver, run: str, now: Callable[[], float]) -> AsyncRun:
+async def attach(calls: Calls, identity: Identity, driver: Driver, run: str, now: Callable[[], float]) -> AsyncRun[Any]:
     """The run `run`, as its task says that was signed, with the plan that the task names.
 
     Raises:
@@ -42,7 +42,7 @@ async def attach(calls: Calls, identity: Identity, driver: Driver, run: str, now
     task = read_document(signed, Task, TASK)
     if (task.run, task.coordinator) != (run, driver.public_key):
         raise RunRefused("the coordinator gives the task of another run")
-    plan = Plan.from_bundle(await _plan(calls, identity, driver.address, task, now()))
+    plan = read_bundle(await _plan(calls, identity, driver.address, task, now()))
     if plan.digest != task.plan:
         raise RunRefused("the coordinator gives another plan than the one that the task names")
     return AsyncRun(calls, identity, driver.address, task, plan, now)

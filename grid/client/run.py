@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from grid.client.calls import Calls
 from grid.client.payload import open_tensors
@@ -18,6 +18,7 @@ from grid.crypto.sealing import Opener
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
+from grid.learning.study import Study
 from grid.protocol.stopping import judge
 from grid.wire.problems import RunRefused, Unreachable
 from grid.wire.runs import (
@@ -37,6 +38,8 @@ from grid.wire.runs import (
     Stopping,
     Task,
 )
+
+B = TypeVar("B", Plan, Study)
 
 WAIT = 25.0
 BREATH = 0.05
@@ -63,20 +66,23 @@ class RoundLine:
     failed: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     by_node: dict[str, dict[str, float]] = field(default_factory=dict)
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Generic[B]):
     """What a run came to: the plan with what was learned in it, and how it went, round by round.
+
+    Of an analysis, `plan` is the study with its answer.
 
     If its task has a rule for stopping, `best` is the plan with the best checkpoint by that rule, that of round
     `best_round`; `reason` says why the run ended before its last round, if it did.
     """
 
-    plan: Plan
+    plan: B
     history: tuple[RoundLine, ...]
     skipped: tuple[str, ...] = ()
-    best: Plan | None = None
+    best: B | None = None
     best_round: int = 0
     reason: str = ""
 
@@ -125,6 +131,7 @@ class History:
                 data["seconds"],
                 sum(data["bytes"].values()),
                 {**data["failed"], **data["rejected"]},
+                epsilon=data.get("privacy", {}).get("epsilon"),
             )
         elif event.kind == "evaluated" and number in self._lines:
             self._lines[number] = replace(self._lines[number], metrics=dict(data["metrics"]))
@@ -150,7 +157,7 @@ class History:
         return tuple(self._lines[number] for number in sorted(self._lines))
 
 
-class AsyncRun:
+class AsyncRun(Generic[B]):
     """One run at its coordinator. Made by `Grid.train`, and by `Grid.run` for one that goes on already, or is over."""
 
     def __init__(
@@ -159,13 +166,14 @@ class AsyncRun:
         identity: Identity,
         address: str,
         task: Task,
-        plan: Plan,
+        plan: B,
         now: Callable[[], float],
         skipped: tuple[str, ...] = (),
     ) -> None:
         self._calls, self._identity, self._address, self._now = calls, identity, address, now
         self._peer = public_from_id(task.coordinator)
-        self.task, self.plan, self.skipped = task, plan, skipped
+        self.plan: B = plan
+        self.task, self.skipped = task, skipped
         self.history = History()
 
     @property
@@ -201,7 +209,7 @@ class AsyncRun:
                     return
             await asyncio.sleep(BREATH)
 
-    async def result(self, on_event: Callable[[Event, History], None] | None = None) -> Result:
+    async def result(self, on_event: Callable[[Event, History], None] | None = None) -> Result[B]:
         """Wait for the end, then fetch the newest checkpoint.
 
         Raises:
@@ -237,7 +245,7 @@ class AsyncRun:
     async def _metrics(self, since: int) -> Measured:
         return await self._calls.call(self._address, RUN_METRICS, query=Since(since), peer=self._peer, run=self.id)
 
-    async def checkpoint(self, round: int = 0) -> Plan:  # noqa: A002 - the word for it
+    async def checkpoint(self, round: int = 0) -> B:  # noqa: A002 - the word for it
         """The plan with the parameters of the newest checkpoint, or of the one that a round made.
 
         Raises:

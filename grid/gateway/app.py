@@ -15,7 +15,7 @@ from grid.crypto.identity import Identity
 from grid.gateway.ask import HttpAsk
 from grid.gateway.checks import INTERVAL, Checks
 from grid.gateway.dialects.friendlyfl import friendlyfl_routes
-from grid.gateway.log import Log, LogStore
+from grid.gateway.log import Log
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.record import Record
 from grid.gateway.register import LEASE, MemberStore, Register
@@ -61,7 +61,7 @@ async def open_gateway(
     auth: Authenticator,
     now: Callable[[], float],
     version: str,
-    log: LogStore,
+    log: Log,
     mailboxes: Mailboxes | None = None,
     record: Record | None = None,
 ) -> AsyncIterator[web.Application]:
@@ -70,22 +70,21 @@ async def open_gateway(
     Without `mailboxes` it relays no letters; without a `record` it keeps none, and speaks no FriendlyFL.
     """
     egress, metrics = Egress(policy.allow_private), Metrics()
-    kept_log = Log(log, identity, now)
-    await kept_log.load()
+    await log.load()
     register = Register(
         store,
         egress.check,
         now,
         allow_unsigned=policy.allow_unsigned,
         lease=policy.lease,
-        refuse=kept_log.refuse_revoked,
-        succeeds=kept_log.succeeds,
+        refuse=log.refuse_revoked,
+        succeeds=log.succeeds,
     )
     await register.load()
     # One question, one connection: idle ones to thousands of members would use up the descriptors.
     async with HttpAsk(egress.connector(limit=256, force_close=True)) as ask:
         checks = Checks(register, ask, now, interval=policy.check_interval)
-        routes = {**_routes(identity, auth, now, version), **log_routes(kept_log, register)}
+        routes = {**_routes(identity, auth, now, version), **log_routes(log, register)}
         if mailboxes is not None:
             await mailboxes.load()
             routes = {**routes, **relay_routes(mailboxes)}
@@ -94,7 +93,7 @@ async def open_gateway(
             await record.deposits.sweep()
             routes = {**routes, **friendlyfl_routes(record)}
         app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")
-        app[REGISTER], app[SEARCHES], app[LOG] = register, Searches(register.roll, ask, now), kept_log
+        app[REGISTER], app[SEARCHES], app[LOG] = register, Searches(register.roll, ask, now), log
         metrics.gauge("grid_members", "Members in any state", lambda: len(register.roll))
         metrics.gauge("grid_members_found", "Members that a search may name", register.roll.found)
         async with asyncio.TaskGroup() as loops:
@@ -134,10 +133,7 @@ def _routes(identity: Identity, auth: Authenticator, now: Callable[[], float], v
 async def join(request: web.Request) -> web.StreamResponse:
     """Be listed."""
     message = await read(request, wire.JOIN)
-    joined = await request.app[REGISTER].join(message)
-    if message.record is not None:
-        await request.app[LOG].listed(message.node_id, message.record.signer)
-    return reply(wire.JOIN, joined, request=request)
+    return reply(wire.JOIN, await request.app[REGISTER].join(message), request=request)
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -189,7 +185,7 @@ async def member(request: web.Request) -> web.StreamResponse:
     signer, log = listed.claim.signer, request.app[LOG]
     if signer is None:
         return reply(wire.MEMBER, _told(listed), request=request)
-    await log.listed(node_id, signer)  # it is, unless the gateway was killed between listing it and saying so
+    await log.listed(node_id, signer)  # it is, unless an earlier version of the gateway listed it
     told = replace(_told(listed), logged=log.logged(node_id), rotations=log.rotations(signer))
     return reply(wire.MEMBER, told, request=request)
 

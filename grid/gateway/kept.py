@@ -8,6 +8,7 @@ from functools import partial
 
 from grid.faults import point
 from grid.gateway.claim import Claim, recall_claim
+from grid.gateway.log import Beside, Log
 from grid.protocol.membership import Member
 from grid.store import log
 from grid.store import members as rows
@@ -21,12 +22,12 @@ commit by every other join, and switching threads costs more than the row."""
 
 
 class KeptMembers:
-    """Members in a database: a `MemberStore`."""
+    """Members in a database: a `MemberStore`. A key that is new to a name is in the log once its row is."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._gathered: list[tuple[Row, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
+    def __init__(self, database: Database, log: Log) -> None:
+        self._database, self._log = database, log
+        self._joined: list[tuple[Row, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None  # what the newest join is part of
 
     async def load(self) -> tuple[list[tuple[Member, Claim]], list[Reserved]]:
         """All members and all reserved ids."""
@@ -38,15 +39,15 @@ class KeptMembers:
     async def put(self, member: Member, claim: Claim) -> None:
         """A node joined: it replaces whatever had its id."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._gathered.append((Row(member, claim.node_address, claim.record, claim.prekey), written))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_gathered())
+        self._joined.append((Row(member, claim.node_address, claim.record, claim.prekey), written))
+        if len(self._joined) == 1:
+            self._writing = asyncio.create_task(self._write_joined())
         await written
 
     async def save(self, members: list[Member], reserved: list[Reserved], gone: list[str]) -> None:
         """New states of known members; ids that are now only reserved; ids that are free."""
-        if self._gathered:  # what was put before comes before
-            await asyncio.wait([self._gathered[-1][1]])
+        if self._writing is not None and not self._writing.done():  # what was put before comes before
+            await asyncio.wait([self._writing])
 
         def write(connection: Transaction) -> None:
             rows.save(connection, members)
@@ -57,18 +58,19 @@ class KeptMembers:
         await self._database.write(write)
         point("after-lease-row")
 
-    async def _write_gathered(self) -> None:
-        while self._gathered:
-            await asyncio.sleep(GATHER)
-            gathered, self._gathered = self._gathered, []
-            try:
-                point("before-join-row")
-                await self._database.write(partial(_put_all, joined=[row for row, _ in gathered]))
-                point("after-join-row")
-            except Exception as error:  # noqa: BLE001 - those who wait get it
-                _settle(gathered, error)
-            else:
-                _settle(gathered, None)
+    async def _write_joined(self) -> None:
+        await asyncio.sleep(GATHER)
+        joined, self._joined = self._joined, []
+        members = [row for row, _ in joined]
+        signed = ((row.member.node, row.record.signer) for row in members if row.record)
+        try:
+            point("before-join-row")
+            await self._log.list_all(signed, partial(rows.put, joined=members))
+            point("after-join-row")
+        except Exception as error:  # noqa: BLE001 - those who wait get it
+            _settle(joined, error)
+        else:
+            _settle(joined, None)
 
 
 class KeptLog:
@@ -81,22 +83,23 @@ class KeptLog:
         """All entries, in their order."""
         return await self._database.read(log.entries)
 
-    async def append(self, first: int, entries: Sequence[bytes]) -> None:
-        """Add entries from position `first` on."""
-        await self._database.write(partial(log.append, first=first, entries=entries))
+    async def append(self, first: int, entries: Sequence[bytes], beside: Beside | None = None) -> None:
+        """Add entries from position `first` on, and what is written beside them: all of it or nothing."""
+
+        def write(connection: Transaction) -> None:
+            log.append(connection, first, entries)
+            if beside is not None:
+                beside(connection)
+
+        await self._database.write(write)
 
     async def read(self, after: int, limit: int) -> list[bytes]:
         """Entries from a position on."""
         return await self._database.read(partial(log.entries, after=after, limit=limit))
 
 
-def _put_all(connection: Transaction, joined: list[Row]) -> None:
-    for row in joined:
-        rows.put(connection, row)
-
-
-def _settle(gathered: list[tuple[Row, asyncio.Future[None]]], error: Exception | None) -> None:
-    for _, written in gathered:
+def _settle(joined: list[tuple[Row, asyncio.Future[None]]], error: Exception | None) -> None:
+    for _, written in joined:
         if written.done():  # its caller hung up
             continue
         if error:

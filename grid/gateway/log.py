@@ -7,13 +7,14 @@ So a gateway that puts a key of its own in a member's place has to write it down
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from grid.crypto.identity import Identity
 from grid.crypto.merkle import Tree, leaf_hash
 from grid.protocol.documents import sign_document
 from grid.protocol.transparency import read_entry, read_revocation, read_rotation
+from grid.store.schema import Transaction
 from grid.wire.documents import Signed
 from grid.wire.log import TREE_HEAD, Entries, LogEntry, Logged, Proof, Rotate, Sizes, Span, TreeHead
 from grid.wire.message import MSGPACK, encode
@@ -23,14 +24,18 @@ MOST_ROTATIONS = 64
 """Steps that are told of how a key came into the place of another."""
 
 
+Beside = Callable[[Transaction], None]
+"""What is written in the same transaction as entries are."""
+
+
 class LogStore(Protocol):
     """Where the log survives a restart. What a call was given is durable when it returns."""
 
     async def load(self) -> list[bytes]:
         """All entries, in their order."""
 
-    async def append(self, first: int, entries: Sequence[bytes]) -> None:
-        """Add entries from position `first` on."""
+    async def append(self, first: int, entries: Sequence[bytes], beside: Beside | None = None) -> None:
+        """Add entries from position `first` on, and what is written beside them: all of it or nothing."""
 
     async def read(self, after: int, limit: int) -> list[bytes]:
         """Entries from a position on."""
@@ -46,20 +51,27 @@ class Log:
         self._revoked: dict[str, tuple[int, bytes, str]] = {}  # the same by key, with the reason
         self._keys: set[str] = set()  # all that were ever listed
         self._came: dict[str, Rotate] = {}  # by the new key
-        self._waiting: list[LogEntry] = []
         self._lock = asyncio.Lock()
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: set[asyncio.Task[None]] = set()
         self._head: Signed | None = None
 
     async def load(self) -> None:
         """Take up the log where it was."""
         for entry in await self._store.load():
-            self._take(entry)
+            self._take(read_entry(entry), entry)
 
     async def listed(self, node_id: str, public_key: str) -> None:
         """A name was given to a key: that is in the log when this returns."""
-        while not self.has(node_id, public_key):
-            await self._append(LogEntry("member", public_key, self._now(), node_id))
+        if not self.has(node_id, public_key):
+            await self._append(lambda: self._unlisted(((node_id, public_key),)))
+
+    async def list_all(self, given: Iterable[tuple[str, str]], beside: Beside) -> None:
+        """Names were given to keys: that is in the log when this returns, together with what is written beside it.
+
+        It must not be cancelled.
+        """
+        names = tuple(dict.fromkeys(given))
+        await self._write(lambda: self._unlisted(names), beside)
 
     def has(self, node_id: str, public_key: str) -> bool:
         """Whether the newest entry of a name has this key."""
@@ -75,10 +87,10 @@ class Log:
         said = read_revocation(revocation)
         if said.public_key not in self._keys:  # or strangers could fill the log with keys that they make up
             raise BadRequest(f"{said.public_key} was never listed here")
-        while said.public_key not in self._revoked:
-            await self._append(LogEntry("revocation", said.public_key, self._now(), proof=revocation))
-        index, entry, _ = self._revoked[said.public_key]
-        return self._proved(index, entry)
+        entry = LogEntry("revocation", said.public_key, self._now(), proof=revocation)
+        await self._append(lambda: [] if said.public_key in self._revoked else [entry])
+        index, found, _ = self._revoked[said.public_key]
+        return self._proved(index, found)
 
     async def rotate(self, rotate: Rotate) -> Logged:
         """A key gives its place to another, at the word of both; a second time changes nothing.
@@ -91,10 +103,15 @@ class Log:
         if said.old_key not in self._keys:
             raise BadRequest(f"{said.old_key} was never listed here")
         self.refuse_revoked(said.new_key)
-        while not self.succeeds(said.new_key, said.old_key):
+        entry = LogEntry("rotation", said.old_key, self._now(), proof=rotate.by_old, consent=rotate.by_new)
+
+        def missing() -> list[LogEntry]:
+            if self.succeeds(said.new_key, said.old_key):
+                return []
             self.refuse_revoked(said.old_key)
-            entry = LogEntry("rotation", said.old_key, self._now(), proof=rotate.by_old, consent=rotate.by_new)
-            await self._append(entry)
+            return [entry]
+
+        await self._append(missing)
         index, found, _ = self._revoked[said.old_key]
         return self._proved(index, found)
 
@@ -145,24 +162,27 @@ class Log:
     def _proved(self, index: int, entry: bytes) -> Logged:
         return Logged(entry, index, self._tree.inclusion(index, len(self._tree)), self.head())
 
-    async def _append(self, entry: LogEntry) -> None:
-        """Add an entry, together with all that wait meanwhile. The caller looks whether it is there."""
-        self._waiting.append(entry)
+    def _unlisted(self, given: Iterable[tuple[str, str]]) -> list[LogEntry]:
+        return [LogEntry("member", key, self._now(), name) for name, key in given if not self.has(name, key)]
+
+    async def _append(self, missing: Callable[[], list[LogEntry]]) -> None:
+        """Add what is missing when its turn comes; a caller who hangs up meanwhile changes nothing of that."""
+        writing = asyncio.create_task(self._write(missing))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.shield(writing)
+
+    async def _write(self, missing: Callable[[], list[LogEntry]], beside: Beside | None = None) -> None:
         async with self._lock:
-            if self._writing is not None:  # whoever began it hung up; it goes on
-                await asyncio.wait([self._writing])
-            batch, self._waiting = self._waiting, []
-            if batch:
-                self._writing = asyncio.create_task(self._write([encode(one, MSGPACK) for one in batch]))
-                await asyncio.shield(self._writing)
+            said = missing()
+            entries = [encode(one, MSGPACK) for one in said]
+            if entries or beside:
+                await self._store.append(len(self._tree), entries, beside)
+            for one, entry in zip(said, entries, strict=True):
+                self._take(one, entry)
 
-    async def _write(self, entries: list[bytes]) -> None:
-        await self._store.append(len(self._tree), entries)
-        for entry in entries:
-            self._take(entry)
-
-    def _take(self, entry: bytes) -> None:
-        said, index = read_entry(entry), len(self._tree)
+    def _take(self, said: LogEntry, entry: bytes) -> None:
+        index = len(self._tree)
         self._tree.append(leaf_hash(entry))
         self._head = None
         if said.kind == "member":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from grid.client.egress import probe
 from grid.gateway.mailboxes import Mailboxes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
@@ -27,6 +28,8 @@ def relay_routes(mailboxes: Mailboxes) -> Routes:
 
     async def letters(request: web.Request) -> web.StreamResponse:
         name, caller = _mailbox(request), request[CALLER]
+        if request.transport is not None:  # whoever is gone without a word is not taken for a listener for an hour
+            probe(request.transport.get_extra_info("socket"))
         return await listen(request, wire.LETTERS, lambda after: mailboxes.letters(name, caller, after))
 
     async def post(request: web.Request) -> web.StreamResponse:

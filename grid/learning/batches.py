@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +23,9 @@ def check_amounts(recipe: Recipe, examples: int, limits: Limits) -> None:
     why = "the examples can be read back from the gradient of a few (gradient inversion)"
     if examples < least:
         raise PlanRefused(f"{examples} examples to train on; at least {least} are asked for, because {why}")
+    if recipe.dp is not None and recipe.dp.rate * examples < limits.minimum_batch:
+        least = math.ceil(limits.minimum_batch / recipe.dp.rate)
+        raise PlanRefused(f"steps of {recipe.dp.rate:g} of {examples} examples are too small; {least} are asked for")
     if recipe.batch < limits.minimum_batch:
         raise PlanRefused(f"batch {recipe.batch}; this node asks for {limits.minimum_batch} or more, because {why}")
 
@@ -43,6 +47,8 @@ def steps_in(recipe: Recipe, examples: int, limits: Limits, epochs: int | None, 
 
 def steps_of_epoch(recipe: Recipe, examples: int, limits: Limits) -> int:
     """Steps in which so many rows are seen once."""
+    if recipe.dp is not None:
+        return recipe.dp.steps_of_epoch
     return len(_starts(examples, min(recipe.batch, examples), limits.minimum_batch))
 
 

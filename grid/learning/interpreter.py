@@ -33,6 +33,13 @@ TORCH_TYPES = {
 Operation = Callable[..., Any]
 Slots = list[Any]
 Arguments = Callable[[Slots], Sequence[Any]]
+Tap = Callable[[int, Operation], Operation]
+"""Given the place of a node in its graph and its operation: what is called instead."""
+
+
+def untapped(_: int, operation: Operation) -> Operation:
+    """The operation itself."""
+    return operation
 
 
 class Program:
@@ -42,19 +49,19 @@ class Program:
     intermediate tensors are freed about as early as in the module that the graph was captured from.
     """
 
-    def __init__(self, graph: Graph, *, training: bool, device: str = "cpu") -> None:
+    def __init__(self, graph: Graph, *, training: bool, device: str = "cpu", tap: Tap = untapped) -> None:
         self._training, self._device = training, torch.device(device)
         self._width = len(graph.inputs)
         self._tail: Slots = []  # the slots behind the inputs: constants, and room for results
         self._places = list(range(self._width))  # the slot of each value
         self._steps: list[tuple[Operation, Arguments, int]] = []
         free: list[int] = []
-        for node, dying in zip(graph.nodes, _dying(graph), strict=True):
+        for place, (node, dying) in enumerate(zip(graph.nodes, _dying(graph), strict=True)):
             operation, arguments = self._prepare(node)
             number = len(self._places)
             free += [self._places[ref] for ref in dying if self._width <= ref < number]
             self._places.append(free.pop() if free else self._slot(None))
-            self._steps.append((operation, arguments, self._places[number]))
+            self._steps.append((tap(place, operation), arguments, self._places[number]))
             if number in dying:
                 free.append(self._places[number])
         self._outputs = [self._places[ref] for ref in graph.outputs]

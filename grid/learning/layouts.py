@@ -14,7 +14,6 @@ from enum import Enum
 from grid.learning.recipe import Recipe
 from grid.learning.strategy import Adagrad, Adam, Exact, Int8, Masked, Momentum, Scaffold, Strategy, TopK, Yogi
 from grid.learning.tensors import FLOATS, Layout, TensorSpec
-from grid.wire.problems import StrategyRefused
 
 CONTROL = "control:"
 """Stands before the names of control variates. No tensor of a plan has a colon in its name."""
@@ -31,6 +30,12 @@ MASKED = "masked"
 
 MASKED_METRICS = 16
 """Numbers at its end for what a node says of itself: its weight, its loss, and what it measured."""
+
+PART = "part:sum"
+"""What a node adds to an analysis; the other tensors of its layout are what is known."""
+
+LIMBS = 5
+"""Numbers under masks that stand for one of an analysis (`limbs`)."""
 
 SCALED = 512
 """Numbers that have one scale in common."""
@@ -50,8 +55,11 @@ def statistics_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def model_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
-    """What a round begins with, and the coordinator keeps as a checkpoint: the model, SCAFFOLD's c beside it."""
-    return Layout((*layout.specs, *_controls(layout, strategy, statistics)))
+    """What a round begins with, and the coordinator keeps as a checkpoint: the model, SCAFFOLD's c beside it.
+
+    Of an analysis, what is known.
+    """
+    return Layout((*(spec for spec in layout.specs if spec.name != PART), *_controls(layout, strategy, statistics)))
 
 
 def broadcast_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
@@ -65,7 +73,12 @@ def broadcast_layout(layout: Layout, strategy: Strategy, statistics: Collection[
 
 
 def update_layout(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> Layout:
-    """What a participant sends: a model (or its delta), for SCAFFOLD the change of its variate c_i beside it."""
+    """What a participant sends: a model (or its delta), for SCAFFOLD the change of its variate c_i beside it.
+
+    For an analysis, it is its part alone.
+    """
+    if strategy.analyses:
+        return Layout((layout.by_name[PART].spec,))
     return model_layout(layout, strategy, statistics)
 
 
@@ -95,16 +108,11 @@ def residual_layout(layout: Layout, strategy: Strategy, statistics: Collection[s
 
 
 def masked_numbers(layout: Layout, strategy: Strategy, statistics: Collection[str] = ()) -> int:
-    """How many numbers a vector under masks has.
-
-    Raises:
-        StrategyRefused: a tensor has no mean.
-    """
+    """How many numbers a vector under masks has: whole ones count, have no mean, and stay as they came."""
     plain = update_layout(layout, strategy, statistics)
-    for spec in plain.specs:
-        if spec.dtype not in FLOATS:
-            raise StrategyRefused(f"masked updates are sums, and {spec} counts: it has no mean")
-    return sum(math.prod(spec.shape) for spec in plain.specs) + MASKED_METRICS
+    if strategy.analyses:
+        return sum(math.prod(spec.shape) for spec in plain.specs) * LIMBS
+    return sum(math.prod(spec.shape) for spec in plain.specs if spec.dtype in FLOATS) + MASKED_METRICS
 
 
 def parameters(layout: Layout, statistics: Collection[str] = ()) -> int:

@@ -8,8 +8,9 @@ Source: Bonawitz et al. 2017, ePrint 2017/281, section 4 (masks) ; stochastic ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ Numbers = npt.NDArray[np.float32]
 
 BLOCK = 32 << 10
 """Numbers handled at a time: 128 KiB, which stay in the processor's cache."""
+
+STREAMS = 64
+"""Masks put on at a time."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,18 @@ class Quantiser:
 def mask(vector: Ring, added: Iterable[bytes], subtracted: Iterable[bytes] = ()) -> None:
     """Add the keystreams of some seeds (16 bytes each) to a vector, and subtract others', in place, modulo 2^32."""
     for seeds, apply in ((added, np.add), (subtracted, np.subtract)):
-        for seed in seeds:
-            _apply(vector, Keystream(seed), apply)
+        rest = iter(seeds)
+        while streams := [Keystream(seed) for seed in islice(rest, STREAMS)]:
+            _apply(vector, streams, apply)
 
 
-def _apply(vector: Ring, stream: Keystream, apply: np.ufunc) -> None:
-    drawn = bytearray(4 * BLOCK)
+def _apply(vector: Ring, streams: Sequence[Keystream], apply: np.ufunc) -> None:
+    """All streams on one block before the next: it stays in the cache meanwhile."""
+    drawn = np.empty(BLOCK, "<u4")
+    written = drawn.data.cast("B")
     for begin in range(0, len(vector), BLOCK):
         block = vector[begin : begin + BLOCK]
-        piece = memoryview(drawn)[: 4 * len(block)]
-        stream.fill(piece)
-        apply(block, np.frombuffer(piece, "<u4"), out=block)
+        piece, target = drawn[: len(block)], written[: 4 * len(block)]
+        for stream in streams:
+            stream.fill(target)
+            apply(block, piece, out=block)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from grid.learning.interpreter import Program
+from grid.learning.interpreter import Program, Tap, untapped
 from grid.learning.objectives import LOSSES
 from grid.learning.recipe import Graph, Recipe
 from grid.learning.state import State
@@ -21,9 +21,18 @@ class Model:
     `state` has parameters and buffers, `constants` the rest of the bundle's tensors, by name.
     """
 
-    def __init__(self, recipe: Recipe, state: State, constants: State, *, training: bool, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        state: State,
+        constants: State,
+        *,
+        training: bool,
+        device: str = "cpu",
+        tap: Tap = untapped,
+    ) -> None:
         graph = recipe.model
-        self.program = Program(graph, training=training, device=device)
+        self.program = Program(graph, training=training, device=device, tap=tap)
         tensors = {**constants, **state}
         self._inputs = [None if entry.kind == "input" else tensors[entry.name] for entry in graph.inputs]
         self._places = [place for place, entry in enumerate(graph.inputs) if entry.kind == "input"]

@@ -17,9 +17,10 @@ from grid.learning.numpy_rules import CLASSES, LOSSES, METRICS, NEEDS_TORCH, RUL
 from grid.learning.outcome import Estimate, Fitted, Score
 from grid.learning.plan import Plan
 from grid.learning.progress import Told, unheard
-from grid.learning.recipe import BATCH, Graph, Limits, Recipe
+from grid.learning.recipe import BATCH, Dp, Graph, Limits, Recipe
 from grid.learning.split import Indices, split
 from grid.learning.strategy import ClientRule, Plain, Prox, Strategy
+from grid.privacy.noise import SECRET, Draws
 from grid.wire.problems import PlanRefused
 
 State = dict[str, Array]
@@ -79,6 +80,7 @@ class Trainer:
         server: State = NOTHING,
         own: State = NOTHING,
         progress: Told = unheard,
+        secret: bytes = b"",
     ) -> Fitted:
         """Train `state`, arrays by name, in place: see `training.Trainer.fit`."""
         recipe, rows = self._plan.recipe, self._rows["train"]
@@ -87,9 +89,11 @@ class Trainer:
         pull, step = _pull(rule, weights), stepper(recipe.optimizer, weights)
         lr, loss_sum = recipe.optimizer.lr * recipe.schedule.factor(round_number), 0.0
         seed = seed_of(recipe.seed, round_number) + 1
+        if recipe.dp and len(secret) != SECRET:
+            raise ValueError(f"a private training needs {SECRET} secret bytes")
+        found = self._private(recipe.dp, weights, secret) if recipe.dp else self._plain(weights, seed)
         with _discreet():
-            for done, batch in zip(range(total), batches(rows, self._batch, self._limits, seed), strict=False):
-                loss, gradients = self._gradients(weights, batch)
+            for done, (loss, gradients) in zip(range(total), found, strict=False):
                 step(pull(clipped(gradients, recipe.clip)), lr)
                 loss_sum += loss
                 progress(done + 1, total, loss)
@@ -116,10 +120,48 @@ class Trainer:
         names = (self._weight,) if self._bias is None else (self._weight, self._bias)
         return [state[name] for name in names]
 
-    def _gradients(self, weights: list[Floats], batch: Indices) -> tuple[float, list[Floats]]:
-        features = self._features[batch]
-        loss, slope = LOSSES[str(self._plan.recipe.loss)](_output(weights, features), self._target[batch])
-        return loss, [slope.T @ features, slope.sum(0)][: len(weights)]
+    def _plain(self, weights: list[Floats], seed: int) -> Iterator[tuple[float, list[Floats]]]:
+        """Loss and gradients of one step after another, of the weights as they are then; without end."""
+        for batch in batches(self._rows["train"], self._batch, self._limits, seed):
+            loss, slope = self._slope(weights, batch)
+            yield loss, [slope.T @ self._features[batch], slope.sum(0)][: len(weights)]
+
+    def _private(self, dp: Dp, weights: list[Floats], secret: bytes) -> Iterator[tuple[float, list[Floats]]]:
+        """The same, so that each record is hidden: see `private_steps.Private.steps`.
+
+        An example's gradient is its slope times its features, and so is its norm.
+        """
+        draws, rows = Draws(secret), self._rows["train"]
+        while True:
+            chosen = rows[draws.chosen(len(rows), dp.rate)]
+            sums, losses = [np.zeros_like(weight) for weight in weights], 0.0
+            for begin in range(0, len(chosen), self._batch):
+                batch = chosen[begin : begin + self._batch]
+                loss, slope = self._slope(weights, batch)
+                clip, features = _clipping(slope * np.float32(len(batch)), self._features[batch], len(weights), dp.clip)
+                losses += loss * len(batch)
+                for sum_, part in zip(sums, [clip.T @ features, clip.sum(0)], strict=False):
+                    sum_ += part
+            noise, expected = draws.normals(sum(sum_.size for sum_ in sums)), np.float32(dp.rate * len(rows))
+            for sum_, part in zip(sums, np.split(noise, [sums[0].size]), strict=False):
+                sum_ += np.float32(dp.noise * dp.clip) * part.reshape(sum_.shape)
+                sum_ /= expected
+            yield losses / max(len(chosen), 1), sums
+
+    def _slope(self, weights: list[Floats], batch: Indices) -> tuple[float, Floats]:
+        return LOSSES[str(self._plan.recipe.loss)](_output(weights, self._features[batch]), self._target[batch])
+
+
+def _clipping(slope: Floats, features: Floats, weights: int, bound: float) -> tuple[Floats, Floats]:
+    """Slopes (b, p) scaled so that no example's gradient is longer than `bound`, and features (b, d) to go with them.
+
+    An example whose gradient is not finite counts as nothing. Norms are float64, as in `bookkeeping.factors_of`.
+    """
+    squares = np.square(features, dtype=np.float64).sum(1) + (weights > 1)
+    norms = np.sqrt(squares * np.square(slope, dtype=np.float64).sum(1))
+    kept = np.isfinite(norms)
+    factors = np.minimum(1.0, bound * (1 - 1e-6) / np.maximum(norms[kept], 1e-300))
+    return slope[kept] * factors[:, None].astype(np.float32), features[kept]
 
 
 def linear_names(recipe: Recipe) -> tuple[str, str | None]:

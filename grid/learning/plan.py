@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 
 from grid.learning import presets
-from grid.learning.recipe import OPTIMIZERS, Graph, Loss, Metric, Optimizer, Recipe, Schedule, Transform
+from grid.learning.recipe import OPTIMIZERS, Dp, Graph, Loss, Metric, Optimizer, Recipe, Schedule, Transform
 from grid.learning.tensors import MAX_HEADER, header_bytes, read_header, strict_json
 from grid.learning.validate import held_by, trained_by, validate
 from grid.wire.problems import PlanRefused, TensorsRefused
@@ -51,12 +51,14 @@ class Settings(TypedDict, total=False):
     seed: int
     transform: Transform | None
     minimum_examples: int
+    dp: Dp | None
 
 
 class Plan:
     """A training plan, checked: the recipe, and the first values of its tensors, by name.
 
-    `layout` is what travels each round: parameters and running statistics. Constants stay in the bundle.
+    `layout` is what travels each round: parameters and running statistics. Constants stay in the bundle, which holds
+    `held`.
     """
 
     def __init__(self, recipe: Recipe, values: Mapping[str, bytes | memoryview]) -> None:
@@ -64,8 +66,8 @@ class Plan:
         self.recipe = recipe
         self.layout = trained_by(recipe)
         self.values = dict(values)
-        self._held = held_by(recipe)
-        for spec in self._held.specs:
+        self.held = held_by(recipe)
+        for spec in self.held.specs:
             if len(self.values.get(spec.name, b"")) != spec.size:
                 raise TensorsRefused(f"the values of {spec} are missing or of another length")
 
@@ -106,12 +108,16 @@ class Plan:
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         yield self._header
-        yield from (self.values[spec.name] for spec in self._held.specs)
+        yield from (self.values[spec.name] for spec in self.held.specs)
 
     @cached_property
     def _header(self) -> bytes:
-        recipe = msgspec.json.encode(self.recipe, order="deterministic").decode()
-        return header_bytes(self._held, {RECIPE: recipe})
+        return header_bytes(self.held, {RECIPE: self.words})
+
+    @property
+    def words(self) -> str:
+        """The recipe as JSON."""
+        return msgspec.json.encode(self.recipe, order="deterministic").decode()
 
     @classmethod
     def from_bundle(cls, data: bytes | memoryview) -> Plan:
@@ -121,7 +127,7 @@ class Plan:
             PlanRefused: not a bundle, or a rule of the format is broken.
             TensorsRefused: the tensors are not what the recipe declares.
         """
-        _refuse_code(bytes(data[:8]))
+        refuse_code(bytes(data[:8]))
         if len(data) > MAX_BUNDLE:
             raise PlanRefused(f"a bundle of {len(data)} bytes; at most {MAX_BUNDLE} are taken")
         layout, metadata, offset = read_header(data, total=len(data))
@@ -129,8 +135,8 @@ class Plan:
             raise PlanRefused(f"the metadata of a bundle is {RECIPE!r} and nothing else")
         body = memoryview(data)[offset:]
         values = {slot.spec.name: body[slot.begin : slot.end] for slot in layout.slots}
-        plan = cls(_read_recipe(metadata[RECIPE]), values)
-        layout.require(plan._held)
+        plan = cls(read_recipe(metadata[RECIPE]), values)
+        layout.require(plan.held)
         plan._header = bytes(data[:offset])  # the bytes that were signed, not an encoding of ours
         return plan
 
@@ -200,6 +206,8 @@ class Plan:
         loss = recipe.loss if isinstance(recipe.loss, str) else f"own, {len(recipe.loss.nodes)} operations"
         inputs = ", ".join(f"{entry.name} {list(entry.shape)}" for entry in recipe.model.named("input"))
         amount = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs} epochs"
+        dp = recipe.dp
+        batch = f"{dp.rate:g} of the records in each" if dp else f"batch {recipe.batch}"
         optimizer = msgspec.to_builtins(recipe.optimizer)
         return [
             ("input", inputs),
@@ -207,7 +215,8 @@ class Plan:
             ("parameters", f"{self.parameters:,}"),
             ("loss", loss),
             ("optimizer", f"{optimizer['name']}, lr {recipe.optimizer.lr:g}"),
-            ("each round", f"{amount}, batch {recipe.batch}"),
+            ("each round", f"{amount}, {batch}"),
+            *([("private", f"records clipped at {dp.clip:g}, noise {dp.noise:.4g}")] if dp else []),
             ("digest", self.digest[:12]),
         ]
 
@@ -219,7 +228,7 @@ class Plan:
         return f"<table>{''.join(cells)}</table>"
 
 
-def _refuse_code(first: bytes) -> None:
+def refuse_code(first: bytes) -> None:
     """Say what it is, where it is a well-known format and no header of ours could begin so."""
     if int.from_bytes(first, "little") <= MAX_HEADER:
         return
@@ -228,7 +237,8 @@ def _refuse_code(first: bytes) -> None:
             raise PlanRefused(f"this is {what}, which can run code when it is loaded; send a plan instead")
 
 
-def _read_recipe(text: str) -> Recipe:
+def read_recipe(text: str) -> Recipe:
+    """The recipe in the header of a bundle. Raises PlanRefused."""
     try:
         return msgspec.convert(strict_json(text.encode()), Recipe)
     except (msgspec.ValidationError, TensorsRefused) as error:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from grid.privacy.rdp import epsilon_of_steps
+
 FORMAT = "grid-plan/1"
 BATCH = "B"  # stands in a shape for the number of examples
 
@@ -141,11 +143,34 @@ class Transform(Part, frozen=True):
     scale: float | tuple[float, ...] = 1.0
 
 
+class Dp(Part, frozen=True):
+    """Training that hides each single record (Abadi et al. 2016, arXiv:1607.00133, Algorithm 1).
+
+    Each step takes each record with probability `rate`, clips its gradient to the L2 norm `clip`, and adds noise of
+    standard deviation `noise` times `clip` to the sum. `delta` is the chance with which the epsilon may be told wrong.
+    """
+
+    clip: float
+    noise: float
+    rate: float = 0.1
+    delta: float = 1e-5
+
+    @property
+    def steps_of_epoch(self) -> int:
+        """Steps in which each record is taken once on average."""
+        return math.ceil(1 / self.rate - 1e-9)
+
+    def epsilon(self, steps: int) -> float:
+        """What so many steps cost each record, at `delta`: adding or removing it is no easier to tell."""
+        return epsilon_of_steps(self.rate, self.noise, steps, self.delta)
+
+
 class Recipe(Part, frozen=True):
     """All of a plan but its numbers.
 
     `steps` (optimizer steps in a round) takes the place of `epochs` where it is not 0. `clip` bounds the
     L2 norm of a batch's gradient, 0 is no bound. A node with fewer than `minimum_examples` does not train.
+    With `dp` a step takes a random part of the records, `batch` of them at a time in memory.
     """
 
     model: Graph
@@ -162,6 +187,14 @@ class Recipe(Part, frozen=True):
     seed: int = 0
     transform: Transform | None = None
     minimum_examples: int = 32
+    dp: Dp | None = None
+
+    @property
+    def private_steps(self) -> int:
+        """Steps of a private round, the same at all nodes; 0 where the recipe is not private."""
+        if self.dp is None:
+            return 0
+        return self.steps or self.epochs * self.dp.steps_of_epoch
 
 
 class Limits(Part, frozen=True):

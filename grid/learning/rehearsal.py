@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from grid.learning.interpreter import TORCH_TYPES
+from grid.learning.interpreter import TORCH_TYPES, Program
 from grid.learning.model import Model
 from grid.learning.objectives import CLASSES
 from grid.learning.outcome import Estimate
@@ -39,6 +39,23 @@ def rehearse(
     except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise PlanRefused(f"the plan does not fit its own shapes: {reason[:300]}") from None
+
+
+def shapes_of(recipe: Recipe, batch: int) -> list[Shape | None]:
+    """The shape of each value of a plan's model for a batch of zeros; None for what is no tensor.
+
+    Raises:
+        PlanRefused: shapes do not fit together.
+    """
+    entries = recipe.model.inputs
+    with torch.no_grad():
+        zeros = [_zeros(entry.dtype, _sized(entry, batch), "cpu") for entry in entries]
+        program = Program(recipe.model, training=True)
+        try:
+            *results, _ = program.watched(zeros)
+        except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError, NotImplementedError) as error:
+            raise PlanRefused(f"the plan does not fit a batch of {batch} ({type(error).__name__})") from None
+    return [tuple(value.shape) if isinstance(value, torch.Tensor) else None for value in (*zeros, *results)]
 
 
 def _rehearse(recipe: Recipe, batch: int, limit: int, target: tuple[str, Shape] | None, device: str) -> Estimate:

@@ -17,10 +17,14 @@ class Own(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """The same of all together, means weighted by examples. Who has too many counts as with the most; with noise,
-    `examples` are nodes."""
+    """The same of all together, means weighted by examples. Who has too many counts as with the most.
+
+    With noise, `examples` are nodes, nothing is measured, and `inside` is the share of them that was within the clip,
+    noised as well, where the clip follows it.
+    """
 
     examples: float
     loss: float
     held_out: float
     metrics: Sequence[float]
+    inside: float = 0.0

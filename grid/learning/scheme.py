@@ -1,4 +1,4 @@
-"""A plan under a strategy: which tensors travel down and up in a run, and which are kept between rounds."""
+"""A plan, or a question, under a strategy: which tensors travel down and up in a run, and which are kept between."""
 
 from __future__ import annotations
 
@@ -18,22 +18,38 @@ from grid.learning.layouts import (
 )
 from grid.learning.plan import Plan
 from grid.learning.strategy import Strategy, check_recipe
-from grid.learning.tensors import Layout
+from grid.learning.study import Study
+from grid.learning.tensors import Layout, header_bytes
+from grid.wire.problems import StrategyRefused
 
 
 class Scheme:
     """What the models of one run look like.
 
     Raises:
-        StrategyRefused: the strategy asks of clients what this plan's optimizer cannot do.
+        StrategyRefused: the strategy asks of clients what this plan's optimizer cannot do, or is not for it.
     """
 
-    def __init__(self, plan: Plan, strategy: Strategy) -> None:
-        check_recipe(strategy, plan.recipe)
+    def __init__(self, plan: Plan | Study, strategy: Strategy) -> None:
         self.layout, self.strategy = plan.layout, strategy
-        self.statistics = statistics_of(plan.recipe)
-        self.metrics = ("loss", *plan.recipe.metrics)
+        self.statistics, self.metrics, self.metadata = (), (), {}
+        if strategy.analyses != isinstance(plan, Study):
+            raise StrategyRefused("what is added up answers a question, and a question is answered by adding up")
+        if isinstance(plan, Study):
+            self.metadata = plan.metadata
+        else:
+            check_recipe(strategy, plan.recipe)
+            self.statistics, self.metrics = statistics_of(plan.recipe), ("loss", *plan.recipe.metrics)
         self._values = plan.values
+
+    statistics: tuple[str, ...]
+    metrics: tuple[str, ...]
+    metadata: dict[str, str]
+
+    @property
+    def header(self) -> bytes:
+        """The layout as the sum's seat is told of it, with the question, if it is one."""
+        return header_bytes(self.layout, self.metadata)
 
     @cached_property
     def model(self) -> Layout:
@@ -52,7 +68,7 @@ class Scheme:
 
     @cached_property
     def masked_numbers(self) -> int:
-        """How many numbers a vector under masks has. Raises StrategyRefused where a tensor has no mean."""
+        """How many numbers a vector under masks has."""
         return masked_numbers(self.layout, self.strategy, self.statistics)
 
     @cached_property
@@ -73,4 +89,5 @@ class Scheme:
 
     def plain(self, data: memoryview) -> bytes:
         """Of a model's data section, what belongs to the plan alone."""
-        return b"".join(pick(self.layout, self.model, data))
+        mine = Layout(spec for spec in self.layout.specs if spec.name in self.model.by_name)
+        return b"".join(pick(mine, self.model, data))

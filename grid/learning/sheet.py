@@ -54,6 +54,7 @@ class Sheet(NamedTuple):
     optimizer: str
     steps: int | None
     amount: str
+    private: str
     warnings: tuple[str, ...]
 
     def rows(self) -> list[tuple[str, str]]:
@@ -72,6 +73,7 @@ class Sheet(NamedTuple):
             ("sent", f"{self.bytes_per_round:,} bytes there, as many back"),
             ("loss", self.loss),
             ("optimizer", self.optimizer),
+            *([("private", self.private)] if self.private else []),
             *[("WARNING", text) for text in self.warnings],
         ]
 
@@ -83,8 +85,8 @@ class Sheet(NamedTuple):
         return f"<table>{''.join(cells)}</table>"
 
 
-def sheet(plan: Plan, examples: int | None = None) -> Sheet:
-    """The sheet of a plan that would train on so many records of a node, if that is known."""
+def sheet(plan: Plan, examples: int | None = None, rounds: int | None = None) -> Sheet:
+    """The sheet of a plan that would train on so many records of a node for so many rounds, if that is known."""
     recipe = plan.recipe
     steps, amount = _amount(recipe, examples)
     return Sheet(
@@ -99,6 +101,7 @@ def sheet(plan: Plan, examples: int | None = None) -> Sheet:
         optimizer=_told_optimizer(recipe),
         steps=steps,
         amount=amount,
+        private=_private(recipe, (rounds,) if rounds else (1, 10, 100)),
         warnings=(*_few(recipe, examples, steps), *_much(plan, examples), *_imprints(plan)),
     )
 
@@ -151,7 +154,20 @@ def _told_optimizer(recipe: Recipe) -> str:
     return f"{type(rule).__name__.lower()}: {numbers}{clipped}"
 
 
+def _private(recipe: Recipe, rounds: tuple[int, ...]) -> str:
+    """What hides single records, and what it costs them after so many rounds."""
+    if (dp := recipe.dp) is None:
+        return ""
+    costs = [f"{dp.epsilon(number * recipe.private_steps):.3g} after {number}" for number in rounds]
+    return (
+        f"records clipped at {dp.clip:g}, noise of {dp.noise:.4g} times that; "
+        f"epsilon {', '.join(costs)} rounds at delta {dp.delta:g}"
+    )
+
+
 def _amount(recipe: Recipe, examples: int | None) -> tuple[int | None, str]:
+    if recipe.dp is not None:
+        return recipe.private_steps, f"{recipe.private_steps} steps, each of a random {recipe.dp.rate:g} of the records"
     if recipe.steps:
         return recipe.steps, f"{recipe.steps} steps of {recipe.batch} examples"
     told = f"{recipe.epochs} times through the data in batches of {recipe.batch}"
@@ -177,6 +193,8 @@ def _few(recipe: Recipe, examples: int | None, steps: int | None) -> Iterator[st
 def _much(plan: Plan, examples: int | None) -> Iterator[str]:
     """Large against the data: room to learn records by heart."""
     wide, batch = _first_width(plan.recipe.model), plan.recipe.batch
+    if plan.recipe.dp is not None:
+        return  # noise for each record is what these warnings would ask for
     if wide > WIDE * batch:
         yield f"the first layer has {wide} outputs for batches of {batch}: {_IMPRINT}"
     if examples and plan.parameters > PER_RECORD * examples:

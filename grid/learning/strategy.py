@@ -113,6 +113,10 @@ class GeometricMedian(Part, frozen=True, tag="geometric-median", tag_field="name
     iterations: Annotated[int, Meta(ge=1, le=100)] = 8
 
 
+class Sum(Part, frozen=True, tag="sum", tag_field="name"):
+    """What nodes add to an analysis, added up (`grid.learning.analytics`): no model is learned."""
+
+
 # --- how far the server goes -------------------------------------------------------------------------
 
 
@@ -216,6 +220,10 @@ class TopK(Part, frozen=True, tag="top-k", tag_field="name"):
     share: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
 
 
+BIT = 0.1
+"""What telling how many were within the clip takes of the noise's cost: a tenth."""
+
+
 class Masked(Part, frozen=True, tag="masked", tag_field="name"):
     """What was learned under masks that cancel in the sum alone (`grid.learning.masked`): nobody sees one update.
 
@@ -225,6 +233,10 @@ class Masked(Part, frozen=True, tag="masked", tag_field="name"):
     With a `clip` the sum is also noised, by its nodes (DP-FedAvg): what a node learned is scaled down to that L2 norm,
     all weigh the same, nobody says how it did, and each adds its share of Gaussian noise, so that that of `least` nodes
     makes a standard deviation of `noise` times `clip`. McMahan et al. 2018, arXiv:1710.06963, Algorithm 1.
+
+    With a `quantile` the clip is that of the first round, and goes by the factor exp(-rate (b - quantile)) from round
+    to round, where b is the share of nodes that were within it, noised as well; both noises together cost what `noise`
+    says. Andrew et al. 2021, arXiv:1905.03871, Algorithm 1; how the noise is split is our choice (`BIT`).
     """
 
     bound: Annotated[float, Meta(gt=0, le=1e6)] = 4.0
@@ -233,6 +245,8 @@ class Masked(Part, frozen=True, tag="masked", tag_field="name"):
     noise: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     least: Annotated[int, Meta(ge=3, le=4096)] = 3
     delta: Annotated[float, Meta(gt=0, lt=1)] = 1e-5
+    quantile: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    rate: Annotated[float, Meta(gt=0, le=1)] = 0.2
 
     def epsilon(self, rounds: int) -> float:
         """What so many rounds cost a node, at `delta`: whether it took part at all is no easier to tell."""
@@ -243,10 +257,41 @@ class Masked(Part, frozen=True, tag="masked", tag_field="name"):
         """Whether the sum is noised."""
         return self.clip > 0
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the clip follows what nodes learn."""
+        return self.quantile > 0
+
+    @property
+    def learned_noise(self) -> float:
+        """The noise multiplier of what was learned: more than `noise` where the share of those within costs, too."""
+        return self.noise / math.sqrt(1 - BIT) if self.adapts else self.noise
+
+    @property
+    def share_noise(self) -> float:
+        """The standard deviation of the noise on how many were within the clip: a node changes that by one half."""
+        return self.noise / (2 * math.sqrt(BIT))
+
+    @property
+    def reach(self) -> float:
+        """How far out a number may be that was clipped and noised, but for a chance of 1e-15."""
+        return self.clip * (1 + 8 * self.learned_noise / math.sqrt(self.least))
+
+    def clipped_to(self, clip: float) -> Masked:
+        """The same rule with another clip, and a bound that grew or shrank with it."""
+        return msgspec.structs.replace(self, clip=clip, bound=self.bound * clip / self.clip)
+
+    def after(self, clip: float, inside: float) -> float:
+        """The clip of the next round, after one in which the share `inside`, noised, was within `clip`.
+
+        It moves by a factor of two at most: of a few nodes, the share is mostly noise.
+        """
+        return clip * math.exp(min(max(-self.rate * (inside - self.quantile), -math.log(2)), math.log(2)))
+
 
 ClientRule = Plain | Prox | Scaffold | Nova
 Robust = Median | TrimmedMean | Krum | MultiKrum | Bulyan | GeometricMedian
-Aggregation = Mean | QFair | Robust
+Aggregation = Mean | QFair | Robust | Sum
 Server = Average | Momentum | Adagrad | Adam | Yogi
 Timing = Synchronous | Buffered | Asynchronous
 Broadcast = Exact | BFloat16
@@ -275,6 +320,11 @@ class Strategy(Part, frozen=True):
         return not (plain and isinstance(self.aggregation, (Mean, *ROBUST)) and isinstance(self.client, (Plain, Prox)))
 
     @property
+    def analyses(self) -> bool:
+        """Whether it answers a question, and learns no model."""
+        return isinstance(self.aggregation, Sum)
+
+    @property
     def masked(self) -> bool:
         """Whether updates are only ever seen summed."""
         return isinstance(self.upload, Masked)
@@ -296,6 +346,7 @@ class Strategy(Part, frozen=True):
 
 
 FEDAVG = Strategy()
+ANALYSIS = Strategy(aggregation=Sum())
 _UNIFORM = Mean(weight="uniform")
 
 PRESETS: dict[str, Strategy] = {
@@ -352,14 +403,15 @@ def travelling(strategy: Strategy, upload: str | None = None, broadcast: str | N
     return validated(msgspec.structs.replace(strategy, **chosen))
 
 
-def noised(strategy: Strategy, clip: float, noise: float, least: int) -> Strategy:
-    """The same strategy, summed under masks and with noise: see `Masked`.
+def noised(strategy: Strategy, clip: float, noise: float, least: int, quantile: float = 0.0) -> Strategy:
+    """The same strategy, summed under masks and with noise, its clip fixed or following a quantile: see `Masked`.
 
     Raises:
         StrategyRefused: not with this strategy, or these numbers.
     """
     upload = strategy.upload if isinstance(strategy.upload, Masked) else Masked()
-    upload = msgspec.structs.replace(upload, bound=max(upload.bound, clip), clip=clip, noise=noise, least=max(least, 3))
+    upload = msgspec.structs.replace(upload, clip=clip, noise=noise, least=max(least, 3), quantile=quantile)
+    upload = msgspec.structs.replace(upload, bound=max(upload.bound, upload.reach))
     return validated(msgspec.structs.replace(strategy, upload=upload))
 
 
@@ -451,7 +503,7 @@ def _quarrels(strategy: Strategy) -> list[str]:
             "int8 and top-k say what was learned on top of the round's own model; late updates began with another",
         ),
         (
-            strategy.masked and (own_step or not isinstance(aggregation, Mean)),
+            strategy.masked and (own_step or not isinstance(aggregation, (Mean, Sum))),
             "masked updates are only seen summed, and this rule looks at each one by itself",
         ),
         (
@@ -459,8 +511,24 @@ def _quarrels(strategy: Strategy) -> list[str]:
             "noise hides what is clipped: a clip and noise go together",
         ),
         (
-            isinstance(strategy.upload, Masked) and strategy.upload.clip > strategy.upload.bound,
-            "a clip above the bound would be cut to the bound",
+            isinstance(strategy.upload, Masked) and strategy.upload.reach > strategy.upload.bound,
+            "the bound would cut what is clipped and noised, and with it the noise",
+        ),
+        (
+            isinstance(strategy.upload, Masked) and strategy.upload.adapts and not strategy.upload.noisy,
+            "a clip that follows a quantile needs a clip to begin with, and noise",
+        ),
+        (
+            strategy.analyses and strategy != Strategy(aggregation=Sum(), upload=strategy.upload),
+            "an analysis adds up what nodes say: nothing is trained, and no server optimizer steps",
+        ),
+        (
+            strategy.analyses and not isinstance(strategy.upload, (Exact, Masked)),
+            "what is added up has to be exact: it travels as it is, or under masks",
+        ),
+        (
+            strategy.analyses and isinstance(strategy.upload, Masked) and strategy.upload.noisy,
+            "noise is reckoned for models that are clipped; an analysis has no clip yet",
         ),
         (
             strategy.masked and isinstance(aggregation, Mean) and aggregation.weight != "examples",

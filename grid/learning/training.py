@@ -20,21 +20,22 @@ from grid.learning.objectives import CLASSES, METRICS
 from grid.learning.optimizers import Step, clipped, stepper
 from grid.learning.outcome import Fitted, Score
 from grid.learning.plan import Plan
+from grid.learning.private_steps import Private
 from grid.learning.progress import Told, unheard
 from grid.learning.recipe import BATCH, Graph, Input, Limits, Recipe
 from grid.learning.rehearsal import rehearse
-from grid.learning.split import split
+from grid.learning.split import Indices, split
 from grid.learning.state import State, tensor_views
 from grid.learning.strategy import ClientRule, Plain
 from grid.learning.tensors import Layout
 from grid.learning.validate import held_by
+from grid.privacy.noise import SECRET
 from grid.wire.problems import GpuFailed, PlanRefused
 
 DEFAULT_LIMITS = Limits()
 PLAIN = Plain()
 NOTHING: State = {}
 
-Rows = torch.Tensor  # int64 row numbers, shape (n,)
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -86,6 +87,7 @@ class Trainer:
         batch_of_targets = (target_name, (self._batch, *self._target.shape[1:]))
         self.estimate = rehearse(recipe, self._batch, limits.memory, batch_of_targets, device="cpu")
         _check_classes(recipe, self._target, self.estimate.outputs[0])
+        self._private = self._made_private(recipe, limits) if recipe.dp else None
         self._features[0] = _transformed(recipe, self._features[0])
         with self._discreet():
             self._constants = self._moved(_constants(plan))
@@ -104,11 +106,13 @@ class Trainer:
         server: State = NOTHING,
         own: State = NOTHING,
         progress: Told = unheard,
+        secret: bytes = b"",
     ) -> Fitted:
         """Train `state` (parameters and running statistics, by name) in place; see `state.tensor_views`.
 
         The same plan, state, data and round give the same result on one machine. `epochs` and `steps` take the
         place of the plan's. `examples` of the result is the number of rows that this node trains on.
+        A plan with `dp` needs a `secret`, 16 random bytes that are used once; they decide what it draws and adds.
         `rule` is the strategy's for clients, `server` and `own` the control variates for SCAFFOLD.
         `progress` hears of every step.
 
@@ -118,21 +122,43 @@ class Trainer:
         """
         recipe, rows = self._plan.recipe, self._rows["train"]
         total = steps_in(recipe, len(rows), self._limits, epochs, steps)
-        seed = seed_of(recipe.seed, round_number)
-        loss_sum = 0.0
+        seed, loss_sum = seed_of(recipe.seed, round_number), 0.0
+        if recipe.dp and len(secret) != SECRET:
+            raise ValueError(f"a private training needs {SECRET} secret bytes")
         with self._discreet(), _Seeded(seed, self._device):
             leaves = self._moved(state)
             weights = {entry.name: leaves[entry.name].requires_grad_() for entry in recipe.model.named("param")}
-            model = Model(recipe, leaves, self._constants, training=True, device=str(self._device))
             descend = _Descent(recipe, weights, round_number, lambda used: correction(rule, used, server, own))
-            for done, chosen in zip(range(total), batches(rows, self._batch, self._limits, seed + 1), strict=False):
-                features, target = self._take(torch.from_numpy(chosen))
-                loss = model.loss(model(features), target)
-                descend(loss)
-                loss_sum += (number := loss.item())
-                progress(done + 1, total, number)
+            found = self._gradients(leaves, weights, seed + 1, secret)
+            for done, (loss, gradients) in zip(range(total), found, strict=False):
+                descend(gradients)
+                loss_sum += loss
+                progress(done + 1, total, loss)
             self._give_back(leaves, state)
         return Fitted(len(rows), total, loss_sum / max(total, 1), descend.lr)
+
+    def _gradients(
+        self, leaves: State, weights: State, seed: int, secret: bytes
+    ) -> Iterator[tuple[float, Sequence[torch.Tensor | None]]]:
+        """The loss and the gradients of one step after another, of the parameters as they are then; without end."""
+        recipe, rows, device = self._plan.recipe, self._rows["train"], str(self._device)
+        if recipe.dp and self._private:
+            clipped = self._private.clipped(weights, self._constants, device)
+            yield from self._private.steps(recipe.dp, rows, weights, self._take, clipped, secret)
+            return
+        model = Model(recipe, leaves, self._constants, training=True, device=device)
+        for chosen in batches(rows, self._batch, self._limits, seed):
+            features, target = self._take(chosen)
+            loss = model.loss(model(features), target)
+            yield loss.item(), torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+
+    def _made_private(self, recipe: Recipe, limits: Limits) -> Private:
+        private = Private(recipe, self._batch)
+        memory = self.estimate.memory + private.extra
+        if memory > limits.memory:
+            raise PlanRefused(f"a private step would take {memory} bytes of memory, more than {limits.memory}")
+        self.estimate = self.estimate._replace(memory=memory)
+        return private
 
     def evaluate(self, state: State, part: str = "held-out") -> Score:
         """Loss and metrics of a state on the rows of a part: `train` or `held-out`."""
@@ -144,7 +170,7 @@ class Trainer:
             held = self._moved(state)
             model = Model(self._plan.recipe, held, self._constants, training=False, device=str(self._device))
             for batch in torch.split(torch.from_numpy(rows), max(self._batch, 256)):
-                features, target = self._take(batch)
+                features, target = self._take(batch.numpy())
                 outputs = model(features)
                 sums["loss"] += len(batch) * model.loss(outputs, target).item()
                 for name in self._plan.recipe.metrics:
@@ -152,9 +178,9 @@ class Trainer:
         means = {name: value / len(rows) for name, value in sums.items()}
         return Score(len(rows), means.pop("loss"), means)
 
-    def _take(self, rows: Rows) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def _take(self, rows: Indices) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Features and targets of a batch, on the device; drawn where the dataset lies."""
-        there = rows.to(self._target.device)
+        there = torch.from_numpy(rows).to(self._target.device)
         *features, target = [whole.index_select(0, there).to(self._device) for whole in (*self._features, self._target)]
         return features, target
 
@@ -191,9 +217,7 @@ class _Descent:
         self.lr = recipe.optimizer.lr * recipe.schedule.factor(round_number)
         self._step: Step | None = None
 
-    def __call__(self, loss: torch.Tensor) -> None:
-        weights = list(self._weights.values())
-        found: Sequence[torch.Tensor | None] = torch.autograd.grad(loss, weights, allow_unused=True)
+    def __call__(self, found: Sequence[torch.Tensor | None]) -> None:
         gradients = [gradient for gradient in found if gradient is not None]
         with torch.no_grad():
             if self._step is None:

@@ -16,7 +16,7 @@ from grid.learning.opset import (
     RUNNING_STATISTICS,
     WORDS,
 )
-from grid.learning.recipe import BATCH, FORMAT, Graph, Input, Node, Recipe
+from grid.learning.recipe import BATCH, FORMAT, Dp, Graph, Input, Node, Recipe
 from grid.learning.tensors import FLOATS, ITEM_BYTES, MAX_RANK, Layout, TensorSpec
 from grid.wire.problems import PlanRefused
 
@@ -51,6 +51,17 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
+# The same of its private part. A rate or noise that is smaller would be out of reach of the accountant's numbers.
+PRIVATE_BOUNDS: dict[str, tuple[float, float]] = {
+    "clip": (1e-6, 1e6),
+    "noise": (0.05, 1e6),
+    "rate": (1e-6, 1),
+    "delta": (1e-15, 0.1),
+}
+MIXES = ("aten.batch_norm.default",)
+"""Operations through which one example's gradient depends on the others of its batch."""
+
+
 def validate(recipe: Recipe) -> None:
     """Refuse whatever breaks a rule of the format.
 
@@ -65,6 +76,8 @@ def validate(recipe: Recipe) -> None:
         raise PlanRefused("the model needs at least one parameter and one input")
     if isinstance(recipe.loss, Graph):
         _check_loss(recipe.model, recipe.loss)
+    if recipe.dp is not None:
+        _check_private(recipe, recipe.dp)
 
 
 def held_by(recipe: Recipe) -> Layout:
@@ -94,6 +107,19 @@ def _check_numbers(recipe: Recipe) -> None:
         shift, scale = _row(recipe.transform.shift), _row(recipe.transform.scale)
         if not all(math.isfinite(n) for n in shift + scale) or 0 in scale or max(len(shift), len(scale)) > 65_536:
             raise PlanRefused("a transform takes finite numbers, at most 65536 of them, and no scale of 0")
+
+
+def _check_private(recipe: Recipe, dp: Dp) -> None:
+    for field, (least, most) in PRIVATE_BOUNDS.items():
+        if not least <= getattr(dp, field) <= most:
+            raise PlanRefused(f"{field} of dp is {getattr(dp, field)}; it must be from {least} to {most}")
+    if recipe.model.named("buffer") or any(node.op in MIXES for node in recipe.model.nodes):
+        raise PlanRefused(
+            "dp hides single records, and running statistics and batch normalisation would tell of them beside the "
+            "noise; use group or layer normalisation"
+        )
+    if any(entry.dtype != "F32" for entry in recipe.model.named("param")):
+        raise PlanRefused("dp is reckoned in float32; all parameters must be F32")
 
 
 def _row(found: float | tuple[float, ...]) -> tuple[float, ...]:

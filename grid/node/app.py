@@ -157,7 +157,21 @@ def _peer_routes(peers: Peers) -> Routes:
     async def heads(request: web.Request) -> web.StreamResponse:
         return body.reply(HEADS, Heads(await peers.heads()), request=request)
 
-    return {HEADS: heads, wire.PEERS: known, wire.PIN_PEER: pin, wire.FORGET_PEER: forget}
+    async def revoke(request: web.Request) -> web.StreamResponse:
+        said = await peers.revoke((await body.read(request, wire.REVOKE_HERE)).revocation)
+        return body.reply(wire.REVOKE_HERE, Done(f"{said.public_key} is believed no more"), request=request)
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        return await listen(request, wire.NODE_EVENTS, peers.events)
+
+    return {
+        HEADS: heads,
+        wire.PEERS: known,
+        wire.PIN_PEER: pin,
+        wire.FORGET_PEER: forget,
+        wire.REVOKE_HERE: revoke,
+        wire.NODE_EVENTS: events,
+    }
 
 
 def _journal_routes(participant: Participant) -> Routes:

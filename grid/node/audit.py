@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import secrets
 
 from grid.client.calls import Calls
+from grid.client.directory import GatewayDirectory
+from grid.crypto.identity import public_from_id
 from grid.node.peers import Peers
+from grid.protocol.documents import read_document
 from grid.protocol.transparency import (
     Followed,
     follow,
@@ -16,11 +20,15 @@ from grid.protocol.transparency import (
     revoked,
     rotations_in,
 )
+from grid.wire.directory import CONNECTED_NODES, NODE_RECORD, NodeRecord
 from grid.wire.log import LOG_ENTRIES, LOG_HEAD, LogEntry, Span
-from grid.wire.problems import KeyForeign, LogForked
+from grid.wire.problems import GridError, KeyForeign, LogForked
 from grid.wire.session import IDENTITY
 
 log = logging.getLogger(__name__)
+
+WITNESS = 100
+"""Looks, the second of which asks another member, too: about one an hour."""
 
 PAGE = 1000
 """Entries fetched at once."""
@@ -32,9 +40,43 @@ class Audit:
     What was found wrong is an alarm until the owner forgets the gateway (`grid-node peer forget ADDRESS`).
     """
 
-    def __init__(self, calls: Calls, gateway: str, peers: Peers, node_id: str, public_key: str) -> None:
-        self._calls, self._gateway, self._peers = calls, gateway.rstrip("/"), peers
+    def __init__(self, calls: Calls, directory: GatewayDirectory, peers: Peers, node_id: str, public_key: str) -> None:
+        self._calls, self._directory, self._peers = calls, directory, peers
+        self._gateway = directory.address.rstrip("/")
         self._node_id, self._public_key = node_id, public_key
+        self._looks = 0
+
+    async def tend(self) -> None:
+        """Look, and now and then ask another member. Raises as `look` does."""
+        await self.look()
+        if self._looks % WITNESS == 1:
+            await self.ask_another()
+        self._looks += 1
+
+    async def ask_another(self) -> str:
+        """Compare the log with what another member was shown of it, whom chance picks; its name, if it answered.
+
+        Raises:
+            LogForked: that one is shown another log, as the alarm says from now on.
+        """
+        listed = await self._calls.call(self._gateway, CONNECTED_NODES)
+        others = sorted({*listed.grid_nodes} - {self._node_id, *listed.unverified})
+        if not others:
+            return ""
+        name = secrets.choice(others)
+        try:
+            member = await self._directory.resolve(name)
+            if member.record is None:
+                return ""
+            address = read_document(member.record, NodeRecord, NODE_RECORD).node_address
+            compared = await self._directory.witness(address, public_from_id(member.record.signer))
+        except LogForked as error:
+            await self._raise_alarm(f"as {name} was shown it, too: {error.detail}")
+            raise
+        except GridError as error:  # it may be away, or not to be called from here
+            log.info("%s was not asked for its view of %s: %s", name, self._gateway, error.detail)
+            return ""
+        return name if compared else ""
 
     async def look(self) -> None:
         """Follow the log to its present head; one small call where nothing is new.
@@ -51,9 +93,13 @@ class Audit:
                 await self._peers.follow(self._gateway, after, revoked(entries), moved(rotations_in(entries)))
             self._judge(entries, first=known.size == 0)
         except (LogForked, KeyForeign) as error:
-            if await self._peers.alarm(self._gateway, known, error.detail):
-                log.error("DO NOT BELIEVE the gateway %s: %s", self._gateway, error.detail)
+            await self._raise_alarm(error.detail)
             raise
+
+    async def _raise_alarm(self, why: str) -> None:
+        known = await self._peers.followed(self._gateway) or await self._met()
+        if await self._peers.alarm(self._gateway, known, why):
+            log.error("DO NOT BELIEVE the gateway %s: %s", self._gateway, why)
 
     async def _met(self) -> Followed:
         """The gateway at its address, by the key that it is known by."""

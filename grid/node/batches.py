@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from grid.client.payload import mapped
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import least_updates, read_strategy, travelling
+from grid.learning.study import Study, read_bundle
 from grid.learning.tensors import header_bytes
 from grid.node.coordinator import Coordinator, Spawn
 from grid.node.means import Means
@@ -37,7 +39,7 @@ from grid.protocol.project import (
 from grid.transport.auth import Caller
 from grid.wire.problems import GridError, NoParticipants, OutOfTurn, RunNotFound, StrategyRefused
 from grid.wire.projects import Project, ProjectTask
-from grid.wire.runs import TASK, Peer, StartRun, Task
+from grid.wire.runs import TASK, Peer, Quorum, StartRun, Task
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,13 @@ def secured(task: Task) -> Task:
     q, least = task.quorum, least_updates(strategy)
     quorum = replace(q, minimum=max(q.minimum, least), target=q.target and max(q.target, least))
     return replace(task, strategy=msgspec.to_builtins(strategy), quorum=quorum)
+
+
+def going_on(plan: Plan | Study, learned: bytes) -> Plan | Study:
+    """A plan, or that whose evaluation is asked for, with what was learned before; another question stays as it is."""
+    if isinstance(plan, Plan):
+        return plan.trained(learned)
+    return plan if plan.plan is None else Study(plan.question, plan=plan.plan.trained(learned))
 
 
 class Batches:
@@ -150,19 +159,28 @@ class Batches:
         tasks = (await self._records.project(batch.project)).project.tasks
         asked = tasks[batch.task - 1]
         plan = await asyncio.to_thread(self.plan, batch.project, asked.plan)
-        if asked.continues and batch.task > 1:
-            plan = plan.trained(await self._learned(batch, tasks[batch.task - 2]))
+        if asked.continues and (before := await self._trained_before(batch, tasks)):
+            plan = going_on(plan, await self._learned(batch, before, tasks[before - 1]))
         peers = await self._with_peers(batch.project)
         await self._coordinator.hold(plan)
         task = task_of(asked, batch.run, plan.digest, self._means.identity.id, self._means.now())
+        if isinstance(plan, Study) and "quorum" not in asked.parameters:
+            task = replace(task, quorum=Quorum(len(peers)))  # an answer is that of all
         if "upload" not in task.strategy and len(peers) >= SECURE:
             task = secured(task)
         await self._coordinator.start(StartRun(sign_document(self._means.identity, TASK, task), peers), self._me)
 
-    async def _learned(self, batch: Batch, before: ProjectTask) -> bytes:
-        """What the task before has learned in this batch: its plan's part of its last, or best, checkpoint."""
-        done = [run for number, run in await self._records.runs(batch.project) if number == batch.number]
-        run = [each.run for each in done if each.task == batch.task - 1 and each.state == "success"][-1]
+    async def _trained_before(self, batch: Batch, tasks: Sequence[ProjectTask]) -> int:
+        """The number of the last task before the present one that trains: between them may be questions. 0: none."""
+        for number in range(batch.task - 1, 0, -1):
+            if isinstance(await asyncio.to_thread(self.plan, batch.project, tasks[number - 1].plan), Plan):
+                return number
+        return 0
+
+    async def _learned(self, batch: Batch, number: int, before: ProjectTask) -> bytes:
+        """What a task before has learned in this batch: its plan's part of its last, or best, checkpoint."""
+        done = [run for of, run in await self._records.runs(batch.project) if of == batch.number]
+        run = [each.run for each in done if each.task == number and each.state == "success"][-1]
         path = await self._means.records.checkpoint(run, (await self._ended(run)).get("best", 0))
         if path is None:
             raise RunNotFound("what the task before has learned is not kept here any more")
@@ -194,9 +212,9 @@ class Batches:
 
     # --- its own ------------------------------------------------------------------------------------
 
-    def plan(self, project: str, digest: str) -> Plan:
-        """A plan of a project, as it was handed in."""
-        return Plan.from_bundle(mapped(self.path(project, digest)))
+    def plan(self, project: str, digest: str) -> Plan | Study:
+        """A plan, or a question, of a project, as it was handed in."""
+        return read_bundle(mapped(self.path(project, digest)))
 
     def path(self, project: str, digest: str) -> Path:
         """Where a plan of a project is kept."""

@@ -21,7 +21,6 @@ from grid.crypto.hashing import sha256_beside
 from grid.crypto.identity import public_from_id
 from grid.crypto.sealing import Opener
 from grid.learning.scheme import Scheme
-from grid.learning.tensors import header_bytes
 from grid.node.checkpoints import Checkpoints
 from grid.node.lift import Lift
 from grid.node.means import Means
@@ -56,6 +55,8 @@ class Counted(NamedTuple):
 class Collect:
     """Opens, checks and sums the updates of one run, one round at a time.
 
+    `done` says that the last result is all that there is to know: an analysis ends before its last round.
+
     Its caller holds `turn` from the check of an update to its fold: between them stands the commit,
     so nothing is summed that is not durable, and whatever is durable is summed.
     """
@@ -66,7 +67,7 @@ class Collect:
         self._seat: Seat | None = None
         self._in: list[Counted] = []
         self._number = 0
-        self.base, self.sum = "", 0
+        self.base, self.sum, self.done = "", 0, False
         self.turn = asyncio.Lock()
 
     async def begin(self, number: int, counted: Iterable[tuple[Path, str, int]] = ()) -> None:
@@ -104,14 +105,16 @@ class Collect:
     async def result(self) -> tuple[memoryview, memoryview]:
         """The next model's data section, and the server's state that belongs to it; valid until the next `begin`."""
         async with self.turn:
-            return await self._with_seat(_result)
+            return await self._with_seat(self._result)
 
-    async def summed(self, lift: Lift, metrics: int) -> tuple[memoryview, memoryview, list[Any]]:
+    async def summed(self, lift: Lift, metrics: int, clip: float = 0.0) -> tuple[memoryview, memoryview, list[Any]]:
         """The same of masked vectors; and what their nodes said of themselves, as `masked.Summed`."""
 
         async def work(seat: Seat) -> tuple[memoryview, memoryview, list[Any]]:
             asked: dict[str, Any] = {"added": list(lift.added), "subtracted": list(lift.subtracted)}
+            asked |= {"clip": clip} if clip else {}
             done = await seat.call("result", **asked, parties=lift.parties, metrics=metrics)
+            self.done = done.get("done", False)
             return seat.outbox[: self._scheme.model.size], seat.state, done["summed"]
 
         async with self.turn:
@@ -177,7 +180,7 @@ class Collect:
     def _job(self) -> FoldJob:
         scheme = self._scheme
         return FoldJob(
-            layout=header_bytes(scheme.layout),
+            layout=scheme.header,
             strategy=scheme.strategy,
             statistics=scheme.statistics,
             updates=self._population,
@@ -204,6 +207,10 @@ class Collect:
         wire = self._scheme.broadcast
         return await asyncio.to_thread(self._checkpoints.draft, number, wire, seat.inbox[: wire.size])
 
+    async def _result(self, seat: Seat) -> tuple[memoryview, memoryview]:
+        self.done = (await seat.call("result")).get("done", False)
+        return seat.outbox[: self._scheme.model.size], seat.state
+
     async def _look(self, seat: Seat, update: Path, sender: bytes, base: int) -> Report:
         context = Context(run=self._run, round=base or self._number, kind="update", sender=sender, direct=True)
         metadata = await asyncio.to_thread(self._opened, update, context, seat.inbox)
@@ -226,11 +233,6 @@ class Collect:
         older = {"staleness": self._number - counted.base} if counted.base else {}
         based = {"base": report.base} if report.base else {}
         return {"weight": float(report.examples), **numbers, **older, **based}
-
-
-async def _result(seat: Seat) -> tuple[memoryview, memoryview]:
-    await seat.call("result")
-    return seat.outbox, seat.state
 
 
 def _read_report(text: str) -> Report:

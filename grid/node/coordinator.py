@@ -19,6 +19,7 @@ from grid.learning.layouts import MASKED_METRICS
 from grid.learning.plan import Plan
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import Masked, least_updates, read_strategy
+from grid.learning.study import Study, read_bundle
 from grid.node.broadcast import Broadcast
 from grid.node.checkpoints import PLAN, sweep
 from grid.node.drive import Drive
@@ -149,8 +150,8 @@ class Coordinator:
             opening.abort()
             raise
 
-    async def hold(self, plan: Plan) -> None:
-        """Keep the bundle of a plan of this node's own, for a run to come."""
+    async def hold(self, plan: Plan | Study) -> None:
+        """Keep the bundle of a plan, or a question, of this node's own, for a run to come."""
         draft = self._blobs.create()
         await asyncio.to_thread(draft.write, plan.bundle())
         await draft.commit(BUNDLE + plan.digest)
@@ -355,12 +356,14 @@ class Coordinator:
             raise RunRefused("the strategy's steps wait for nobody: they draw nobody, all who are there take part")
         if task.quorum.drawn and strategy.masked:
             raise RunRefused("nobody can be drawn into a secure sum that has begun: all who are there take part")
-        plan = Plan.from_bundle(mapped(bundle))
-        if task.stop is not None and task.stop.metric not in (known := ("loss", *plan.recipe.metrics)):
-            raise RunRefused(f"nobody measures {task.stop.metric}; the plan has {', '.join(known)}")
+        plan = read_bundle(mapped(bundle))
+        if isinstance(plan, Study) and task.rounds < plan.rounds:
+            raise RunRefused(f"the answer may take {plan.rounds} rounds, not {task.rounds}")
+        scheme = Scheme(plan, strategy)
+        if task.stop is not None and task.stop.metric not in scheme.metrics:
+            raise RunRefused(f"nobody measures {task.stop.metric}; the plan has {', '.join(scheme.metrics) or 'none'}")
         if task.stop is not None and isinstance(strategy.upload, Masked) and strategy.upload.noisy:
             raise RunRefused("a rule for stopping needs metrics, and where sums are noised nothing is measured")
-        scheme = Scheme(plan, strategy)
         if strategy.masked and len(scheme.metrics) > MASKED_METRICS - 3:
             raise RunRefused(f"under masks a node tells of up to {MASKED_METRICS - 3} metrics")
         return scheme

@@ -23,14 +23,15 @@ Change = rounds.SpareDrawn | rounds.NodeFailed | rounds.UpdateRejected | rounds.
 class Course:
     """Runs the machines; every change beats the `pulse`. Whoever changes something writes it down.
 
-    `losing` is called before a round loses a node. `owed` is what became of the round's nodes and is not written
-    down yet, in the order in which it happened.
+    `losing` is called before a round loses a node, `lost` with that node afterwards. `owed` is what became of the
+    round's nodes and is not written down yet, in the order in which it happened.
     """
 
     def __init__(self, run: runs.Run, now: Callable[[], float]) -> None:
         self.run, self._now = run, now
         self.round: rounds.Round | None = None
         self.losing: Callable[[rounds.NodeFailed | rounds.UpdateRejected], None] = lambda event: None
+        self.lost: Callable[[str], None] = lambda node: None
         self.owed: list[Change] = []
         self._closed: dict[int, tuple[float, str]] = {}
         self.pulse = Pulse()
@@ -64,6 +65,8 @@ class Course:
         for effect in effects:
             if isinstance(effect, rounds.WakeAt):
                 self.wake_at(effect.at)
+        if isinstance(event, rounds.NodeFailed | rounds.UpdateRejected):
+            self.lost(event.node)
         self.pulse.beat()
 
     def take_owed(self) -> list[Change]:

@@ -93,6 +93,9 @@ class Drive:
         self._evaluation = Evaluation(means.records, task, self.checkpoints)
         rule = scheme.strategy.upload
         self.summing = Summing(task, rule, scheme.masked_numbers) if isinstance(rule, Masked) else None
+        if self.summing is not None:
+            self._course.lost = self.summing.lost
+        self._inside = 0.0
         self._asking: asyncio.Task[None] | None = None
         self.sent = self._intake.received = 0
 
@@ -142,6 +145,8 @@ class Drive:
         if self._left is not None:
             recall(self.roster, self._left)
             await self._evaluation.recall()
+            if self.summing is not None:
+                self.summing.clipping.recall(await self._means.records.told(self.task.run, "round-closed"))
         if self._course.run.state == runs.PREPARING:
             await self.checkpoints.write(0, self._scheme.first())
             self._scheme.let_go()  # the memory of a run is its sum and the update at hand
@@ -198,20 +203,20 @@ class Drive:
             **self._spent(number),
             "staleness": {self.roster.name(key): old for key, old in self._collect.staleness().items()},
         }
-        if not self._evaluation.is_last(number):  # the last is complete once its checkpoint was evaluated
+        if not (self._collect.done or self._evaluation.is_last(number)):  # the last is complete once it was evaluated
             self._course.advance(runs.RoundCompleted(number))
         await self._means.records.round_closed(
             self._course.the_round, self._course.run, self.checkpoints.path(number), told
         )
         point("after-round-closed")
+        if self.summing is not None:
+            self.summing.clipping.closed(number, self._inside)
         self._intake.discard()
 
     def _spent(self, number: int) -> dict[str, Any]:
         """What the run costs each of its nodes in privacy by now, where its sums are noised."""
-        rule = self._scheme.strategy.upload
-        if not isinstance(rule, Masked) or not rule.noisy:
-            return {}
-        return {"privacy": {"epsilon": rule.epsilon(number), "delta": rule.delta}}
+        cost = self.summing.clipping.cost(number, self._inside) if self.summing is not None else {}
+        return {"privacy": cost} if cost else {}
 
     async def _gathered(self, number: int) -> tuple[rounds.Round, Lift | None]:
         """A round whose updates are in, and what lifts their masks. A secure sum that breaks is begun anew."""
@@ -249,13 +254,15 @@ class Drive:
 
     async def _result(self, closed: rounds.Round, lift: Lift | None) -> tuple[memoryview, memoryview, float]:
         """The next model, the server's state, and how many examples it was learned from."""
-        if lift is None:
+        if lift is None or self.summing is None:
             return *await self._collect.result(), sum(closed.accepted.values())
-        model, state, said = await self._collect.summed(lift, len(self._scheme.metrics))
+        clipping = self.summing.clipping
+        model, state, said = await self._collect.summed(lift, len(self._scheme.metrics), clipping.clip)
         summed = Summed(*said)
+        self._inside = summed.inside
         metrics = dict(zip(self._scheme.metrics, summed.metrics, strict=False))
         await self._evaluation.together(metrics, round(summed.held_out), len(closed.accepted))
-        return model, state, round(summed.examples)
+        return model, state, 0 if clipping.rule.noisy else round(summed.examples)  # under noise, nobody says how many
 
     async def _open_round(self, number: int) -> None:
         quorum = self.task.quorum
@@ -285,6 +292,7 @@ class Drive:
         if self.summing is not None:
             self.summing.begin(number, drawn, self._collect.base)
             told[SUM] = self._collect.sum = self.summing.id
+            told |= self.summing.clipping.told()
         point("before-round-opened")
         await self._means.records.round_opened(self._course.round, self.task.run, told)
         point("after-round-opened")

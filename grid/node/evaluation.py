@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from grid.node.checkpoints import Checkpoints
-from grid.node.records import RunRecords
+from grid.node.records import EVALUATED, RunRecords
 from grid.node.tally import Tally
 from grid.protocol import run as runs
 from grid.protocol.stopping import Verdict, judge, reason
@@ -27,7 +27,7 @@ class Evaluation:
 
     async def recall(self) -> None:
         """After a restart: what was reported before. What was not told of yet counts with what is still to come."""
-        told = await self._records.evaluations(self._task.run)
+        told = {event["round"] for event in await self._records.told(self._task.run, EVALUATED)}
         tallies: dict[int, Tally] = {}
         for row in await self._records.reports(self._task.run):
             tallies.setdefault(row.round, Tally()).add(row.node, row.metrics, row.examples)
@@ -86,8 +86,10 @@ class Evaluation:
     def ending(self, run: runs.Run) -> object:
         """How a run ends whose last checkpoint is on disk and was measured."""
         rule = self._task.stop
-        if run.current == run.rounds or rule is None:
+        if run.current == run.rounds:
             return runs.RoundCompleted(run.current)
+        if rule is None:
+            return runs.LearnedEnough(run.current, "the answer is settled")
         return runs.LearnedEnough(run.current, reason(rule, self._verdict(run.current - 1)))
 
     def _note(self, number: int, tally: Tally) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+import msgspec
 
 from grid.crypto.identity import public_from_id
 from grid.crypto.masks import RoundKeys, Transcript
@@ -26,6 +29,11 @@ class Lift(NamedTuple):
     parties: int
 
 
+def survivors_digest(survivors: Iterable[str]) -> str:
+    """What nodes consent to: the SHA-256 of these survivors, in hex, whoever lists them in whichever order."""
+    return hashlib.sha256("\n".join(sorted(survivors)).encode()).hexdigest()
+
+
 def transcript_of(
     task: Task, number: int, told: Mapping[str, SumKeys], threshold: int, bound: float, numbers: int
 ) -> bytes:
@@ -39,6 +47,7 @@ def transcript_of(
         round=number,
         plan=bytes.fromhex(task.plan),
         model=bytes.fromhex(model),
+        strategy=hashlib.sha256(msgspec.json.encode(task.strategy, order="deterministic")).digest(),
         roster=roster,
         threshold=threshold,
         range_=bound,

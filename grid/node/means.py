@@ -10,6 +10,7 @@ from grid.client.calls import Calls
 from grid.client.egress import Egress
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
+from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
 from grid.node.keys import Prekeys
@@ -27,7 +28,8 @@ class Means:
     """Who the node is, whom it can call, and what computes for it.
 
     `trainer` runs plans (torch), `folder` sums updates (numpy); `runs` is where files of runs are kept; `terms` are
-    what its owner asks of secure sums, and with `sums_only` no update is seen but in one.
+    what its owner asks of secure sums, and with `sums_only` no update is seen but in one;
+    analyses are answered for `least_rows` and more.
     """
 
     identity: Identity
@@ -45,6 +47,7 @@ class Means:
     now: Callable[[], float]
     terms: Terms = field(default_factory=Terms)
     sums_only: bool = False
+    least_rows: int = LEAST_ROWS
 
     def header(self, kind: str, run: str, number: int, length: int = 0, audience: bytes = b"") -> Header:
         """The header of an envelope from this node."""

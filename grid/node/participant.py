@@ -14,7 +14,7 @@ from grid.learning.strategy import read_strategy
 from grid.node import finished
 from grid.node.journal import Journal
 from grid.node.means import Means
-from grid.node.participation import BUNDLES, Participation
+from grid.node.participation import BUNDLES, Held, Participation
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
@@ -89,9 +89,9 @@ class Participant:
         return self._dataset(task)
 
     def _take_part(self, task: Task, address: str, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
-        tensors = self._means.catalogue.path_of(dataset.name)
+        data = Held(dataset, self._means.catalogue.path_of(dataset.name))
         journal = Journal(self._means.records, task.run, self._means.now, self._spawn)
-        part = Participation(self._means, task, address, prekey, tensors, self._blobs, journal, self._make_room)
+        part = Participation(self._means, task, address, prekey, data, self._blobs, journal, self._make_room)
         self._live[task.run] = part
         self._spawn(self._carry_out(part))
 
@@ -128,10 +128,15 @@ class Participant:
         finished.sweep(self._blobs, self._live)
 
     def _dataset(self, task: Task) -> DatasetInfo:
-        """The dataset that a task is for: it has all the tags, and the tensors that the task reads."""
+        """The dataset that a task is for: it has all the tags, and the tensors that the task reads.
+
+        An analysis names its columns in its question, which is not here yet.
+        """
         found = self._means.catalogue.find(task.tags)
         if found is None:
             raise InviteRefused(f"no dataset here has the tags {' '.join(task.tags)}")
+        if read_strategy(task.strategy).analyses:
+            return found
         names = {tensor.name for tensor in found.tensors}
         if missing := {*task.inputs, task.target} - names:
             raise InviteRefused(f"dataset {found.name!r} has no tensor {', '.join(sorted(missing))}")

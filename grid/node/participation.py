@@ -8,17 +8,21 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from grid.client.payload import mapped, sealed
 from grid.crypto.prekeys import PrekeyPublic
 from grid.faults import point
-from grid.learning.plan import Plan
+from grid.learning.questions import Evaluate, Question, reads
 from grid.learning.scheme import Scheme
 from grid.learning.strategy import Masked, read_strategy
+from grid.learning.study import Study, read_bundle
 from grid.learning.tensors import header_bytes
+from grid.node.clipping import Clipping
 from grid.node.collect import REPORT as REPORT_ENTRY
 from grid.node.collect import SUM
+from grid.node.columns import Place as ColumnPlace
+from grid.node.columns import places
 from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
@@ -28,6 +32,7 @@ from grid.node.party import SumParty
 from grid.node.upstream import PASSING, Upstream
 from grid.store.blobs import Blobs
 from grid.wire.message import JSON, encode
+from grid.wire.node import DatasetInfo
 from grid.wire.problems import (
     GridError,
     NotInvited,
@@ -38,7 +43,7 @@ from grid.wire.problems import (
     WorkerLost,
 )
 from grid.wire.runs import Event, Report, Task
-from grid.worker.port import Priority, Seat, TrainJob
+from grid.worker.port import AnalyseJob, Job, Priority, Seat, TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +62,15 @@ CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 """The events that ask this node to do something."""
 
 
+class Held(NamedTuple):
+    """A dataset of this node: what is told about it, and the file that its tensors lie in."""
+
+    info: DatasetInfo
+    tensors: Path
+
+
 class Participation:
-    """What this node does for one run. `tensors` is the dataset's file; before a seat is asked for, `make_room`.
+    """What this node does for one run. `data` is what it learns from; before a seat is asked for, `make_room`.
 
     `carry_out` listens to the run's events all the while: an open poll tells the coordinator that this node
     is there, and a round that closes ends the work on it at once; unless rounds are steps, which take it later as well.
@@ -70,18 +82,22 @@ class Participation:
         task: Task,
         address: str,
         prekey: PrekeyPublic | None,
-        tensors: Path,
+        data: Held,
         blobs: Blobs,
         journal: Journal,
         make_room: Callable[[], Awaitable[None]],
     ) -> None:
         self._means, self.task = means, task
         self._upstream = Upstream(means, task, address, prekey)
-        self._tensors, self._blobs, self._journal, self._make_room = tensors, blobs, journal, make_room
+        self._data, self._blobs, self._journal, self._make_room = data, blobs, journal, make_room
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
+        self._question: Question | None = None
+        self._columns: dict[str, ColumnPlace] = {}
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
-        self._steps = steps_of(read_strategy(task.strategy))
+        strategy = read_strategy(task.strategy)
+        self._steps = steps_of(strategy)
+        self._clipping = Clipping(strategy.upload) if isinstance(strategy.upload, Masked) else None
         self._call, self._called = (0, False), False
         self._begun = self._counted = 0
         self._base, self._sum = "", 0
@@ -114,6 +130,9 @@ class Participation:
             cursor = events[-1].cursor if events else cursor
             if any(event.kind == "run-ended" for event in events):
                 return
+            for event in events:
+                if self._clipping is not None and event.kind == "round-opened":
+                    self._clipping.opened(event)
             for event in self._newest(events, self._means.node_id):
                 number = int(event.data["round"]) if _asked(event, self._means.node_id) else 0
                 self._call = number, event.kind != "evaluating"
@@ -193,8 +212,10 @@ class Participation:
     async def _ready(self) -> Report:
         await self._finished.recall()
         self._bundle_path = await self._upstream.bundle(self._blobs, BUNDLES + self.task.run)
-        plan = Plan.from_bundle(mapped(self._bundle_path))
+        plan = read_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
+        if isinstance(plan, Study):
+            self._question, self._columns = plan.question, places(self._data.info, reads(plan.question))
         async with self._sitting() as (_, prepared):
             return Report(status="ready", examples=prepared["examples"])
 
@@ -254,9 +275,8 @@ class Participation:
 
     async def _train(self, number: int, seat: Seat, measured: Report | None) -> None:
         """Train and hand in. What the strategy keeps here goes on only with an update that was accepted."""
-        rule = self._scheme.strategy.upload
-        if isinstance(rule, Masked):
-            await self._train_masked(number, seat, measured, rule)
+        if self._clipping is not None:
+            await self._train_masked(number, seat, measured, self._clipping)
             return
         point("before-fit")
         hears = self._journal.progress_of(number)
@@ -279,8 +299,10 @@ class Participation:
             await self._seal(number, seat, learned)
             await self._hand_in()
 
-    async def _train_masked(self, number: int, seat: Seat, measured: Report | None, rule: Masked) -> None:
+    async def _train_masked(self, number: int, seat: Seat, measured: Report | None, clipping: Clipping) -> None:
         """Train, hand in a vector that nobody can read, and help to lift the masks of the sum that it is in."""
+        clipping.check()
+        rule, clip = clipping.rule, clipping.clip
         place = Place(number, self._sum)
         party = SumParty(self._means, self._upstream, self.task, place, rule, self._scheme.masked_numbers)
         agreeing = asyncio.ensure_future(party.agree(self._base))
@@ -294,13 +316,15 @@ class Participation:
             agreeing.cancel()
             await asyncio.gather(agreeing, return_exceptions=True)
         cost = {"epsilon": rule.epsilon(number), "delta": rule.delta} if rule.noisy else {}
+        cost |= {"clip": clip} if clip else {}
         told = {"examples": done["examples"], **done["metrics"], **cost}
         self._journal.note("trained", round=number, **told, device=seat.device)
         self.state = "uploading"
-        own = [done["examples"], done["metrics"]["loss"], 0, []]
+        own = [done["examples"], done["metrics"].get("loss", 0.0), 0, []]
         if measured is not None:
             own[2:] = measured.examples, [measured.metrics.get(name, 0.0) for name in self._scheme.metrics]
-        await seat.call("mask", **seeds._asdict(), seed=os.urandom(16), noise=os.urandom(16), own=own)
+        drawn: dict[str, Any] = {"seed": os.urandom(16), "noise": os.urandom(16), "clip": clip}
+        await seat.call("mask", **seeds._asdict(), **drawn, own=own)
         party.sent()
         numbers = {SUM: float(place.sum)}
         report = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector
@@ -377,17 +401,28 @@ class Participation:
         if taken is not None:
             await taken[0].close()
 
-    def _job(self, priority: Priority) -> TrainJob:
+    def _job(self, priority: Priority) -> Job:
+        measured = self._question if isinstance(self._question, Evaluate) else None
+        if self._scheme.strategy.analyses and measured is None:
+            return AnalyseJob(
+                bundle=self._bundle_path,
+                tensors=self._data.tensors,
+                columns=self._columns,
+                strategy=self._scheme.strategy,
+                least_rows=self._means.least_rows,
+                run=self.task.run,
+            )
         return TrainJob(
             bundle=self._bundle_path,
-            tensors=self._tensors,
+            tensors=self._data.tensors,
             inputs=self.task.inputs,
             target=self.task.target,
-            holdout=self.task.holdout,
-            seed=self.task.seed,
+            holdout=self.task.holdout if measured is None else measured.holdout,
+            seed=self.task.seed if measured is None else measured.seed,
             strategy=self._scheme.strategy,
             priority=priority,
             run=self.task.run,
+            least_rows=self._means.least_rows,
         )
 
 

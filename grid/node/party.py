@@ -16,11 +16,12 @@ from msgspec.structs import replace
 from grid.crypto import masks, shares
 from grid.crypto.errors import CryptoError
 from grid.learning.strategy import Masked
-from grid.node.lift import Place, transcript_of
+from grid.node.lift import Place, survivors_digest, transcript_of
 from grid.node.means import Means
 from grid.node.upstream import Upstream
 from grid.protocol import secure_sum as rules
 from grid.protocol.documents import read_document, sign_document
+from grid.protocol.neighbours import Circle
 from grid.wire.documents import Signed
 from grid.wire.endpoint import Endpoint
 from grid.wire.problems import SumRefused
@@ -88,7 +89,10 @@ class SumParty:
         self._transcript = transcript_of(
             self._task, self._number, told, roster.threshold, self._rule.bound, self._numbers
         )
-        dealt = self._deal(told, roster.threshold)
+        circle = Circle(told, roster.threshold, self._transcript)
+        keys = tuple(each.signer for each in roster.keys)
+        self._part = rules.took_part(self._me, keys, roster.threshold, self._terms, circle)
+        dealt = self._deal(told)
         got = await self._ask(DEAL, dealt, lambda got: bool(got.shares))
         self._part, _ = rules.advance(self._part, rules.SharesCame(frozenset(got.shares) | {self._me}))
         try:
@@ -117,7 +121,7 @@ class SumParty:
             round=self._number,
             sum=self._sum,
             transcript=self._transcript.hex(),
-            survivors=tuple(sorted(named)),
+            survivors=survivors_digest(named),
         )
         signed = sign_document(self._means.identity, SURVIVORS, mine)
         consents = await self._ask(CONSENT, signed, lambda got: bool(got.consents))
@@ -138,7 +142,7 @@ class SumParty:
         return answer
 
     def _checked(self, roster: Roster, mine: Signed) -> dict[str, SumKeys]:
-        """The keys of all who take part, by their own; this node's part in it, if its owner's terms hold."""
+        """The keys of all who take part, by their own."""
         told = {each.signer: read_document(each, SumKeys, KEYS) for each in roster.keys}
         if mine not in roster.keys:
             raise SumRefused("this node's own keys are not in the roster as it told them")
@@ -149,21 +153,18 @@ class SumParty:
         public = [key for keys in told.values() for key in (keys.masks, keys.shares)]
         if len(set(public)) != len(public):
             raise SumRefused("a key is in the roster twice")
-        self._part = rules.took_part(
-            self._me, tuple(each.signer for each in roster.keys), roster.threshold, self._terms
-        )
         return told
 
-    def _deal(self, told: dict[str, SumKeys], threshold: int) -> Dealt:
-        """This node's shares of its two secrets, for each of the others; its own stay here."""
-        order = sorted(told)
-        own = dict(zip(order, shares.split(self._secret, threshold, len(order)), strict=True))
-        key = dict(zip(order, shares.split(self._mask_key.private_bytes_raw(), threshold, len(order)), strict=True))
+    def _deal(self, told: dict[str, SumKeys]) -> Dealt:
+        """This node's shares of its two secrets, for each of the others that hold some; its own stay here."""
+        order, needed = sorted(self._part.holders), self._part.needed
+        own = dict(zip(order, shares.split(self._secret, needed, len(order)), strict=True))
+        key = dict(zip(order, shares.split(self._mask_key.private_bytes_raw(), needed, len(order)), strict=True))
         self._held[self._me] = own[self._me], key[self._me]
         return Dealt(
             {
-                node: masks.seal_shares(self._share_key, keys.shares, self._transcript, own[node] + key[node])
-                for node, keys in told.items()
+                node: masks.seal_shares(self._share_key, told[node].shares, self._transcript, own[node] + key[node])
+                for node in order
                 if node != self._me
             }
         )

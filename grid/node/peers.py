@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from grid.client.pins import FRESH
+from grid.node.records import as_events
 from grid.protocol.pins import NOWHERE, Pin, met
-from grid.protocol.transparency import Followed
+from grid.protocol.transparency import Followed, read_revocation
+from grid.store import events
 from grid.store import keys as store
 from grid.store import log as logs
 from grid.store.database import Database
+from grid.store.events import EventLog
 from grid.store.schema import Transaction
 from grid.wire.documents import Signed
+from grid.wire.log import Revocation
 from grid.wire.node import KnownPeer
 from grid.wire.problems import KeyRevoked, NotFound
+from grid.wire.runs import After, Events
+
+NODE, ALARM = "node", "gateway-alarm"
+"""The topic of the event log about the node itself, and what it says of a gateway that is not to be believed."""
 
 
 class Peers:
     """Who is known to this node by which key."""
 
-    def __init__(self, database: Database, now: Callable[[], float]) -> None:
-        self._database, self._now = database, now
+    def __init__(self, database: Database, now: Callable[[], float], log: EventLog | None = None) -> None:
+        self._database, self._now, self._log = database, now, log or EventLog(database)
         self._revoked = database.read_now(logs.revoked)
 
     async def meet(self, shown: Iterable[tuple[str, str]]) -> None:
@@ -70,6 +78,28 @@ class Peers:
         if public_key in self._revoked:
             raise KeyRevoked(f"{public_key} was revoked: {self._revoked[public_key] or 'no reason given'}")
 
+    async def revoke(self, signed: Signed) -> Revocation:
+        """No longer believe a key that is trusted or known here, at its own word.
+
+        Raises:
+            BadRequest, BadSignature: it is nobody's revocation, or another's than the key's own.
+            NotFound: the key is not known here, so nobody fills this node with strange ones.
+        """
+        said = read_revocation(signed)
+
+        def write(connection: Transaction) -> None:
+            if not store.knows(connection, said.public_key):
+                raise NotFound(f"{said.public_key} is not known here")
+            logs.revoke(connection, {said.public_key: said.reason})
+
+        await self._database.write(write)
+        self._revoked = {said.public_key: said.reason, **self._revoked}
+        return said
+
+    async def events(self, after: After) -> Events:
+        """What happened to the node itself after a cursor; waits up to `after.wait` seconds for the first of it."""
+        return as_events(await self._log.wait(NODE, after.after, after.wait), after)
+
     async def followed(self, gateway: str) -> Followed | None:
         """The log of the gateway at an address, as far as it was followed."""
         return await self._database.read(lambda connection: logs.followed(connection, gateway)[0])
@@ -94,6 +124,8 @@ class Peers:
         def write(connection: Transaction) -> bool:
             known, before = logs.followed(connection, gateway)
             logs.keep(connection, gateway, known or log, why)
+            if not before:
+                events.append(connection, NODE, ALARM, self._now(), {"gateway": gateway, "why": why})
             return not before
 
         return await self._database.write(write)

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from grid.crypto.identity import public_from_id
 from grid.learning.plan import Plan
+from grid.learning.study import Study
 from grid.node.batches import Batches
 from grid.node.coordinator import BUNDLE
 from grid.node.means import Means
@@ -59,7 +60,7 @@ class Projects:
 
     def _take_plans(self, project: wire.Project) -> None:
         """Keep the project's plans for as long as there is the project, and look whether they fit each other."""
-        before: Plan | None = None
+        before: Plan | None = None  # a question goes on from nothing, and nothing from it
         for task in project.tasks:
             bundle = self._blobs.named(BUNDLE + task.plan)
             kept = self._batches.path(project.project, task.plan)
@@ -71,9 +72,12 @@ class Projects:
                 why = f"the plan of task {task.name} was not handed in; put its bundle first"
                 raise ProjectRefused(why) from None
             plan = self._batches.plan(project.project, task.plan)
-            if before is not None and task.continues and plan.layout != before.layout:
+            going = plan.plan if isinstance(plan, Study) else plan
+            if going is None:
+                continue
+            if before is not None and task.continues and going.layout != before.layout:
                 raise ProjectRefused(f"task {task.name} cannot go on from another kind of model")
-            before = plan
+            before = plan if isinstance(plan, Plan) else before
 
     async def admit(self, project: str, public_key: str) -> None:
         """Let the holder of a key join. Raises ProjectNotFound."""

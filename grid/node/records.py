@@ -314,10 +314,10 @@ class RunRecords:
         told = await self._db.read(lambda connection: events.of_kind(connection, _owner(run), ENDED))
         return msgspec.json.decode(told[-1].data) if told else None
 
-    async def evaluations(self, run: str) -> set[int]:
-        """The rounds whose checkpoints were measured, and the means told."""
-        told = await self._db.read(lambda connection: events.of_kind(connection, _owner(run), EVALUATED))
-        return {msgspec.json.decode(event.data)["round"] for event in told}
+    async def told(self, run: str, kind: str) -> list[dict[str, Any]]:
+        """What a run's owner was told by events of one kind, oldest first."""
+        told = await self._db.read(lambda connection: events.of_kind(connection, _owner(run), kind))
+        return [msgspec.json.decode(event.data) for event in told]
 
     async def reports(self, run: str, since: int = 0) -> list[results.ReportRow]:
         """What each node measured of the checkpoints from round `since` on, by round and key."""

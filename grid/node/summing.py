@@ -11,16 +11,18 @@ import itertools
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from grid.crypto import masks, shares
 from grid.crypto.errors import Malformed
 from grid.learning.strategy import Masked
-from grid.node.lift import Lift, Place, transcript_of
+from grid.node.clipping import Clipping
+from grid.node.lift import Lift, Place, survivors_digest, transcript_of
 from grid.protocol import summing as rules
 from grid.protocol.documents import read_document
+from grid.protocol.neighbours import Circle
 from grid.wire.documents import Signed
 from grid.wire.problems import BadRequest, NoParticipants, RoundClosed, SumRefused
 from grid.wire.runs import Task
@@ -62,21 +64,33 @@ class _Said:
     revealed: dict[str, Revealed] = field(default_factory=dict)
 
 
+class _Agreed(NamedTuple):
+    """What the roster of a sum agreed on: keys by node, the transcript's digest, and who holds whose shares."""
+
+    told: dict[str, SumKeys]
+    transcript: bytes
+    circle: Circle
+
+
 class Summing:
-    """The sums of one run, one round at a time. Every question is answered when its step is over, or with "not yet"."""
+    """The sums of one run, one round at a time. Every question is answered when its step is over, or with "not yet".
+
+    `clipping` is the clip of each, where they are noised.
+    """
 
     def __init__(self, task: Task, rule: Masked, numbers: int) -> None:
-        self._task, self._rule, self._numbers = task, rule, numbers
+        self._task, self._numbers, self.clipping = task, numbers, Clipping(rule)
         self._number, self._model, self.id = 0, "", 0
         self._sum = rules.Sum(frozenset())
         self._said = _Said()
+        self._agreed: _Agreed | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
 
     def begin(self, number: int, invited: frozenset[str], model: str) -> None:
         """A round is open; `model` is the SHA-256 of what its nodes are sent. The sum gets an `id` of its own."""
         self._number, self._model, self.id = number, model, secrets.randbelow(2**31)
-        self._sum, self._said = rules.Sum(invited), _Said()
+        self._sum, self._said, self._agreed = rules.Sum(invited), _Said(), None
         self._wait_for_step()
 
     def lost(self, node: str) -> None:
@@ -107,13 +121,14 @@ class Summing:
     async def deal(self, place: Place, node: str, message: Dealt) -> Shares:
         """A node deals its shares; what the others dealt to it, once all did. Raises SumRefused, RoundClosed."""
         self._check(place)
-        if message.shares.keys() != self._sum.roster - {node}:
-            raise SumRefused("shares are dealt to all others of the roster")
+        if node not in self._sum.roster or message.shares.keys() != self._holders(node) - {node}:
+            raise SumRefused("shares are dealt to all others of the roster, or of one's neighbours in it")
         await self._answer(node, rules.SHARES, self._said.dealt, message.shares)
         if not await self._past(place, rules.SHARES):
             return Shares()
         self._still_in(node, self._sum.dealers)
-        return Shares({other: self._said.dealt[other][node] for other in self._sum.dealers - {node}})
+        near = self._sum.dealers & self._holders(node)
+        return Shares({other: self._said.dealt[other][node] for other in near - {node}})
 
     async def survived(self, place: Place, node: str) -> Survivors:
         """Whose vectors are in the sum, once the round is closed. Raises SumRefused, RoundClosed."""
@@ -125,7 +140,7 @@ class Summing:
     async def consent(self, place: Place, node: str, signed: Signed) -> Consents:
         """A node has seen the survivors; all who did, once they are enough. Raises SumRefused, RoundClosed."""
         seen = self._read(place, node, signed, Consent, SURVIVORS)
-        if seen.survivors != tuple(sorted(self._sum.survivors)):
+        if seen.survivors != survivors_digest(self._sum.survivors):
             raise SumRefused("it saw other survivors than those of this sum")
         await self._answer(node, rules.CONSENTS, self._said.consents, signed)
         if not await self._past(place, rules.CONSENTS):
@@ -135,8 +150,9 @@ class Summing:
     async def reveal(self, place: Place, node: str, message: Revealed) -> None:
         """A node hands in its shares. Raises SumRefused, RoundClosed."""
         self._check(place)
-        dropped = self._sum.dealers - self._sum.survivors
-        if message.masks.keys() != self._sum.survivors or message.keys.keys() != dropped:
+        self._still_in(node, self._sum.survivors)
+        near = self._sum.dealers & self._holders(node)
+        if message.masks.keys() != near & self._sum.survivors or message.keys.keys() != near - self._sum.survivors:
             raise SumRefused("it reveals other shares than those that lift this sum's masks")
         await self._answer(node, rules.REVEALS, self._said.revealed, message)
 
@@ -162,26 +178,37 @@ class Summing:
         return await asyncio.to_thread(self._seeds)
 
     def _seeds(self) -> Lift:
-        order = sorted(self._sum.roster)
-        place = {key: at for at, key in enumerate(order, start=1)}
-        told = {key: read_document(self._said.keys[key], SumKeys, KEYS) for key in order}
-        transcript = transcript_of(self._task, self._number, told, self._sum.threshold, self._rule.bound, self._numbers)
-        added, subtracted = list[bytes](), list[bytes]()
+        told, transcript, circle = self._settled()
+        revealed, added, subtracted = self._said.revealed, list[bytes](), list[bytes]()
         for node in sorted(self._sum.survivors):
-            dealt = {place[key]: each.masks[node] for key, each in self._said.revealed.items()}
+            near = enumerate(circle.holders(node), start=1)
+            dealt = {at: revealed[key].masks[node] for at, key in near if key in revealed}
             secret = self._combined(dealt, _digest, told[node].secret)
             subtracted.append(masks.self_seed(secret, transcript))
         for gone in sorted(self._sum.dealers - self._sum.survivors):
-            dealt = {place[key]: each.keys[gone] for key, each in self._said.revealed.items()}
+            holders = circle.holders(gone)
+            dealt = {at: revealed[key].keys[gone] for at, key in enumerate(holders, start=1) if key in revealed}
             own = X25519PrivateKey.from_private_bytes(self._combined(dealt, _public, told[gone].masks))
-            for node in sorted(self._sum.survivors):
+            for node in sorted(self._sum.survivors & frozenset(holders)):
                 seed = masks.pair_seed(own, told[node].masks, transcript)
                 (added if gone < node else subtracted).append(seed)
-        return Lift(tuple(added), tuple(subtracted), len(order))
+        return Lift(tuple(added), tuple(subtracted), len(told))
+
+    def _settled(self) -> _Agreed:
+        """What the roster agreed on, once there is one."""
+        if self._agreed is None:
+            told = {key: read_document(self._said.keys[key], SumKeys, KEYS) for key in self._sum.roster}
+            threshold = self._sum.threshold
+            digest = transcript_of(self._task, self._number, told, threshold, self.clipping.rule.bound, self._numbers)
+            self._agreed = _Agreed(told, digest, Circle(told, threshold, digest))
+        return self._agreed
+
+    def _holders(self, node: str) -> frozenset[str]:
+        return frozenset(self._settled().circle.holders(node))
 
     def _combined(self, dealt: Mapping[int, bytes], public: Callable[[bytes], T], told: T) -> bytes:
         """The secret of these shares, of which some may be wrong; what its owner `told` of it shows which."""
-        threshold = self._sum.threshold
+        threshold = self._settled().circle.needed
         for chosen in itertools.islice(itertools.combinations(sorted(dealt), threshold), TRIES):
             try:
                 found = shares.combine({at: dealt[at] for at in chosen}, threshold)

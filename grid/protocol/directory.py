@@ -24,3 +24,9 @@ class Directory(Protocol):
 
     async def resolve(self, node_id: str) -> Member:
         """One member, with the record it signed. Raises NotAMember."""
+
+    async def witness(self, node: str, peer: bytes) -> int:
+        """Compare what this directory tells us with what it told the node at an address, whose key is `peer`.
+
+        How many proofs were compared: 0 where it gives none, or that node asked for none. Raises LogForked.
+        """

@@ -36,7 +36,7 @@ LISTED = frozenset({JOINING, ONLINE, BUSY, SUSPECT})
 """States in which a search may name the member."""
 
 
-class Member(Struct, frozen=True):
+class Member(Struct, frozen=True, gc=False):  # there are thousands, and none is part of a circle
     """One member. Times are UTC seconds, `latency` seconds; `verified`: its join was signed."""
 
     node: str

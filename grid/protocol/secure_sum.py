@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from grid.protocol.machine import Machine
+from grid.protocol.neighbours import Circle
 from grid.wire.problems import SumRefused
 
 # --- what a node checks -----------------------------------------------------------------------
@@ -68,12 +69,16 @@ TOLD, DEALT, MASKED, REVEALED, REFUSED = State
 class Part(Struct, frozen=True):
     """One node's part in a sum. Nodes are named by their public key (wire form).
 
-    `dealers` are those whose shares came here; only they can be in the sum. `survivors` is the set that was revealed.
+    `holders` have shares of this node's secrets, and it of theirs, `needed` of which lift a mask (`neighbours`).
+    `dealers` are those of them whose shares came here; of them, only these can be in the sum. `survivors` is the set
+    that was revealed.
     """
 
     me: str
     roster: frozenset[str]
     threshold: int
+    holders: frozenset[str]
+    needed: int
     terms: Terms = Terms()
     state: State = TOLD
     dealers: Set[str] = frozenset()
@@ -114,7 +119,7 @@ class Reveal(Struct, frozen=True):
 Outcome = tuple[Part, tuple[Reveal, ...]]
 
 
-def took_part(me: str, roster: tuple[str, ...], threshold: int, terms: Terms) -> Part:
+def took_part(me: str, roster: tuple[str, ...], threshold: int, terms: Terms, circle: Circle) -> Part:
     """A node's part in a sum over a roster, if its terms allow it.
 
     Raises:
@@ -125,14 +130,18 @@ def took_part(me: str, roster: tuple[str, ...], threshold: int, terms: Terms) ->
     if len(set(roster)) != len(roster):
         raise SumRefused("a node is in the roster twice")
     terms.check(len(roster), threshold)
-    return Part(me, frozenset(roster), threshold, terms)
+    circle.spread.check(terms.colluding)
+    return Part(me, frozenset(roster), threshold, frozenset(circle.holders(me)), circle.needed, terms)
 
 
 def deal(p: Part, e: SharesCame) -> Outcome:
     """From here on only those whose shares are here can be in the sum."""
-    if not e.dealers <= p.roster or p.me not in e.dealers:
-        raise SumRefused("shares came of nodes outside the roster, or this node's own were left out")
-    _enough(p, e.dealers, "dealt shares")
+    if not e.dealers <= p.holders or p.me not in e.dealers:
+        raise SumRefused("shares came of nodes that deal it none, or this node's own were left out")
+    if p.holders == p.roster:
+        _enough(p, e.dealers, "dealt shares")
+    elif len(e.dealers) < p.needed:
+        raise SumRefused(f"{len(e.dealers)} neighbours dealt shares, {p.needed} are needed")
     return replace(p, state=DEALT, dealers=e.dealers), ()
 
 
@@ -143,9 +152,12 @@ def hand_in(p: Part, e: VectorSent) -> Outcome:
 
 def consider(p: Part, survivors: Set[str]) -> None:
     """Whether this node would sign that it sees these survivors. Raises SumRefused."""
-    if not survivors <= p.dealers or p.me not in survivors:
+    near = survivors & p.holders
+    if not (survivors <= p.roster and near <= p.dealers) or p.me not in survivors:
         raise SumRefused("the survivors are not among those who dealt shares, or this node is left out")
     _enough(p, survivors, "survived")
+    if len(near) < p.needed:
+        raise SumRefused(f"{len(near)} neighbours survived, {p.needed} are needed")
 
 
 def reveal(p: Part, e: SurvivorsNamed) -> Outcome:
@@ -154,19 +166,23 @@ def reveal(p: Part, e: SurvivorsNamed) -> Outcome:
     if len(e.signed & e.survivors) < p.threshold:
         raise SumRefused(f"{len(e.signed & e.survivors)} nodes signed this set of survivors, not {p.threshold}")
     after = replace(p, state=REVEALED, survivors=e.survivors)
-    return after, (Reveal(frozenset(e.survivors), frozenset(p.dealers - e.survivors)),)
+    return after, (_revealed(after),)
 
 
 def again(p: Part, e: SurvivorsNamed) -> Outcome:
     """The answer was lost: the same is told again. Of another set nothing is."""
     if e.survivors != p.survivors:
         raise SumRefused("another set of survivors was named before")
-    return p, (Reveal(frozenset(p.survivors), frozenset(p.dealers - p.survivors)),)
+    return p, (_revealed(p),)
 
 
 def refuse(p: Part, e: Broken) -> Outcome:
     """Out of it."""
     return replace(p, state=REFUSED, reason=e.reason), ()
+
+
+def _revealed(p: Part) -> Reveal:
+    return Reveal(frozenset(p.survivors & p.holders), frozenset(p.dealers - p.survivors))
 
 
 def _enough(p: Part, nodes: Set[str], did: str) -> None:

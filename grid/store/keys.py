@@ -110,6 +110,12 @@ def pins(connection: sqlite3.Connection) -> list[Pin]:
     return [Pin(*row) for row in rows]
 
 
+def knows(connection: sqlite3.Connection, public_key: str) -> bool:
+    """Whether a key is trusted here, or that of a peer."""
+    found = "SELECT 1 FROM trusted WHERE public_key = ?1 UNION ALL SELECT 1 FROM pins WHERE public_key = ?1"
+    return connection.execute(found, (public_key,)).fetchone() is not None
+
+
 def trust(connection: sqlite3.Connection, who: Trust, at: float) -> None:
     """Let the holder of a key train here; a second time, under the new name."""
     connection.execute(

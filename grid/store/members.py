@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -30,11 +30,10 @@ class Reserved(Struct, frozen=True):
     until: float
 
 
-def put(connection: sqlite3.Connection, row: Row) -> None:
-    """List a member in place of whatever had its id."""
-    m, record = row.member, msgspec.msgpack.encode(row.record) if row.record else None
-    connection.execute("DELETE FROM reserved WHERE node_id = ?", (m.node,))
-    connection.execute(
+def put(connection: sqlite3.Connection, joined: Sequence[Row]) -> None:
+    """List members in place of whatever had their ids, one after the other."""
+    connection.executemany("DELETE FROM reserved WHERE node_id = ?", [(row.member.node,) for row in joined])
+    connection.executemany(
         """
         INSERT INTO members (node_id, address, record, prekey, state, lease_ends, last_answer, latency, failures)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -43,7 +42,7 @@ def put(connection: sqlite3.Connection, row: Row) -> None:
             lease_ends = excluded.lease_ends, last_answer = excluded.last_answer, latency = excluded.latency,
             failures = excluded.failures
         """,
-        (m.node, row.address, record, row.prekey, m.state, m.lease_ends, m.last_answer, m.latency, m.failures),
+        [_columns(row) for row in joined],
     )
 
 
@@ -89,6 +88,11 @@ def all_reserved(connection: sqlite3.Connection) -> list[Reserved]:
     """All ids that are kept, in order."""
     rows = connection.execute("SELECT node_id, signer, version, until FROM reserved ORDER BY node_id")
     return [Reserved(*row) for row in rows]
+
+
+def _columns(row: Row) -> tuple[object, ...]:
+    m, record = row.member, msgspec.msgpack.encode(row.record) if row.record else None
+    return m.node, row.address, record, row.prekey, m.state, m.lease_ends, m.last_answer, m.latency, m.failures
 
 
 def _row(

@@ -8,9 +8,19 @@ from msgspec import Meta
 
 from grid.wire.directory import Done, Prekey, Tags
 from grid.wire.endpoint import Endpoint, Stream
+from grid.wire.log import Revoke
 from grid.wire.message import Message
 from grid.wire.names import Address, Count, Digest, Name, NodeId, PublicKey, Seconds, Tag, Text
-from grid.wire.problems import DatasetExists, DatasetNotFound, DatasetRefused, NotAllowed, NotFound, RunNotFound
+from grid.wire.problems import (
+    BadRequest,
+    BadSignature,
+    DatasetExists,
+    DatasetNotFound,
+    DatasetRefused,
+    NotAllowed,
+    NotFound,
+    RunNotFound,
+)
 from grid.wire.runs import After, Event, Events, RunId
 
 Shape = Annotated[tuple[Count, ...], Meta(max_length=8)]
@@ -222,6 +232,25 @@ PEERS: Endpoint[None, KnownPeers] = Endpoint(
 PIN_PEER = Endpoint("POST", "/v1/peers", PinPeer, Done, who="owner", about="Know a peer by a key that was compared")
 FORGET_PEER = Endpoint(
     "DELETE", "/v1/peers", ForgetPeer, Done, who="owner", about="Meet a peer anew", problems=(NotFound,)
+)
+NODE_EVENTS: Endpoint[None, Events] = Endpoint(
+    "GET",
+    "/v1/events",
+    gives=Events,
+    query=After,
+    who="owner",
+    about="What happened to the node itself, such as a gateway that lied: as the events of a run are heard",
+    entry=Event,
+    deadline=40.0,
+)
+REVOKE_HERE = Endpoint(
+    "POST",
+    "/v1/revocations",
+    Revoke,
+    Done,
+    about="No longer believe a key that this node knows, at that key's own word",
+    limit=16384,
+    problems=(BadRequest, BadSignature, NotFound),
 )
 PARTS: Endpoint[None, Parts] = Endpoint(
     "GET", "/v1/parts", gives=Parts, who="owner", about="The runs that this node takes part in"

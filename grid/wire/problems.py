@@ -202,6 +202,14 @@ class PlanRefused(GridError):
     status, slug, title = 422, "plan-refused", "This plan breaks a rule of the plan format"
 
 
+class QuestionRefused(GridError):
+    status, slug, title = 422, "question-refused", "This question cannot be asked, or not of this data"
+
+
+class NotEstimable(GridError):
+    status, slug, title = 422, "not-estimable", "The data do not determine the answer"
+
+
 class CaptureFailed(GridError):
     status, slug, title = 422, "capture-failed", "This module cannot become a plan"
 

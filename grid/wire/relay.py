@@ -63,10 +63,14 @@ class Posted(Message, frozen=True):
     expires: Seconds
 
 
-class Reading(After, frozen=True):
-    """Read letters after a cursor. Few come, so that a wait may be longer than for a run's events."""
+LONGEST_WAIT = 3600.0
+"""Seconds for which a mailbox may be held open by one question: two thousand that are idle then cost nothing."""
 
-    wait: Annotated[float, Meta(ge=0, le=55)] = 0.0
+
+class Reading(After, frozen=True):
+    """Read letters after a cursor. Few come, so that a wait may be far longer than for a run's events."""
+
+    wait: Annotated[float, Meta(ge=0, le=LONGEST_WAIT)] = 0.0
 
 
 class Taken(Message, frozen=True):

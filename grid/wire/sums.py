@@ -55,13 +55,13 @@ class Roster(Message, frozen=True):
 
 
 class Dealt(Message, frozen=True):
-    """A node's shares for each of the others, sealed for that one alone."""
+    """A node's shares for each of the others that hold some of it, sealed for that one alone."""
 
     shares: dict[PublicKey, Sealed]
 
 
 class Shares(Message, frozen=True):
-    """What each of the others dealt to the caller. Empty: not yet."""
+    """What each of the others dealt to the caller, as far as it holds shares of theirs. Empty: not yet."""
 
     shares: dict[PublicKey, Sealed] = {}
 
@@ -73,13 +73,13 @@ class Survivors(Message, frozen=True):
 
 
 class Consent(Document, frozen=True):
-    """A node has seen this set of survivors, sorted, in the sum of this transcript."""
+    """A node has seen this set of survivors, sorted, in the sum of this transcript; `survivors` is its SHA-256."""
 
     run: RunId
     round: Number
     sum: SumId
     transcript: Digest
-    survivors: Nodes
+    survivors: Digest
 
 
 class Consents(Message, frozen=True):

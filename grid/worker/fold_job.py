@@ -18,6 +18,7 @@ from grid.learning.strategy import Exact, Strategy, least_updates, read_strategy
 from grid.learning.tensors import Layout, read_header
 from grid.learning.weighing import Told, Weighing
 from grid.wire.problems import StrategyRefused, UpdateRefused
+from grid.worker.analysis_job import SumOfParts
 from grid.worker.seat import Desk, Verb
 from grid.worker.spill import Spill, warm_up
 
@@ -38,6 +39,8 @@ def fold(
     `round` makes of a model in the inbox the form in which it travels, there.
     """
     plan, rule = read_header(layout)[0], read_strategy(strategy)
+    if rule.analyses:
+        return SumOfParts(desk, layout, rule).verbs()
     size = update_layout(plan, rule, statistics).size
     kept = UpdatesInMemory() if desk.spill is None else Spill(desk.spill, size)
     inbox, state = desk.inbox[:size], desk.state[: state_layout(plan, rule, statistics).size]
@@ -160,12 +163,13 @@ class MaskedFold:
         subtracted: Sequence[bytes] = (),
         parties: int = 1,
         metrics: int = 0,
+        clip: float = 0.0,
     ) -> dict[str, Any]:
         """Lift the masks and make the next model; what the nodes said of themselves, as `masked.Summed`."""
         point("worker-result")
         if self._sum.count < (least := least_updates(self._rule)):
             raise StrategyRefused(f"{self._sum.count} updates; a secure sum needs at least {least}")
-        vectors = Vectors(self._rule, self._plan, self._statistics, metrics, parties)
+        vectors = Vectors(self._rule, self._plan, self._statistics, metrics, parties, clip)
         update = memoryview(bytearray(self._size))
         total = self._sum.lifted(added, subtracted)
         summed = vectors.unfold(total, self._sum.count, self._folding.current, update)

@@ -1,26 +1,35 @@
 """The table of jobs that a zygote offers, by what it has loaded.
 
-`numpy` sums; `torch` trains as well; `linear` trains linear plans with numpy, where torch is not installed.
+`numpy` sums, and answers questions; `torch` trains as well; `linear` trains linear plans with numpy, where torch is not
+installed.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
+from grid.worker.analysis_job import analyse
 from grid.worker.channel import GpuShare
+from grid.worker.evaluation_job import evaluation_with
 from grid.worker.fold_job import fold, warm_up
 from grid.worker.seat import Job, Table
 from grid.worker.train_job import Kit, training_with
+
+_SUMS: dict[str, Job] = {"fold": fold, "analyse": analyse}
+
+
+def _trainings(kit: Kit) -> dict[str, Job]:
+    return {"train": training_with(kit), "evaluate": evaluation_with(kit)}
 
 
 def load(preload: str) -> Table:
     """Import what the jobs need and let it warm up: in its sandbox a seat can import nothing more."""
     warm_up()
     if preload == "numpy":
-        return Table({"fold": fold})
+        return Table(dict(_SUMS))
     if preload == "torch":
         return _torch()
-    return Table({"fold": fold, "train": training_with(_numpy())})
+    return Table({**_SUMS, **_trainings(_numpy())})
 
 
 def _torch() -> Table:
@@ -30,7 +39,11 @@ def _torch() -> Table:
     training.warm_up(gradients=not cuda.built())
     torch_sums.warm_up()
     kit = Kit(training.Trainer, state.tensor_views, client_rules.finish)
-    jobs: dict[str, Job] = {"fold": partial(fold, add_scaled=torch_sums.add_scaled), "train": training_with(kit)}
+    jobs: dict[str, Job] = {
+        **_SUMS,
+        "fold": partial(fold, add_scaled=torch_sums.add_scaled),
+        **_trainings(kit),
+    }
 
     def settle(given: GpuShare | None) -> None:
         if given is None:

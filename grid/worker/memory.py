@@ -42,15 +42,16 @@ class SharedMemory:
             return
 
 
-def keep_freed() -> None:
+def keep_freed() -> bool:
     """Let this process keep the memory that it frees, until it ends: gradients come and go by the hundred megabytes.
 
     glibc returns large blocks at once, and the kernel has to clear them anew at each step. See mallopt(3).
+    Other C libraries cannot be told so: whether this one was.
     """
     libc = ctypes.CDLL(None)
-    if sys.platform == "linux" and hasattr(libc, "mallopt"):
-        libc.mallopt(_MMAP_MAX, 0)
-        libc.mallopt(_TRIM_THRESHOLD, -1)
+    if sys.platform != "linux" or not hasattr(libc, "mallopt"):
+        return False
+    return bool(libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, -1))
 
 
 def map_shared(descriptor: int) -> memoryview:

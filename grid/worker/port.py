@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from grid.learning.layouts import (
+    model_layout,
     own_layout,
     residual_layout,
     state_layout,
@@ -22,9 +23,11 @@ from grid.learning.layouts import (
     upload_layout,
 )
 from grid.learning.plan import RECIPE
+from grid.learning.questions import LEAST_ROWS
 from grid.learning.recipe import Limits as Grant
 from grid.learning.recipe import Recipe
 from grid.learning.strategy import FEDAVG, Strategy
+from grid.learning.study import QUESTION, read_question, travelling_layout
 from grid.learning.tensors import MAX_HEADER, Layout, read_header, strict_json
 from grid.wire.problems import PlanRefused
 
@@ -108,6 +111,9 @@ class TrainJob:
     Inbox and outbox are what the `strategy` lets travel down and up; `state` is this node's own part in it, to be
     saved when an update was accepted. `fit` gives the `numbers` that belong into the update's report.
     `priority` and `run` (whose jobs share the seats fairly) decide its place where jobs wait.
+
+    Where the strategy adds up, the bundle is a study of how a plan does, and `fit` says that instead of training: for
+    `least_rows` examples and more.
     """
 
     bundle: Path
@@ -121,10 +127,11 @@ class TrainJob:
     strategy: Strategy = FEDAVG
     priority: Priority = Priority.TRAINING
     run: str = ""
+    least_rows: int = LEAST_ROWS
 
     def work(self) -> Work:
         """Two files and what to do with them; of the bundle's header, the size of a model."""
-        arguments = {
+        arguments: dict[str, Any] = {
             "inputs": self.inputs,
             "target": self.target,
             "holdout": self.holdout,
@@ -134,6 +141,10 @@ class TrainJob:
         }
         files = {"bundle": self.bundle, "tensors": self.tensors}
         layout, statistics = trained_layout(self.bundle)
+        if self.strategy.analyses:
+            arguments["least_rows"] = self.least_rows
+            size = _longest(layout, self.strategy, ())
+            return Work("evaluate", arguments, files, size, priority=self.priority, run=self.run, accelerable=True)
         model = _longest(layout, self.strategy, statistics)
         kept = [each(layout, self.strategy, statistics) for each in (own_layout, residual_layout)]
         state = sum(each.size for each in kept)
@@ -141,8 +152,39 @@ class TrainJob:
 
 
 @dataclass(frozen=True)
+class AnalyseJob:
+    """Answer one question about one dataset: a bundle file (the question) and a safetensors file.
+
+    `columns` says where each column that it reads lies: tensor, place in it, and the numbers that its codes stand for
+    (none: as they are). No count of fewer than `least_rows` rows leaves the node by itself. Verbs are those of
+    `TrainJob`, of which `fit` computes the part of what is known in the inbox, and `evaluate` has nothing to say.
+    """
+
+    bundle: Path
+    tensors: Path
+    columns: Mapping[str, tuple[str, int, tuple[float, ...]]]
+    strategy: Strategy
+    least_rows: int
+    limits: Limits = Limits()
+    run: str = ""
+
+    def work(self) -> Work:
+        """Two files and what to do with them; of the bundle's header, how long a part is."""
+        arguments = {
+            "columns": dict(self.columns),
+            "strategy": msgspec.to_builtins(self.strategy),
+            "least_rows": self.least_rows,
+        }
+        layout, _ = trained_layout(self.bundle)
+        files = {"bundle": self.bundle, "tensors": self.tensors}
+        return Work("analyse", arguments, files, _longest(layout, self.strategy, ()), run=self.run)
+
+
+@dataclass(frozen=True)
 class FoldJob:
     """Make the next model of the updates of a round. `layout` is the safetensors header of the plan's layout.
+
+    For an analysis, its metadata holds the question, and the model is what is known.
 
     `statistics` names what in it is not trained. A strategy that looks at all updates at once keeps up to `updates`
     of them on disk, and works on them in `budget` bytes of memory. Verbs:
@@ -179,8 +221,8 @@ class FoldJob:
 
 
 def _longest(plan: Layout, strategy: Strategy, statistics: Collection[str]) -> int:
-    """Bytes of an update, as it is or as it travels, whichever has more."""
-    return max(each(plan, strategy, statistics).size for each in (update_layout, upload_layout))
+    """Bytes of a model, or of an update as it is or as it travels, whichever has most."""
+    return max(each(plan, strategy, statistics).size for each in (model_layout, update_layout, upload_layout))
 
 
 def spilled_size(size: int) -> int:
@@ -189,14 +231,16 @@ def spilled_size(size: int) -> int:
 
 
 def trained_layout(bundle: Path) -> tuple[Layout, tuple[str, ...]]:
-    """What a plan trains, and what of it are running statistics, from the header of its bundle.
+    """What a plan trains, and what of it are running statistics, from the header of its bundle; a question's layout.
 
     Raises:
-        PlanRefused: not a bundle.
+        PlanRefused, QuestionRefused: not a bundle.
     """
     with bundle.open("rb") as file:
         head = file.read(8 + MAX_HEADER)
     layout, metadata, _ = read_header(head, total=bundle.stat().st_size)
+    if QUESTION in metadata:
+        return travelling_layout(read_question(metadata)), ()
     try:
         recipe = msgspec.convert(strict_json(metadata[RECIPE].encode()), Recipe)
     except (KeyError, msgspec.ValidationError) as error:

@@ -67,6 +67,28 @@ def train(
     """
     plan, chosen = Plan.from_bundle(desk.files["bundle"]), read_strategy(strategy)
     check_recipe(chosen, plan.recipe)
+    trainer, amounts, limits = trainer_of(kit, desk, plan, inputs, target, holdout, seed, grant)
+    epoch = steps_of_epoch(plan.recipe, amounts[0], limits)
+    work = _Training(kit, desk, plan, chosen, trainer, amounts, epoch)
+    verbs: dict[str, Verb] = {"prepare": work.prepare, "receive": work.receive, "fit": work.fit}
+    return verbs | {"evaluate": work.evaluate, "mask": work.mask}
+
+
+def trainer_of(
+    kit: Kit,
+    desk: Desk,
+    plan: Plan,
+    inputs: list[str],
+    target: str,
+    holdout: float,
+    seed: int,
+    grant: dict[str, Any],
+) -> tuple[Any, list[int], Grant]:
+    """A trainer of the plan on the dataset at the desk, how many examples it trains on and holds out, and its limits.
+
+    Raises:
+        PlanRefused: the plan does not fit the data, or asks for more than the grant and limits.
+    """
     data, _, offset = read_header(desk.files["tensors"], total=len(desk.files["tensors"]))
     arrays = views(data, desk.files["tensors"][offset:])
     limits = msgspec.structs.replace(
@@ -76,11 +98,7 @@ def train(
     trainer = kit.trainer(
         plan, arrays, inputs=tuple(inputs), target=target, held_out=holdout, split_seed=seed, limits=limits, **on
     )
-    amounts = [len(rows) for rows in split(len(arrays[target]), holdout, seed)]
-    epoch = steps_of_epoch(plan.recipe, amounts[0], limits)
-    work = _Training(kit, desk, plan, chosen, trainer, amounts, epoch)
-    verbs: dict[str, Verb] = {"prepare": work.prepare, "receive": work.receive, "fit": work.fit}
-    return verbs | {"evaluate": work.evaluate, "mask": work.mask}
+    return trainer, [len(rows) for rows in split(len(arrays[target]), holdout, seed)], limits
 
 
 class _Training:
@@ -172,21 +190,28 @@ class _Training:
         return {"base": self._base or sha256(self._inbox).hexdigest()} if self._strategy.names_base else {}
 
     def mask(
-        self, added: list[bytes], subtracted: list[bytes], seed: bytes, noise: bytes, parties: int, own: list[Any]
+        self,
+        added: list[bytes],
+        subtracted: list[bytes],
+        seed: bytes,
+        noise: bytes,
+        parties: int,
+        own: list[Any],
+        clip: float = 0.0,
     ) -> dict[str, Any]:
         """The update in the outbox as a vector under masks of these seeds (16 bytes each), of up to `parties` nodes.
 
         `own` is `masked.Own`; `seed` draws its rounding, `noise` its noise (16 bytes each, used once). The model in
-        the inbox is what it was learned on top of.
+        the inbox is what it was learned on top of; `clip` the round's, where it is not the strategy's.
         """
         if not self._strategy.masked:
             raise WorkerFailed("this strategy's updates travel without masks")
         said = Own(*own)
-        vectors = Vectors(self._strategy, self._plan.layout, self._statistics, len(said.metrics), parties)
+        vectors = Vectors(self._strategy, self._plan.layout, self._statistics, len(said.metrics), parties, clip)
         rng = np.random.default_rng(int.from_bytes(seed, "big"))
         vector = vectors.vector(self._inbox, self._outbox, said, rng, noise)
         add_masks(vector, added, subtracted)
-        self._sent[:] = vector.tobytes()
+        self._sent[:] = vector.view(np.uint8).data
         return {}
 
     def _measured(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from grid.cli.embedded import coordinator
-from grid.wire.problems import Unreachable
+from grid.wire.problems import StrategyRefused, Unreachable
 from grid.wire.session import IDENTITY
 from tests.grid_of_nodes import SCIENTIST, ANode, Learner, Scientist, plan_of
 
@@ -45,6 +45,17 @@ async def test_a_run_is_driven_from_here_with_workers_of_its_own(scientist: Scie
         result = await run.result()
 
         assert [line.accepted for line in result.history] == [2, 2, 2]
+
+
+async def test_noise_is_for_sums_so_no_other_way_to_travel_goes_with_it(
+    scientist: Scientist, start_node: StartNode
+) -> None:
+    ann = await start_node("ann")
+
+    with pytest.raises(StrategyRefused, match="int8"):
+        await scientist.grid(ann).train(
+            plan_of(), "#pulse", clip=1.0, noise=1.0, upload="int8", coordinator=ann.address
+        )
 
 
 async def test_a_node_may_refuse_to_call_back_to_a_private_address(scientist: Scientist, start_node: StartNode) -> None:

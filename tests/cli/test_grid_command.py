@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,23 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptLog, KeptMembers
+from grid.gateway.log import Log
 from grid.protocol.documents import sign_document
 from grid.store.database import Database
 from grid.transport.auth import Authenticator
 from grid.transport.serve import running
 from grid.wire.directory import NODE_RECORD, Join, NodeRecord
 
-Command = Callable[..., Awaitable[Result]]
+
+@dataclass
+class Command:
+    """Runs `grid ...` against the gateway at an address."""
+
+    run: Callable[..., Awaitable[Result]]
+    gateway: str
+
+    async def __call__(self, *words: str) -> Result:
+        return await self.run(*words)
 
 
 @pytest.fixture
@@ -36,19 +47,19 @@ async def grid(tmp_path: Path) -> AsyncIterator[Command]:
         Database(None, "gateway") as database,
         open_gateway(
             identity,
-            KeptMembers(database),
+            KeptMembers(database, log := Log(KeptLog(database), identity, time.time)),
             policy,
             auth=Authenticator(identity, time.time),
             now=time.time,
             version="0",
-            log=KeptLog(database),
+            log=log,
         ) as app,
         running(app) as gateway,
         listed_node(tmp_path / "node", gateway),
     ):
         env = {"GRID_HOME": str(tmp_path / "home"), "GRID_GATEWAY": gateway}
         runner = CliRunner(env=env)
-        yield lambda *words: asyncio.to_thread(runner.invoke, main, list(words))
+        yield Command(lambda *words: asyncio.to_thread(runner.invoke, main, list(words)), gateway)
 
 
 @asynccontextmanager
@@ -116,3 +127,27 @@ async def test_a_gateway_that_is_not_there_is_one_line_of_error(grid: Command) -
 
 async def test_what_is_no_address_is_a_wrong_call(grid: Command) -> None:
     assert (await grid("search", "#mri", "--gateway", "gateway.org")).exit_code == 2
+
+
+async def test_nodes_are_asked_what_the_gateway_showed_them(grid: Command) -> None:
+    compared = await grid("peer", "compare", "#mri")
+
+    assert (compared.exit_code, compared.stdout) == (0, "ward: follows no log of this gateway\n")
+    assert (await grid("peer", "compare", "#none")).exit_code == 1
+
+
+async def test_a_key_that_is_lost_is_revoked_at_every_node_that_knows_it(grid: Command, tmp_path: Path) -> None:
+    apart = str(tmp_path / "apart")
+    key = (await grid("id")).stdout.strip()
+    saved = await grid("revoke", "--save", apart, "--reason", "the laptop was stolen")
+    (tmp_path / "home" / "identity.key").unlink()
+
+    strange = await grid("revoke", "--certificate", apart, "--gateway", grid.gateway)
+    trust = ["peer", "trust", key, "--data", str(tmp_path / "node")]
+    assert (await asyncio.to_thread(CliRunner().invoke, node_main, trust)).exit_code == 0
+    told = await grid("revoke", "--certificate", apart, "--gateway", grid.gateway)
+
+    assert "can revoke" in saved.stdout
+    assert strange.stdout == "ward: does not know the key\n"
+    assert told.stdout == "ward: trains for it no more\n"
+    assert (await grid("revoke")).exit_code == 2

@@ -15,7 +15,9 @@ from grid.cli.processes import Daemon, Daemons
 from grid.cli.projects import lines, read_file
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
+from grid.learning.questions import Evaluate, Moments
 from grid.learning.strategy import Strategy, read_strategy
+from grid.learning.study import Study
 from grid.protocol.documents import read_document, sign_document
 from grid.wire import projects as wire
 from grid.wire.problems import ProjectRefused
@@ -55,6 +57,29 @@ def test_a_project_is_described_in_a_file(file: Path) -> None:
     assert [(task.name, task.continues) for _, task in tasks] == [("warm-up", True), ("train", True)]
     assert tasks[1][1].parameters == {"tags": ["#pulse"], "rounds": 2, "quorum": {"minimum": 3}}
     assert all(plan.digest == task.plan for plan, task in tasks)
+
+
+def test_a_task_may_be_a_question(file: Path) -> None:
+    words = 'question = { name = "moments", columns = ["age", "dose"] }'
+    file.write_text(DESCRIBED.replace('plan = "plan.safetensors"', words, 1))
+
+    _, _, ((study, task), _) = read_file(file)
+
+    assert isinstance(study, Study)
+    assert (study.question, task.plan) == (Moments(("age", "dose")), study.digest)
+    assert (task.parameters["rounds"], task.parameters["holdout"]) == (2, 0.0)
+    assert read_strategy(task.parameters["strategy"]).analyses
+
+
+def test_a_task_may_be_how_a_plan_does(file: Path) -> None:
+    described = DESCRIBED.replace('plan = "plan.safetensors"', 'evaluate = "plan.safetensors"\nseed = 4')
+    file.write_text(described.replace("holdout = 0.0", "holdout = 0.25", 1))
+
+    _, _, ((study, task), _) = read_file(file)
+
+    assert isinstance(study, Study)
+    assert study.question == Evaluate((), 0.25, 4)
+    assert (task.parameters["rounds"], task.parameters["holdout"]) == (1, 0.0)
 
 
 @pytest.mark.parametrize("text", ["", "name = 3", 'name = "x"\ntasks = 3', DESCRIBED.replace("plan =", "plans ="), "["])
@@ -165,6 +190,9 @@ async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file
             told = await to_thread(said, folders[0], "project", "log", project, "--follow")
             assert told.count("state success") == int(batch[-1]), told
         shown = await to_thread(said, folders[0], "project", "show", project)
+        learned = str(tmp_path / "learned")
+        await to_thread(said, folders[0], "project", "get", project, "--task", "1", "--batch", "1", "--out", learned)
+        assert Plan.load(learned).initial != Plan.load(tmp_path / "plan.safetensors").initial
         assert "participant  survival" in await to_thread(said, folders[1], "project", "list")
         assert [strategy.masked for strategy in await strategies(folders[0], project)] == [True] * 4
 

@@ -92,6 +92,13 @@ def test_a_round_is_one_line() -> None:
     )
 
 
+def test_a_noised_round_says_what_it_cost_and_not_how_many_examples_nobody_told_of() -> None:
+    line = RoundLine(2, 3, 0, 1.5, 2_000_000, epsilon=1.2345)
+
+    assert "3 nodes  epsilon 1.23  2.0 MB" in round_line(line, 10)
+    assert "  –  " in repr(Rounds([line]))
+
+
 def test_each_round_is_shown_once_when_its_result_is_known() -> None:
     events = [
         closed(1),

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grid.client.calls import Calls
-from grid.client.egress import Egress, open_http
+from grid.client.egress import PROBES, Egress, open_http
 from grid.wire.problems import AddressRefused, GridError, Unreachable
 from grid.wire.session import IDENTITY
 
@@ -151,3 +151,11 @@ async def test_metadata_is_out_of_reach_even_where_the_inside_is_not() -> None:
             await Calls(http).call("http://169.254.169.254", IDENTITY)
 
     assert type(refused.value) is AddressRefused
+
+
+def test_a_line_that_is_quiet_is_looked_after() -> None:
+    """Else a long-poll would wait for an hour on a line that whatever stands between has forgotten."""
+    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 9))
+    with Egress(allow_private=True)._socket(info) as line:
+        assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert [line.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in PROBES] == [30, 10, 3]

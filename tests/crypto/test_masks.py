@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from msgspec.structs import replace
 
 from grid.crypto.errors import EnvelopeRefused, Malformed
@@ -24,6 +29,7 @@ TRANSCRIPT = Transcript(
     round=3,
     plan=b"p" * 32,
     model=b"m" * 32,
+    strategy=b"s" * 32,
     roster=(keys(b"a"), keys(b"b")),
     threshold=2,
     range_=4.0,
@@ -51,7 +57,7 @@ def test_the_seeds_and_streams_of_known_keys_are_known() -> None:
     assert stream.hex() == "66e94bd4ef8a2c3b884cfa59ca342b2e"
     assert pair_seed(ANN, public(BOB), T).hex() == "d71397982cc52a2e7d225dce35f91c56"
     assert self_seed(bytes(32), T).hex() == "84d69cec79eba548f52cdecb98393dfe"
-    assert TRANSCRIPT.digest().hex() == "a2e79dcd9d039764f79ec7d83f5355b502a2c482edcd14a50c6258aa3329276c"
+    assert TRANSCRIPT.digest().hex() == "5cebb8275117223599e5f8cc3a53a52ad3aaddc2beea5b5d0f9725027fed4b86"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,7 @@ def test_the_seeds_and_streams_of_known_keys_are_known() -> None:
         replace(TRANSCRIPT, round=4),
         replace(TRANSCRIPT, plan=b"q" * 32),
         replace(TRANSCRIPT, model=b"n" * 32),
+        replace(TRANSCRIPT, strategy=b"t" * 32),
         replace(TRANSCRIPT, roster=(keys(b"b"), keys(b"a"))),
         replace(TRANSCRIPT, threshold=1),
         replace(TRANSCRIPT, range_=5.0),
@@ -91,11 +98,22 @@ def test_what_is_no_key_is_refused(key: bytes) -> None:
         pair_seed(ANN, key, T)
 
 
+def test_a_stream_is_aes_in_counter_mode_from_zero() -> None:
+    """NIST SP 800-38A, section 6.5: the counter's blocks one by one, far behind the first ones too."""
+    one, stream, drawn = Cipher(AES(b"k" * 16), ECB()).encryptor(), Keystream(b"k" * 16), bytearray(128 << 10)
+    for chunk in range(3):
+        stream.fill(memoryview(drawn))
+
+        counters = range(chunk * 8192, (chunk + 1) * 8192)
+        assert drawn == one.update(b"".join(counter.to_bytes(16, "big") for counter in counters))
+
+
 def test_a_stream_goes_on_where_it_was() -> None:
-    whole, parts, stream = bytearray(64), bytearray(64), Keystream(b"k" * 16)
+    whole, parts, stream = bytearray(80), bytearray(80), Keystream(b"k" * 16)
     Keystream(b"k" * 16).fill(memoryview(whole))
-    for begin in (0, 16, 48):
-        stream.fill(memoryview(parts)[begin : {0: 16, 16: 48, 48: 64}[begin]])
+    ends = (0, 5, 16, 20, 48, 49, 80)
+    for begin, end in pairwise(ends):
+        stream.fill(memoryview(parts)[begin:end])
 
     assert parts == whole
 

@@ -16,6 +16,7 @@ from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptLog, KeptMembers
+from grid.gateway.log import Log
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
 from grid.gateway.record import open_record
@@ -41,9 +42,17 @@ async def gateway_at(
         record = open_record(database, Blobs(data / "deposits"), now, room, cost=2)
         auth = Authenticator(GATEWAY, now, is_owner=lambda token: token == OWNERS_TOKEN, accounts=record.accounts.check)
         mailboxes = Mailboxes(database, EventLog(database), Blobs(data / "letters"), now, room)
-        members, log = KeptMembers(database), KeptLog(database)
+        log = Log(KeptLog(database), GATEWAY, now)
         opened = open_gateway(
-            GATEWAY, members, policy, auth=auth, now=now, version="0", log=log, mailboxes=mailboxes, record=record
+            GATEWAY,
+            KeptMembers(database, log),
+            policy,
+            auth=auth,
+            now=now,
+            version="0",
+            log=log,
+            mailboxes=mailboxes,
+            record=record,
         )
         async with opened as app, running(app, port=port) as address:
             yield address

@@ -5,9 +5,10 @@ The gateway is the real one, over HTTP; the tests reach into it as its operator 
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ from grid.client.directory import GatewayDirectory
 from grid.client.grid import Grid
 from grid.client.payload import read_prekey
 from grid.client.pins import FilePins
+from grid.client.writing import open_relay
 from grid.crypto.identity import Identity, fingerprint
 from grid.crypto.prekeys import Prekey, publish
 from grid.gateway.app import LOG, REGISTER, open_gateway
 from grid.gateway.claim import read_claim
 from grid.gateway.kept import KeptLog, KeptMembers
-from grid.gateway.log import Log
+from grid.gateway.log import Beside, Log
 from grid.gateway.roll import Listed
 from grid.node.audit import Audit
 from grid.node.peers import Peers
@@ -31,11 +33,14 @@ from grid.protocol.documents import sign_document
 from grid.store.database import Database
 from grid.transport.auth import Authenticator
 from grid.transport.serve import running
-from grid.wire.directory import NODE_RECORD, Join, NodeRecord
+from grid.wire.directory import NODE_RECORD, Join, Leave, NodeRecord
 from grid.wire.log import REVOCATION, REVOKE_KEY, Revocation, Revoke
 from grid.wire.problems import BadRequest, BadSignature, KeyChanged, KeyForeign, KeyRevoked, LogForked, NotAMember
+from grid.wire.runs import After
+from grid.wire.session import IDENTITY
 from tests.conftest import StartNode
-from tests.gateway.conftest import GATEWAY, OPEN
+from tests.gateway.conftest import GATEWAY, OPEN, gateway_at
+from tests.grid_of_nodes import ANode
 
 ANN, BOB, EVE = (Identity.from_seed(letter * 32) for letter in (b"a", b"b", b"e"))
 
@@ -57,7 +62,8 @@ class Gateway:
         return GatewayDirectory(Calls(self.http, identity=who), self.address, pins)
 
     def audit(self, who: Identity, name: str, database: Database) -> Audit:
-        return Audit(Calls(self.http, identity=who), self.address, Peers(database, time.time), name, who.id)
+        calls = Calls(self.http, identity=who)
+        return Audit(calls, GatewayDirectory(calls, self.address), Peers(database, time.time), name, who.id)
 
     def puts_in_place(self, name: str, key: Identity) -> None:
         """Lists a name under another key, with a record that this key signed."""
@@ -83,7 +89,7 @@ class _Memory:
     async def load(self) -> list[bytes]:
         return list(self.kept)
 
-    async def append(self, first: int, entries: list[bytes]) -> None:
+    async def append(self, first: int, entries: Sequence[bytes], beside: Beside | None = None) -> None:
         assert first == len(self.kept)
         self.kept += entries
 
@@ -95,9 +101,9 @@ class _Memory:
 async def a_gateway(data: Path, http: ClientSession) -> AsyncIterator[Gateway]:
     auth = Authenticator(GATEWAY, time.time)
     async with Database(data / "gateway.db", "gateway") as database:
-        opened = open_gateway(
-            GATEWAY, KeptMembers(database), OPEN, auth=auth, now=time.time, version="0", log=KeptLog(database)
-        )
+        log = Log(KeptLog(database), GATEWAY, time.time)
+        members = KeptMembers(database, log)
+        opened = open_gateway(GATEWAY, members, OPEN, auth=auth, now=time.time, version="0", log=log)
         async with opened as app, running(app) as address:
             yield Gateway(app, address, http)
 
@@ -252,13 +258,102 @@ async def test_two_members_who_are_shown_different_logs_find_out_when_they_compa
     await gateway.seen_by(ann.identity).join(a_join(ann.id, ann.identity))
     scientist, public = gateway.seen_by(BOB), ann.identity.public
     assert await scientist.witness(ann.address, public) == 0  # it follows no log yet
-    await Audit(ann.open.means.calls, gateway.address, ann.open.means.peers, ann.id, ann.identity.id).look()
+    await audit_of(ann, gateway).look()
     await gateway.seen_by(EVE).join(a_join("eve", EVE))
     assert await gateway.seen_by(BOB).witness(ann.address, public) == 1
 
     await gateway.shows(("bob", BOB.id), ("ann", EVE.id), (ann.id, EVE.id), ("eve", EVE.id))  # to bob, and not to ann
     with pytest.raises(LogForked, match="signed two logs"):
         await gateway.seen_by(BOB).witness(ann.address, public)
+
+
+def audit_of(node: ANode, gateway: Gateway) -> Audit:
+    """How a running node follows the gateway's log."""
+    means = node.open.means
+    directory = GatewayDirectory(means.calls, gateway.address)
+    return Audit(means.calls, directory, means.peers, node.id, node.identity.id)
+
+
+def join_of(node: ANode) -> Join:
+    """A running node's record, with the address at which it answers."""
+    said = NodeRecord(
+        node.id, node.address, int(time.time() * 1000), time.time() + 600, ("#pulse",), (), node.identity.id
+    )
+    return Join(node.id, node.address, sign_document(node.identity, NODE_RECORD, said))
+
+
+async def test_a_node_asks_another_member_now_and_then_and_finds_out_by_itself(
+    gateway: Gateway, start_node: StartNode, database: Database
+) -> None:
+    ann = await start_node("ann-node")
+    await gateway.seen_by(ann.identity).join(join_of(ann))
+    await audit_of(ann, gateway).look()
+    for name, key in (("ann", ANN), ("bob", BOB)):  # these do not answer
+        await gateway.seen_by(key).leave(Leave(name, f"http://127.0.0.1:1/{name}"))
+    await gateway.seen_by(EVE).join(a_join("eve", EVE))
+    audit, peers = gateway.audit(EVE, "eve", database), Peers(database, time.time)
+
+    await audit.tend()
+    assert await audit.ask_another() == ann.id
+    await gateway.shows(("eve", EVE.id), *[(name, ann.identity.id) for name in ("one", "two", "three", ann.id)])
+    other = gateway.audit(EVE, "eve", database)
+    with pytest.raises(LogForked):
+        await other.ask_another()
+
+    assert "as ann-node was shown it" in peers.alarms()[gateway.address]
+    told = (await peers.events(After())).events
+    assert [(event.kind, event.data["gateway"]) for event in told] == [("gateway-alarm", gateway.address)]
+
+
+async def test_a_log_that_was_rewritten_between_two_programs_is_found_out_by_the_second(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    def program() -> GatewayDirectory:
+        return gateway.seen_by(BOB, FilePins(tmp_path / "peers.json", time.time))
+
+    await program().resolve("ann")
+    await gateway.seen_by(EVE).join(a_join("eve", EVE))
+    await program().resolve("ann")
+    await gateway.shows(("ann", ANN.id), ("other", EVE.id), ("bob", BOB.id), ("eve", EVE.id))
+
+    with pytest.raises(LogForked, match="signed two logs"):
+        await program().resolve("ann")
+    assert FilePins(tmp_path / "peers.json", time.time).forget(gateway.address)
+    await program().resolve("ann")  # its operator said why
+
+
+async def test_a_log_that_shrank_between_two_programs_is_found_out_by_the_second(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    pins = FilePins(tmp_path / "peers.json", time.time)
+    await gateway.seen_by(BOB, pins).resolve("ann")
+    await gateway.shows(("ann", ANN.id))
+
+    with pytest.raises(LogForked):
+        await gateway.seen_by(BOB, pins).resolve("ann")
+
+
+async def test_a_prekey_that_a_gateway_put_in_a_nodes_mailbox_is_refused_by_whoever_writes_to_it(
+    start_node: StartNode, connections: ClientSession, tmp_path: Path
+) -> None:
+    """A real node without a port, its gateway lying: nothing is sealed to the gateway's own key."""
+
+    async def asks(who: Identity, node: ANode, address: str) -> str:
+        calls = Calls(connections, identity=who)
+        async with open_relay(calls, who, time.time) as relay:
+            relay.gateways = (address,)
+            return (await calls.call(node.address, IDENTITY, peer=node.identity.public)).public_key
+
+    async with gateway_at(tmp_path / "gateway", clock=time.time) as address:  # type: ignore[arg-type]
+        ann = await start_node("ann-node", listen=False, gateways=(address,))
+        assert await asks(BOB, ann, address) == ann.identity.id
+        now = time.time()
+        evil = publish(EVE, Prekey.generate(), now, now + 600)
+        with closing(sqlite3.connect(tmp_path / "gateway" / "gateway.db")) as inside, inside:
+            inside.execute("UPDATE mailboxes SET prekey = ?", (evil,))
+
+        with pytest.raises(BadSignature):
+            await asks(EVE, ann, address)
 
 
 async def test_a_log_that_shrank_is_refused(gateway: Gateway, database: Database) -> None:

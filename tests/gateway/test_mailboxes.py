@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -15,13 +16,14 @@ import pytest
 from grid.client import handing_in
 from grid.client.calls import Calls
 from grid.client.core import Request
-from grid.client.egress import Egress, open_http
+from grid.client.egress import PROBES, Egress, open_http, probe
 from grid.client.handing_in import hand_in
 from grid.client.payload import gather, once
 from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish, read_published
 from grid.crypto.sealing import open_bytes, seal_bytes
+from grid.gateway.mailboxes import TICK, _together
 from grid.wire.node import Published
 from grid.wire.problems import (
     BadRequest,
@@ -39,6 +41,7 @@ from grid.wire.relay import (
     LETTER,
     LETTER_HELD,
     LETTERS,
+    LONGEST_WAIT,
     MAILBOX,
     OPEN_MAILBOX,
     POST_LETTER,
@@ -129,6 +132,35 @@ async def test_whoever_waits_hears_of_it_at_once(ann: Person, bob: Person) -> No
 
     async with asyncio.timeout(5):
         assert len(await waiting) == 1
+
+
+async def test_the_line_of_a_listener_is_looked_after(bob: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener who is gone without a word is noticed in a minute, though it asked for an hour."""
+    lines: list[socket.socket] = []
+    monkeypatch.setattr("grid.gateway.relay.probe", lambda line: (probe(line), lines.append(line)))
+
+    async with asyncio.timeout(5):
+        await bob.hears()
+
+    (line,) = lines
+    assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert [line.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in PROBES] == list(PROBES.values())
+
+
+async def test_nobody_listens_for_more_than_an_hour(bob: Person) -> None:
+    with pytest.raises(BadRequest):
+        await bob.calls.call(bob.gateway, LETTERS, query=After(wait=LONGEST_WAIT + 1), mailbox=bob.box)
+
+
+async def test_long_waits_end_together_and_short_ones_when_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    ends = set()
+    for began in (1000.0, 1007.5, 1029.9):
+        monkeypatch.setattr(loop, "time", lambda began=began: began)
+        assert _together(25.0) == 25.0
+        assert LONGEST_WAIT - TICK < _together(LONGEST_WAIT) <= LONGEST_WAIT
+        ends.add(began + _together(LONGEST_WAIT))
+    assert ends == {4590.0, 4620.0}
 
 
 async def test_a_websocket_tells_of_it_as_well(ann: Person, bob: Person, http: aiohttp.ClientSession) -> None:

@@ -7,18 +7,17 @@ from hypothesis import strategies as st
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression as Sklearn
 
-from grid.learning.analytics import (
-    Analysis,
+from grid.learning.analytics import Rows, first, part, pooled, step
+from grid.learning.questions import (
     CoxRegression,
     Histogram,
     KaplanMeier,
     LinearRegression,
     LogisticRegression,
     Moments,
-    NotEstimable,
-    Rows,
-    pooled,
+    Question,
 )
+from grid.wire.problems import NotEstimable, QuestionRefused
 
 COLUMNS = ("age", "dose")
 
@@ -44,7 +43,7 @@ def dealt(rows: Rows, at: list[int]) -> list[Rows]:
     return [dict(zip(rows, part, strict=True)) for part in zip(*(np.split(c, at) for c in rows.values()), strict=True)]
 
 
-ANALYSES: list[Analysis] = [
+ANALYSES: list[Question] = [
     Moments(COLUMNS),
     Histogram("age", (40.0, 50.0, 60.0, 70.0)),
     LinearRegression(COLUMNS, "pressure"),
@@ -58,7 +57,7 @@ ANALYSES: list[Analysis] = [
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=5))
 def test_however_rows_are_dealt_to_nodes_the_answer_is_that_of_all_in_one_place(
-    analysis: Analysis, at: list[int]
+    analysis: Question, at: list[int]
 ) -> None:
     rows = patients()
 
@@ -153,9 +152,31 @@ def test_proportional_hazards_are_the_maximum_of_breslows_likelihood() -> None:
             {"x": np.arange(3.0), "t": np.ones(3), "e": np.zeros(3)},
             "nothing happened",
         ),
-        (KaplanMeier("t", "e", 9), {"t": np.array([0.5]), "e": np.ones(1)}, "whole numbers from 0 to 9"),
     ],
 )
-def test_what_the_data_do_not_tell_is_said(analysis: Analysis, rows: Rows, why: str) -> None:
+def test_what_the_data_do_not_tell_is_said(analysis: Question, rows: Rows, why: str) -> None:
     with pytest.raises(NotEstimable, match=why):
         pooled(analysis, [rows])
+
+
+@pytest.mark.parametrize(
+    ("analysis", "rows", "why"),
+    [
+        (KaplanMeier("t", "e", 9), {"t": np.array([0.5]), "e": np.ones(1)}, "whole numbers from 0 to 9"),
+        (KaplanMeier("t", "e", 9), {"t": np.array([10.0]), "e": np.ones(1)}, "whole numbers from 0 to 9"),
+        (CoxRegression(("x",), "t", "e", 9), {n: np.full(3, 2.0) for n in "xte"}, "'e' has other values than 0 and 1"),
+        (LogisticRegression(("x",), "y"), {n: np.full(3, 0.5) for n in "xy"}, "'y' has other values than 0 and 1"),
+        (Moments(("x",)), {"x": np.array([1.0, np.nan])}, "'x' has values that are missing"),
+    ],
+)
+def test_what_the_data_cannot_be_asked_is_said(analysis: Question, rows: Rows, why: str) -> None:
+    with pytest.raises(QuestionRefused, match=why):
+        pooled(analysis, [rows])
+
+
+def test_an_answer_is_not_put_together_from_rounds_of_different_rows() -> None:
+    question, rows = Moments(("x",)), {"x": np.arange(9.0)}
+    known, _ = step(question, first(question), part(question, first(question), rows))
+
+    with pytest.raises(NotEstimable, match="9 rows in the round before, 8 in this one"):
+        step(question, known, part(question, known, {"x": np.arange(8.0)}))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from grid.learning.layouts import MASKED_METRICS, upload_layout
 from grid.learning.masked import RingSum, Vectors
 from grid.learning.masking import mask
 from grid.learning.said import Own
-from grid.learning.strategy import PRESETS, Masked, Strategy, noised, travelling
+from grid.learning.strategy import PRESETS, Masked, Strategy, noised, travelling, validated
 from grid.learning.tensors import Layout, TensorSpec
 from grid.wire.problems import StrategyRefused, UpdateRefused
 
@@ -99,11 +100,25 @@ def test_a_node_whose_training_went_wrong_sends_no_vector() -> None:
         vectors.vector(model(0), memoryview(broken), Own(10, 0.0), np.random.default_rng(0))
 
 
-def test_it_takes_four_bytes_a_number_and_counters_cannot_be_summed() -> None:
-    assert upload_layout(LAYOUT, STRATEGY).size == 4 * (NUMBERS + MASKED_METRICS)
+def test_it_takes_four_bytes_a_number_and_none_for_counters() -> None:
+    counting = Layout([*LAYOUT.specs, TensorSpec("seen", "I64", ())])
 
-    with pytest.raises(StrategyRefused, match="it has no mean"):
-        upload_layout(Layout([*LAYOUT.specs, TensorSpec("seen", "I64", ())]), STRATEGY)
+    assert upload_layout(LAYOUT, STRATEGY).size == 4 * (NUMBERS + MASKED_METRICS)
+    assert upload_layout(counting, STRATEGY).size == 4 * (NUMBERS + MASKED_METRICS)
+
+
+def test_a_counter_stays_as_it_came_while_the_rest_is_averaged() -> None:
+    layout = Layout([TensorSpec("seen", "I64", ()), TensorSpec("w", "F32", (2,))])
+    before, after = (np.int64(seen).tobytes() + np.float32([w, w]).tobytes() for seen, w in ((7, 0.5), (99, 1.0)))
+    vectors, total, target = Vectors(STRATEGY, layout, (), 0, 3), RingSum(2 + MASKED_METRICS), bytearray(layout.size)
+    for at in range(3):
+        vector = vectors.vector(memoryview(before), memoryview(after), Own(16_384, 0.0), np.random.default_rng(at))
+        total.add(memoryview(vector.tobytes()))
+
+    vectors.unfold(total.lifted((), ()), 3, memoryview(before), memoryview(target))
+
+    assert np.frombuffer(target, np.int64, 1)[0] == 7
+    np.testing.assert_allclose(np.frombuffer(target, np.float32, 2, 8), 1.0, atol=1e-6)
 
 
 # --- noise ------------------------------------------------------------------------------------------
@@ -111,10 +126,12 @@ def test_it_takes_four_bytes_a_number_and_counters_cannot_be_summed() -> None:
 WIDE = Layout([TensorSpec("w", "F32", (200_000,))])
 
 
-def noisy_vectors(clip: float, noise: float, nodes: int, least: int) -> tuple[np.ndarray, object]:
+def noisy_vectors(
+    clip: float, noise: float, nodes: int, least: int, quantile: float = 0.0, now: float = 0.0
+) -> tuple[np.ndarray, object]:
     """What the sum of nodes says that each learned (5, 0, 0, ...), which is far longer than the clip."""
-    strategy = noised(STRATEGY, clip, noise, least)
-    vectors, before = Vectors(strategy, WIDE, (), 0, nodes), bytes(WIDE.size)
+    strategy = noised(STRATEGY, clip, noise, least, quantile)
+    vectors, before = Vectors(strategy, WIDE, (), 0, nodes, now), bytes(WIDE.size)
     after = np.zeros(200_000, np.float32)
     after[0] = 5.0
     total = RingSum(vectors.numbers)
@@ -149,6 +166,44 @@ def test_under_noise_nobody_says_how_much_it_has_or_how_it_did() -> None:
     _, said = noisy_vectors(clip=0.5, noise=1.0, nodes=4, least=3)
 
     assert (said.examples, said.loss, said.held_out, said.metrics) == (4.0, pytest.approx(0.0, abs=1e-3), 0.0, ())
+
+
+@pytest.mark.parametrize(("now", "within"), [(0.5, 0.0), (4.9, 0.0), (5.1, 1.0), (20.0, 1.0)])
+def test_the_share_of_nodes_within_the_clip_of_the_round_is_told(now: float, within: float) -> None:
+    total, said = noisy_vectors(clip=0.5, noise=1e-3, nodes=5, least=3, quantile=0.5, now=now)
+
+    assert said.inside == pytest.approx(within, abs=0.01)
+    assert total[0] == pytest.approx(5 * min(now, 5.0), abs=0.1)
+    assert total[1:].std() == pytest.approx(now * 1e-3 * math.sqrt(5 / 3 / 0.9), rel=0.02)
+
+
+def test_the_share_of_nodes_within_the_clip_is_noised_as_well() -> None:
+    rule = noised(STRATEGY, 0.5, 2.0, 3, 0.5).upload
+    shares = [noised_share(seed) for seed in range(400)]
+
+    assert np.mean(shares) == pytest.approx(0.0, abs=5 * rule.share_noise / 3 / 20)
+    assert np.std(shares) == pytest.approx(rule.share_noise / 3, rel=0.15)
+
+
+def noised_share(seed: int) -> float:
+    """The share that three nodes say were within a clip that none of them was within."""
+    layout = Layout([TensorSpec("w", "F32", (1,))])
+    vectors = Vectors(noised(STRATEGY, 0.5, 2.0, 3, 0.5), layout, (), 0, 3)
+    after, before, total = memoryview(np.float32([5.0]).tobytes()), memoryview(bytes(4)), RingSum(vectors.numbers)
+    for at in range(3):
+        drawn = (3 * seed + at).to_bytes(16, "big")
+        total.add(memoryview(vectors.vector(before, after, Own(1, 0.0), np.random.default_rng(at), drawn).tobytes()))
+    return vectors.unfold(total.lifted((), ()), 3, before, memoryview(bytearray(4))).inside
+
+
+def test_noise_is_not_cut_by_the_bound() -> None:
+    for noise in (0.1, 1.0, 30.0):
+        rule = noised(STRATEGY, 1.0, noise, 3).upload
+        assert rule.bound >= 1.0 + 8 * noise / math.sqrt(3)
+    with pytest.raises(StrategyRefused, match="would cut"):
+        validated(replace(STRATEGY, upload=Masked(bound=4.0, clip=1.0, noise=10.0)))
+    with pytest.raises(StrategyRefused, match="needs a clip"):
+        validated(replace(STRATEGY, upload=Masked(quantile=0.5)))
 
 
 @pytest.mark.parametrize(("clip", "noise"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grid.learning.masking import BLOCK, Quantiser, mask
+from grid.learning.masking import BLOCK, STREAMS, Quantiser, mask
 
 RNG = np.random.default_rng(7)
 
@@ -83,3 +83,14 @@ def test_more_parties_than_fit_are_refused() -> None:
 def test_a_quantiser_has_bounds(range_: float, parties: int) -> None:
     with pytest.raises(ValueError, match="needs a range"):
         Quantiser(range_, parties)
+
+
+def test_many_masks_are_each_put_on_once() -> None:
+    together, apart = np.zeros(BLOCK + 17, np.uint32), np.zeros(BLOCK + 17, np.uint32)
+    seeds = [number.to_bytes(16, "big") for number in range(STREAMS + 3)]
+
+    mask(together, iter(seeds))
+    for seed in seeds:
+        mask(apart, [seed])
+
+    np.testing.assert_array_equal(together, apart)

@@ -13,6 +13,7 @@ from grid.crypto import masks, shares
 from grid.crypto.errors import EnvelopeRefused
 from grid.learning.masking import Quantiser, Ring, mask
 from grid.protocol import secure_sum as rules
+from grid.protocol.neighbours import Circle
 from grid.wire.problems import SumRefused
 
 NAMES = ("ann", "bob", "carol", "dan", "eve", "fay", "gus")
@@ -36,7 +37,7 @@ class Node:
         return masks.RoundKeys(node=self.name.encode().ljust(32), masks=mine, shares=other)
 
     def told(self, roster: dict[str, masks.RoundKeys], transcript: bytes) -> None:
-        self.part = rules.took_part(self.name, tuple(roster), THRESHOLD, rules.Terms(3))
+        self.part = rules.took_part(self.name, tuple(roster), THRESHOLD, rules.Terms(3), Circle(roster, THRESHOLD, b""))
         self.roster, self.transcript = roster, transcript
 
     def deal(self) -> dict[str, bytes]:
@@ -143,5 +144,13 @@ def test_a_node_that_was_told_of_another_model_spoils_the_sum_rather_than_be_rea
 
 def a_transcript(roster: tuple[masks.RoundKeys, ...], model: bytes = b"m" * 32) -> masks.Transcript:
     return masks.Transcript(
-        run="r", round=1, plan=b"p" * 32, model=model, roster=roster, threshold=THRESHOLD, range_=1.0, numbers=NUMBERS
+        run="r",
+        round=1,
+        plan=b"p" * 32,
+        model=model,
+        strategy=b"s" * 32,
+        roster=roster,
+        threshold=THRESHOLD,
+        range_=1.0,
+        numbers=NUMBERS,
     )

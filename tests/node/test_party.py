@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from grid.node import summing
 from grid.node.lift import Place
 from grid.node.party import Seeds, SumParty
 from grid.node.summing import Summing
+from grid.protocol import neighbours
 from grid.protocol.documents import sign_document
 from grid.protocol.secure_sum import Terms
 from grid.wire.names import PublicKey
@@ -94,10 +95,10 @@ class Gathering:
         self.quantiser = Quantiser(RULE.bound, count)
         self.total = np.zeros(NUMBERS, np.uint32)
 
-    def party(self, at: int, terms: Terms = TERMS) -> SumParty:
+    def party(self, at: int, terms: Terms = TERMS, task: Task = TASK) -> SumParty:
         means: Any = Means(self.identities[at], self.records, terms)
         line: Any = self.lines[at]
-        return SumParty(means, line, TASK, self.place, RULE, NUMBERS)
+        return SumParty(means, line, task, self.place, RULE, NUMBERS)
 
     async def agree(self, *absent: int) -> list[Any]:
         """All but some agree; each one's seeds, or why it will not."""
@@ -185,6 +186,52 @@ async def test_wrong_shares_of_one_node_are_found_out_and_done_without() -> None
     np.testing.assert_allclose(mean, 0.2, atol=1e-7)
 
 
+@pytest.fixture
+def sparse(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forty nodes count as many here: three hundred take most of a minute in one process."""
+    monkeypatch.setattr(neighbours, "COMPLETE", 20)
+    neighbours.spread_over.cache_clear()
+    yield
+    neighbours.spread_over.cache_clear()
+
+
+async def many(count: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many sum with a few neighbours each though some are gone; how many masks each puts on."""
+    monkeypatch.setattr(summing, "STEP", 60.0)  # everybody answers, in one process
+    monkeypatch.setattr(summing, "SOON", 10.0)
+    gathering, seeds = await agreed(count)
+    inside = [at for at in seeds if at % 10]
+    for at in inside:
+        gathering.hand_in(at, seeds[at])
+
+    mean = await gathering.lifted(*inside)
+
+    np.testing.assert_allclose(mean, np.mean([min(at / 10, 1.0) for at in inside]), atol=1e-5)
+    (masks,) = {len(each.added) + len(each.subtracted) for each in seeds.values()}
+    return masks
+
+
+@pytest.mark.usefixtures("sparse")
+async def test_among_many_a_sum_needs_a_few_neighbours_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await many(40, monkeypatch) == 17
+
+
+@pytest.mark.slow
+async def test_three_hundred_nodes_sum_with_ninety_neighbours_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await many(300, monkeypatch) == 91
+
+
+@pytest.mark.usefixtures("sparse")
+async def test_among_many_shares_for_others_than_neighbours_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    gathering = Gathering(40)
+    seeds = await gathering.agree()
+    dealt = gathering.summing._said.dealt[gathering.ids[0]]
+
+    with pytest.raises(SumRefused, match="or of one's neighbours"):
+        await gathering.summing.deal(gathering.place, gathering.ids[0], Dealt(dict.fromkeys(gathering.ids, b"s" * 16)))
+    assert (len(dealt), len(seeds)) == (16, 40)
+
+
 # --- what a node refuses --------------------------------------------------------------------------
 
 
@@ -247,6 +294,15 @@ async def test_where_sums_are_noised_a_node_insists_on_as_many_as_the_noise_was_
     *_, refused = await gathering.agree()
 
     assert isinstance(refused, SumRefused)
+
+
+async def test_nodes_that_were_told_of_different_noise_do_not_sum() -> None:
+    gathering = Gathering(4)
+    gathering.parties[3] = gathering.party(3, task=replace(TASK, strategy={"upload": {"noise": 9.0}}))
+
+    refused = await gathering.agree()
+
+    assert {type(why) for why in refused} == {SumRefused}
 
 
 async def test_a_node_that_was_sent_another_model_is_not_taken_in() -> None:

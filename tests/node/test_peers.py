@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 from click.testing import CliRunner
 
 from grid.cli.grid import main as scientist_command
 from grid.cli.node import main as node_command
+from grid.client.calls import Calls
 from grid.client.pins import FilePins
 from grid.crypto.identity import Identity, fingerprint
 from grid.node.peers import Peers
+from grid.protocol.documents import sign_document
+from grid.protocol.transparency import Followed
 from grid.store.database import Database
-from grid.wire.node import FORGET_PEER, PEERS, PIN_PEER, ForgetPeer, PinPeer
-from grid.wire.problems import KeyChanged, NotAllowed, NotFound
+from grid.wire.log import REVOCATION, Revocation, Revoke
+from grid.wire.node import FORGET_PEER, NODE_EVENTS, PEERS, PIN_PEER, REVOKE_HERE, ForgetPeer, PinPeer
+from grid.wire.problems import BadSignature, KeyChanged, KeyRevoked, NotAllowed, NotFound
+from grid.wire.runs import After
 from tests.gateway.fakes import Clock
-from tests.grid_of_nodes import ANode, Scientist, plan_of
+from tests.grid_of_nodes import SCIENTIST, ANode, Scientist, plan_of
 
 StartNode = Callable[..., Awaitable[ANode]]
 ANN, EVE = Identity.from_seed(b"a" * 32), Identity.from_seed(b"e" * 32)
@@ -94,3 +101,53 @@ def test_a_scientist_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "by hand" in run(scientist_command, ["peer", "show", "ann@http://gateway"]).output
     assert run(scientist_command, ["peer", "forget", "ann@http://gateway"]).exit_code == 0
     assert run(scientist_command, ["peer", "show", "ann@http://gateway"]).exit_code != 0
+
+
+# --- keys of scientists ----------------------------------------------------------------------------
+
+
+def revocation(key: Identity, signer: Identity | None = None) -> Revoke:
+    said = Revocation(key.id, time.time(), "the laptop was stolen")
+    return Revoke(sign_document(signer or key, REVOCATION, said))
+
+
+async def test_a_scientist_who_lost_a_key_has_no_node_train_for_it_any_more(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, connections: ClientSession
+) -> None:
+    ann, bob, anybody = await start_node("ann"), await start_node("bob"), Calls(connections)
+    await anybody.call(ann.address, REVOKE_HERE, revocation(SCIENTIST))
+
+    run = await scientist.start(coordinator, [ann, bob], plan_of())
+    told = [event.data async for event in run.watch() if event.kind == "participant" and event.data["reason"]]
+    assert [(each["node"], "the laptop was stolen" in each["reason"]) for each in told] == [("ann", True)]
+
+    with pytest.raises(NotFound, match="not known here"):
+        await anybody.call(ann.address, REVOKE_HERE, revocation(EVE))
+    with pytest.raises(BadSignature):
+        await anybody.call(bob.address, REVOKE_HERE, revocation(SCIENTIST, EVE))
+    bob.open.means.peers.refuse_revoked(SCIENTIST.id)
+
+
+async def test_what_was_revoked_stays_so_after_a_restart(tmp_path: Path) -> None:
+    async with Database(tmp_path / "node.db", "node") as database:
+        peers = Peers(database, Clock())
+        await peers.meet([("ann", ANN.id)])
+        await peers.revoke(revocation(ANN).revocation)
+    async with Database(tmp_path / "node.db", "node") as database:
+        with pytest.raises(KeyRevoked, match="the laptop was stolen"):
+            Peers(database, Clock()).refuse_revoked(ANN.id)
+
+
+async def test_the_owner_hears_of_a_gateway_that_lied(
+    scientist: Scientist, start_node: StartNode, connections: ClientSession
+) -> None:
+    node = await start_node("ann", owners=(EVE.id,))
+    peers = node.open.means.peers
+    await peers.alarm("http://gateway.example", Followed(EVE.id), "its log was rewritten")
+    owner = Scientist(connections, EVE)
+
+    told = await owner.calls.call(node.address, NODE_EVENTS, query=After(), sign=True)
+    with pytest.raises(NotAllowed):
+        await scientist.calls.call(node.address, NODE_EVENTS, query=After(), sign=True)
+
+    assert [(event.kind, event.data["why"]) for event in told.events] == [("gateway-alarm", "its log was rewritten")]

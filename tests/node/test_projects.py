@@ -19,7 +19,9 @@ from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish
 from grid.learning.plan import Plan
+from grid.learning.questions import Moments
 from grid.learning.strategy import read_strategy
+from grid.learning.study import Study
 from grid.node import summing
 from grid.node.batches import secured
 from grid.protocol.documents import read_document, sign_document
@@ -270,6 +272,51 @@ async def test_two_tasks_are_run_twice_each_going_on_from_the_one_before(site: S
         assert np.allclose(begins, expected)
 
 
+async def test_between_two_trainings_may_be_a_question_to_all_sites(site: Sites) -> None:
+    lead = await site("lead")
+    others = [await site(f"site-{at}", Learner(goal=8.0), (lead,)) for at in range(3)]
+    study = Study(Moments(("features.0", "target")))
+    for plan in (plan_of(), study):
+        await lead.owner.hand_in(lead.node, plan)
+    asked = wire.ProjectTask(study.digest, {"tags": ["#pulse"], **study.parameters}, "look")
+    project = await lead.creates(a_task(plan_of(), "first"), asked, a_task(plan_of(), "more"), members=tuple(others))
+    for other in others:
+        await other.joins(project, lead)
+
+    await lead.asks(wire.START_PROJECT, project=project)
+    assert (await lead.told(project, "batch-ended", 1))["state"] == "success"
+
+    first, look, more = [run.run for run in (await lead.runs(project))[0]]
+    half_way = (await begun_with(lead, first) + np.float32(8.0)) / 2
+    np.testing.assert_allclose(await begun_with(lead, more), half_way)
+    run = await attach(lead.owner.calls, lead.owner.identity, coordinator_of(lead.node), look, time.time)
+    assert (await run.checkpoint()).answer == {"n": [30.0], "steps": [2.0], "mean": [0.0, 0.0], "variance": [0.0, 0.0]}
+    assert (run.task.quorum.minimum, read_strategy(run.task.strategy).masked) == (3, True)
+
+
+async def test_what_was_learned_is_evaluated_by_all_sites_as_it_was_learned(site: Sites) -> None:
+    lead = await site("lead")
+    others = [await site(f"site-{at}", Learner(goal=8.0), (lead,)) for at in range(3)]
+    study = Study.of(plan_of())
+    for plan in (plan_of(), study):
+        await lead.owner.hand_in(lead.node, plan)
+    asked = wire.ProjectTask(study.digest, {"tags": ["#pulse"], **study.parameters}, "evaluate")
+    project = await lead.creates(a_task(plan_of(), "train"), asked, members=tuple(others))
+    for other in others:
+        await other.joins(project, lead)
+
+    await lead.asks(wire.START_PROJECT, project=project)
+    assert (await lead.told(project, "batch-ended", 1))["state"] == "success"
+
+    first, second = [run.run for run in (await lead.runs(project))[0]]
+    learned = (await begun_with(lead, first) + np.float32(8.0)) / 2
+    run = await attach(lead.owner.calls, lead.owner.identity, coordinator_of(lead.node), second, time.time)
+    assert run.plan.plan is not None
+    np.testing.assert_allclose(numbers(run.plan.plan.initial), learned)
+    answer = (await run.checkpoint()).answer
+    assert (answer["n"], answer["loss"]) == ([30.0], [pytest.approx(float(learned[-1] ** 2), rel=1e-5)])  # of zeros
+
+
 async def begun_with(lead: Site, run: str) -> Numbers:
     """The parameters that a run began with, as the coordinator's owner is told: signed by its node's key."""
     driver = coordinator_of(lead.node)
@@ -332,6 +379,28 @@ async def test_a_coordinator_that_was_stopped_goes_on_with_its_batch(site: Sites
         assert [run.state for run in (await lead.runs(project))[0]] == ["success", "success"]
     finally:
         await back.stop()
+
+
+async def test_a_notebook_of_the_owner_starts_a_project_and_gets_what_each_task_learned(site: Sites) -> None:
+    lead, _, project = await two_tasks(site, (Learner(goal=8.0), Learner(goal=8.0)))
+    grid, address = lead.owner.grid(), lead.node.address
+
+    (listed,) = await grid.projects(address)
+    mine = await grid.project(project, address)
+    assert (listed.id, repr(mine)) == (project, "Project(survival, coordinator: warm-up, train)")
+    assert (await mine.start()).number == 1
+    kinds = [event.kind async for event in mine.watch()]
+
+    assert kinds[-1] == "batch-ended"
+    assert [event.kind async for event in mine.watch(follow=False)] == kinds
+    first = numbers(plan_of().initial)
+    warm, last = await mine.run(task=1), await mine.run()
+    np.testing.assert_allclose(numbers((await warm.checkpoint()).initial), (first + 8) / 2)
+    np.testing.assert_allclose(numbers((await last.checkpoint()).initial), (first + 7 * 8) / 8)
+    with pytest.raises(RunNotFound, match="task 1 was not run in batch 2"):
+        await mine.run(task=1, batch=2)
+    with pytest.raises(NotAllowed):
+        await lead.owner.grid().projects((await site("other")).node.address)
 
 
 async def test_the_owner_of_the_coordinator_gets_what_was_learned_and_a_participant_does_not(site: Sites) -> None:

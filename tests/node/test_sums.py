@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from grid.learning.strategy import PRESETS, noised, travelling
 from grid.node import summing
+from grid.node.clipping import Clipping
 from grid.privacy.accounting import epsilon_of
 from grid.wire.problems import RunRefused, StrategyRefused
 from grid.wire.runs import After
@@ -120,6 +122,19 @@ async def test_an_owner_may_insist_on_many(scientist: Scientist, coordinator: AN
         await run.result()
 
 
+async def test_a_sum_does_not_wait_for_whoever_said_that_it_cannot(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summing, "STEP", 60.0)
+    nodes = [*await four(start_node), await start_node("eve", sum_nodes=9)]
+
+    run = await scientist.start(coordinator, nodes, quorum=quorum(4), strategy=MASKED)
+
+    async with asyncio.timeout(20):
+        (line,) = (await run.result()).history
+    assert (line.accepted, set(line.failed)) == (4, {"eve"})
+
+
 @pytest.mark.parametrize("name", ["median", "krum", "bulyan", "q-fedavg", "scaffold", "fedbuff"])
 def test_a_rule_that_looks_at_each_update_does_not_go_with_masks(name: str) -> None:
     with pytest.raises(StrategyRefused):
@@ -196,15 +211,55 @@ async def test_a_noised_run_tells_what_it_costs_and_each_node_keeps_account(
     nodes = await four(start_node)
 
     run = await scientist.start(coordinator, nodes, rounds=2, quorum=quorum(3), strategy=NOISY, holdout=0.2)
-    await run.result()
+    result = await run.result()
 
     story = Story(run)
     costs = [(await story.until("round-closed", round=number))["privacy"] for number in (1, 2)]
     assert costs[0] == {"epsilon": epsilon_of(1e-5, 0.5, 1), "delta": 1e-5}
     assert costs[1]["epsilon"] > costs[0]["epsilon"]
+    assert [(line.epsilon, line.examples) for line in result.history] == [(cost["epsilon"], 0) for cost in costs]
     await nodes[0].quiet()
     mine = (await nodes[0].open.means.records.part_events(run.id, After())).events
     assert [event.data["epsilon"] for event in mine if event.kind == "trained"] == [cost["epsilon"] for cost in costs]
+
+
+FOLLOWING = msgspec.to_builtins(noised(PRESETS["fedavg"], 1.0, 0.5, 3, 0.5))
+
+
+async def test_a_clip_follows_what_nodes_learn_through_a_restart_of_the_coordinator(
+    scientist: Scientist, start_node: StartNode, tmp_path: Path
+) -> None:
+    carol, nodes = await a_node("carol", tmp_path / "carol"), await four(start_node)
+    run = await scientist.start(carol, nodes, rounds=5, quorum=quorum(3), strategy=FOLLOWING)
+    story = Story(run)
+    await story.until("round-closed", round=2)
+    await carol.stop()
+
+    again = await a_node("carol", tmp_path / "carol", port=int(carol.address.rpartition(":")[2]))
+    await run.result()
+
+    told = [(await story.until("round-closed", round=number))["privacy"] for number in range(1, 6)]
+    assert told[0]["clip"] == 1.0
+    rule = noised(PRESETS["fedavg"], 1.0, 0.5, 3, 0.5).upload
+    for one, other in itertools.pairwise(told):
+        assert other["clip"] == pytest.approx(rule.after(one["clip"], one["inside"]))
+    await nodes[0].quiet()
+    mine = (await nodes[0].open.means.records.part_events(run.id, After())).events
+    kept = [event.data["clip"] for event in mine if event.kind == "trained"]
+    assert set(kept) == {each["clip"] for each in told}
+    await again.stop()
+
+
+async def test_a_node_gives_nothing_to_a_round_whose_clip_does_not_follow(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clipping, "told", lambda self: {"clip": 2.0})
+    nodes = await four(start_node)
+
+    run = await scientist.start(coordinator, nodes, quorum=quorum(3), strategy=FOLLOWING)
+
+    with pytest.raises(RunRefused, match=r"a clip of 2\.0, which does not follow"):
+        await run.result()
 
 
 async def test_a_node_gives_nothing_to_a_sum_whose_survivors_bring_too_little_noise(

@@ -15,6 +15,7 @@ from grid.protocol import round as round_
 from grid.protocol.assignment import ASSIGNMENT
 from grid.protocol.machine import BrokenRule, Machine, diagram
 from grid.protocol.membership import MEMBERSHIP
+from grid.protocol.neighbours import Circle
 from grid.protocol.project import BATCH
 from grid.protocol.round import ROUND
 from grid.protocol.run import RUN
@@ -180,13 +181,15 @@ def sum_events(_: summing.Sum) -> list[object]:
     return [*answers, summing.Gone("dan"), summing.TimeOver(), *map(summing.Collected, (FOUR, frozenset({"ann"})))]
 
 
+THREE = ("ann", "bob", "eve")
+
 WALKS: list[tuple[Machine[Any, Any], list[Any], Callable[[Any], list[object]]]] = [
     (TASK, [task.Task("t")], task_events),
     (BATCH, [project.Batch("p", 1, tasks=2)], batch_events),
     (RUN, [run.Run("r", rounds=2)], run_events),
     (ROUND, [a_round(target=2), a_round(target=3)], round_events),
     (ASSIGNMENT, [assignment.Assignment("r", 1, "alice")], assignment_events),
-    (PART, [secure_sum.took_part("ann", ("ann", "bob", "eve"), 2, secure_sum.Terms(2))], part_events),
+    (PART, [secure_sum.took_part("ann", THREE, 2, secure_sum.Terms(2), Circle(THREE, 2, b""))], part_events),
     (SUM, [summing.Sum(FOUR), summing.Sum(frozenset({"ann", "dan"}))], sum_events),
     (MEMBERSHIP, [membership.joined("n", 0.0, 90.0, verified=v) for v in (True, False)], member_events),
 ]

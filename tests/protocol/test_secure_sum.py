@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grid.protocol.neighbours import COMPLETE, Circle
 from grid.protocol.secure_sum import (
     DEALT,
     MASKED,
@@ -29,9 +30,14 @@ def nodes(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def ann() -> Part:
+    """Ann's part, once keys were told."""
+    return took_part("ann", FIVE, 4, Terms(3), Circle(FIVE, 4, b""))
+
+
 def masked(dealers: frozenset[str] = ALL) -> Part:
     """Ann's part, once her vector is out."""
-    part = took_part("ann", FIVE, 4, Terms(3))
+    part = ann()
     for event in (SharesCame(dealers), VectorSent()):
         part, _ = advance(part, event)
     return part
@@ -82,12 +88,12 @@ def test_a_node_that_dealt_no_shares_cannot_be_in_the_sum() -> None:
     [
         (nodes("ann bob carol"), "3 nodes dealt shares, 4 are needed"),
         (nodes("bob carol dan eve"), "own were left out"),
-        (ALL | {"mallory"}, "outside the roster"),
+        (ALL | {"mallory"}, "of nodes that deal it none"),
     ],
 )
 def test_shares_that_would_not_do_are_refused(dealers: frozenset[str], why: str) -> None:
     with pytest.raises(SumRefused, match=why):
-        advance(took_part("ann", FIVE, 4, Terms(3)), SharesCame(dealers))
+        advance(ann(), SharesCame(dealers))
 
 
 @pytest.mark.parametrize(
@@ -106,11 +112,11 @@ def test_a_node_takes_no_part_in_a_sum_that_does_not_protect_it(
     roster: tuple[str, ...], threshold: int, terms: Terms, why: str
 ) -> None:
     with pytest.raises(SumRefused, match=why):
-        took_part("ann", roster, threshold, terms)
+        took_part("ann", roster, threshold, terms, Circle(roster, threshold, b""))
 
 
 def test_nothing_is_revealed_before_the_vector_is_out_or_after_something_was_wrong() -> None:
-    part = took_part("ann", FIVE, 4, Terms(3))
+    part = ann()
     for event in (SharesCame(ALL), Broken("a signature was forged")):
         with pytest.raises(OutOfTurn):
             advance(part, SurvivorsNamed(ALL, ALL))
@@ -133,7 +139,7 @@ EVENTS = st.one_of(st.builds(SharesCame, SETS), st.just(VectorSent()), st.builds
 
 @given(st.lists(EVENTS | st.sampled_from([SharesCame(ALL), VectorSent(), SurvivorsNamed(ALL, ALL)]), max_size=20))
 def test_whatever_a_coordinator_says_no_node_gives_away_both_kinds_of_shares_of_anybody(events: list[object]) -> None:
-    part, masks, keys = took_part("ann", FIVE, 4, Terms(3)), set[str](), set[str]()
+    part, masks, keys = ann(), set[str](), set[str]()
     for event in events:
         try:
             part, effects = advance(part, event)
@@ -144,4 +150,57 @@ def test_whatever_a_coordinator_says_no_node_gives_away_both_kinds_of_shares_of_
             keys |= effect.keys
     assert not masks & keys
     assert not masks or (len(masks) >= 4 and "ann" in masks)
-    assert part.state in {DEALT, MASKED, REVEALED, took_part("ann", FIVE, 4, Terms(3)).state}
+    assert part.state in {DEALT, MASKED, REVEALED, ann().state}
+
+
+# --- among many -----------------------------------------------------------------------------------
+
+
+TERMS = Terms()
+MANY = tuple(f"node-{at:03}" for at in range(COMPLETE + 44))
+AMONG_MANY = Circle(MANY, usual_threshold(len(MANY)), b"seed")
+NEAR = frozenset(AMONG_MANY.holders("node-007"))
+
+
+def among_many(terms: Terms = TERMS) -> Part:
+    """The part of one of three hundred, once its vector is out."""
+    part = took_part("node-007", MANY, usual_threshold(len(MANY)), terms, AMONG_MANY)
+    for event in (SharesCame(NEAR), VectorSent()):
+        part, _ = advance(part, event)
+    return part
+
+
+def test_among_many_a_node_reveals_what_it_holds_of_its_neighbours_and_no_others() -> None:
+    gone = sorted(NEAR - {"node-007"})[:3]
+    survivors = frozenset(MANY) - frozenset(gone) - {next(node for node in MANY if node not in NEAR)}
+
+    _, (told,) = advance(among_many(), SurvivorsNamed(survivors, survivors))
+
+    assert told == Reveal(masks=NEAR - set(gone), keys=frozenset(gone))
+
+
+def test_among_many_survivors_are_consented_to_by_two_thirds_of_all_and_enough_are_near() -> None:
+    few = frozenset(sorted(MANY)[: usual_threshold(len(MANY)) - 1])
+    far = frozenset(MANY) - frozenset(sorted(NEAR - {"node-007"})[: len(NEAR) - AMONG_MANY.needed + 1])
+
+    with pytest.raises(SumRefused, match="200 nodes signed this set of survivors, not 201"):
+        advance(among_many(), SurvivorsNamed(frozenset(MANY), few))
+    with pytest.raises(SumRefused, match="53 neighbours survived, 54 are needed"):
+        advance(among_many(), SurvivorsNamed(far, far))
+    with pytest.raises(SumRefused, match="not among those who dealt"):
+        advance(among_many(), SurvivorsNamed(frozenset(MANY) | {"mallory"}, frozenset(MANY)))
+
+
+def test_among_many_too_few_neighbours_that_dealt_are_refused() -> None:
+    part = took_part("node-007", MANY, usual_threshold(len(MANY)), Terms(), AMONG_MANY)
+    few = frozenset(sorted(NEAR - {"node-007"})[: AMONG_MANY.needed - 2]) | {"node-007"}
+
+    with pytest.raises(SumRefused, match="53 neighbours dealt shares, 54 are needed"):
+        advance(part, SharesCame(few))
+    with pytest.raises(SumRefused, match="deal it none"):
+        advance(part, SharesCame(frozenset(MANY)))
+
+
+def test_an_owner_who_reckons_with_more_that_collude_is_not_in_a_sum_of_few_neighbours() -> None:
+    with pytest.raises(SumRefused, match="do not hold against 99 that collude"):
+        among_many(Terms(colluding=99))

@@ -25,7 +25,7 @@ BETA = Row(joined("beta", 0.0, 90.0, verified=False), "http://beta:5001")
 async def db() -> AsyncIterator[Database]:
     async with Database(None, "gateway") as db:
         for row in (BETA, ALPHA):
-            await db.write(lambda c, row=row: members.put(c, row))
+            await db.write(lambda c, row=row: members.put(c, [row]))
         yield db
 
 
@@ -36,7 +36,7 @@ async def test_members_come_back_as_they_were_put_with_what_they_signed(db: Data
 async def test_a_member_that_joins_again_is_listed_once(db: Database) -> None:
     moved = msgspec.structs.replace(BETA, address="http://elsewhere:5001")
 
-    await db.write(lambda c: members.put(c, moved))
+    await db.write(lambda c: members.put(c, [moved]))
 
     assert await db.read(members.all_members) == [ALPHA, moved]
 
@@ -58,7 +58,7 @@ async def test_an_id_is_kept_for_its_key_and_given_up_by_a_new_join_or_in_time(d
     assert await db.read(members.all_members) == [BETA]
     assert await db.read(members.all_reserved) == [kept]
 
-    await db.write(lambda c: members.put(c, ALPHA))
+    await db.write(lambda c: members.put(c, [ALPHA]))
     assert await db.read(members.all_reserved) == []
 
     await db.write(lambda c: members.reserve(c, [kept]))

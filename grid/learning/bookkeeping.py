@@ -1,0 +1,178 @@
+"""Clipped gradients by book-keeping: one pass back through a batch, and hardly a gradient of a single example.
+
+Of every layer the input and the gradient of its output are kept; both together say what each example contributes. Where
+an input is one row per example, a contribution is the product of two rows, and so is its norm. Elsewhere contributions
+are computed, for norms from products of whole inputs would be differences of large numbers, and a plan could be made
+so that they come out too small.
+
+Source: Bu, Wang, Zha, Karypis 2022, "Differentially private optimization on large model at small cost",
+arXiv:2210.00038, sections 2.2 and 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from grid.learning.interpreter import Operation
+from grid.learning.model import Model
+from grid.learning.recipe import Recipe
+from grid.learning.separable import Layer
+from grid.learning.state import State
+
+Tensor = torch.Tensor
+Sums = dict[str, Tensor]
+Scaled = Callable[[Tensor], Tensor]  # factors, one for each example, to the sum of contributions times these
+
+
+class Part(NamedTuple):
+    """What a batch contributes to one parameter: squared norms, float64 (b,), and the sum under factors."""
+
+    name: str
+    squares: Tensor
+    scaled: Scaled
+
+
+class BookKeeping:
+    """Sums of clipped gradients of a plan whose `layers` keep examples apart (`separable`).
+
+    `weights` are the parameters, by name; they are read anew with each batch.
+    """
+
+    def __init__(self, recipe: Recipe, layers: Sequence[Layer], weights: State, constants: State, device: str) -> None:
+        self._layers = {layer.place: layer for layer in layers}
+        self._noted: list[tuple[Layer, tuple[Any, ...], Tensor]] = []
+        fixed = {name: weight.detach() for name, weight in weights.items()}
+        self._model = Model(recipe, fixed, constants, training=True, device=device, tap=self._tap)
+
+    def __call__(self, features: Sequence[Tensor], target: Tensor, bound: float) -> tuple[Sums, float]:
+        """The sum of the examples' gradients, each clipped to an L2 norm of `bound`, and the sum of their losses."""
+        self._noted.clear()
+        total = self._model.loss(self._model(features), target) * len(target)
+        outputs = [output for _, _, output in self._noted]
+        found: Sequence[Tensor | None] = torch.autograd.grad(total, outputs, allow_unused=True)
+        parts = [
+            part
+            for (layer, given, _), slope in zip(self._noted, found, strict=True)
+            if slope is not None
+            for part in KINDS[layer.op](layer, given, slope)
+        ]
+        self._noted.clear()
+        with torch.no_grad():
+            factors = factors_of(torch.stack([part.squares for part in parts]).sum(0), bound)
+            return {part.name: part.scaled(factors) for part in parts}, total.item()
+
+    def _tap(self, place: int, operation: Operation) -> Operation:
+        layer = self._layers.get(place)
+        if layer is None:
+            return operation
+
+        def noting(*given: Any) -> Tensor:
+            output: Tensor = operation(*given)
+            if not output.requires_grad:
+                output.requires_grad_()
+            self._noted.append((layer, given, output))
+            return output
+
+        return noting
+
+
+def factors_of(squares: Tensor, bound: float) -> Tensor:
+    """What each example's gradient is multiplied by, float32 (b,), from its squared norm.
+
+    One that is not finite counts as nothing: what it would do to the sum has no bound. The bound is kept a little, for
+    the rounding of float32.
+    """
+    norms = squares.sqrt()
+    factors = (bound * (1 - 1e-6) / norms).clamp(max=1.0)
+    return torch.where(norms.isfinite(), factors, 0.0).float()
+
+
+def weighted(rows: Tensor, factors: Tensor) -> Tensor:
+    """The sum of `rows` (b, ...) times `factors` (b,); a row whose factor is 0 is left out, whatever is in it."""
+    if not factors.all():
+        rows, factors = rows[factors > 0], factors[factors > 0]
+    return (factors @ rows.reshape(len(rows), -1)).view(rows.shape[1:])
+
+
+def _squares(rows: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1, dtype=torch.float64)
+    return norms.square()
+
+
+def _explicit(name: str | None, rows: Tensor) -> list[Part]:
+    """A part whose contributions are computed: `rows` (b, *the parameter's shape)."""
+    return [] if name is None else [Part(name, _squares(rows), lambda factors: weighted(rows, factors))]
+
+
+def _linear(layer: Layer, given: tuple[Any, ...], slope: Tensor) -> list[Part]:
+    came = given[0]
+    if slope.dim() > 2:
+        came, slope = came.flatten(1, -2), slope.flatten(1, -2)
+        parts = _explicit(layer.weight, slope.transpose(1, 2) @ came)
+        return parts + _explicit(layer.bias, slope.sum(1))
+    parts, steep = _explicit(layer.bias, slope), _squares(slope)
+    if layer.weight:
+        parts.append(Part(layer.weight, _squares(came) * steep, lambda factors: _outer(slope, came, factors)))
+    return parts
+
+
+def _outer(slope: Tensor, came: Tensor, factors: Tensor) -> Tensor:
+    """The sum of factor times slope (b, p) times what came (b, d): (p, d)."""
+    if not factors.all():
+        kept = factors > 0
+        slope, came, factors = slope[kept], came[kept], factors[kept]
+    return (slope * factors.unsqueeze(1)).T @ came
+
+
+def _conv(layer: Layer, given: tuple[Any, ...], slope: Tensor) -> list[Part]:
+    came, weight, _, *how = given
+    defaults: tuple[Any, ...] = ([1], [0], [1], 1)
+    stride, padding, dilation, groups = *how, *defaults[len(how) :]
+    flat = slope.flatten(2)  # (b, p, places)
+    parts = _explicit(layer.bias, flat.sum(2))
+    if layer.weight:
+        if weight.dim() == 3:  # of one dimension: of two, the first of which is 1
+            came, stride, padding, dilation = came.unsqueeze(2), [1, *stride], [0, *padding], [1, *dilation]
+        kernel = (1, *weight.shape[2:])[-2:]
+        windows = functional.unfold(came, kernel, _two(dilation), _two(padding), _two(stride))
+        apart = (slope.shape[0], groups, -1, flat.shape[2])
+        rows = flat.view(apart) @ windows.view(apart).transpose(2, 3)
+        parts += _explicit(layer.weight, rows.reshape(-1, *weight.shape))
+    return parts
+
+
+def _two(sizes: list[int] | int) -> tuple[int, int]:
+    listed = sizes if isinstance(sizes, list) else [sizes]
+    return listed[0], listed[-1]
+
+
+def _group_norm(layer: Layer, given: tuple[Any, ...], slope: Tensor) -> list[Part]:
+    came, groups, _, _, *eps = given
+    normal = functional.group_norm(came, groups, None, None, *eps[:1])
+    return [
+        *_explicit(layer.weight, (slope * normal).reshape(*slope.shape[:2], -1).sum(2)),
+        *_explicit(layer.bias, slope.reshape(*slope.shape[:2], -1).sum(2)),
+    ]
+
+
+def _layer_norm(layer: Layer, given: tuple[Any, ...], slope: Tensor) -> list[Part]:
+    came, shape, _, _, *eps = given
+    normal = functional.layer_norm(came, shape, None, None, *eps[:1])
+    apart = (len(slope), -1, *shape)
+    return [
+        *_explicit(layer.weight, (slope * normal).reshape(apart).sum(1)),
+        *_explicit(layer.bias, slope.reshape(apart).sum(1)),
+    ]
+
+
+KINDS: dict[str, Callable[[Layer, tuple[Any, ...], Tensor], list[Part]]] = {
+    "aten.linear.default": _linear,
+    "aten.conv1d.default": _conv,
+    "aten.conv2d.default": _conv,
+    "aten.group_norm.default": _group_norm,
+    "aten.layer_norm.default": _layer_norm,
+}
