@@ -24,6 +24,9 @@ from grid.wire.node import DatasetInfo, TensorInfo
 READY_WITHIN = 30.0
 TAG = "#bench"
 
+LAUNCHER: list[str] = []
+"""What starts programs instead of themselves, where a benchmark compares them with a variant."""
+
 
 @dataclass(frozen=True)
 class Daemon:
@@ -60,7 +63,7 @@ def node_command(
 
 
 def _program(name: str) -> list[str]:
-    return [sys.executable, str(Path(sys.executable).with_name(name))]
+    return [*LAUNCHER, name] if LAUNCHER else [sys.executable, str(Path(sys.executable).with_name(name))]
 
 
 @contextmanager

@@ -7,11 +7,11 @@ import hashlib
 import hmac
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from grid.store import accounts as rows
-from grid.store.accounts import AccountRow
+from grid.store.accounts import AccountRow, GroupRow
 from grid.store.database import Database
 from grid.transport.auth import Caller
 from grid.wire.problems import AccountRefused, NotAuthenticated, NotFound, TooManyRequests
@@ -106,6 +106,32 @@ class Accounts:
     async def delete(self, number: int) -> None:
         """Forget an account. Raises NotFound."""
         await self._db.write(lambda c: rows.delete_account(c, number))
+
+    # --- groups -----------------------------------------------------------------------------------
+
+    async def groups(self) -> list[GroupRow]:
+        """All groups, oldest first."""
+        return await self._db.read(rows.groups)
+
+    async def group(self, number: int) -> GroupRow:
+        """One group. Raises NotFound."""
+        found = [row for row in await self.groups() if row.id == number]
+        if not found:
+            raise NotFound("there is no such group")
+        return found[0]
+
+    async def put_group(self, name: str, number: int | None = None) -> GroupRow:
+        """A new group, or another name for one. Raises AccountRefused where the name is taken, NotFound."""
+        return await self.group(await self._db.write(lambda c: rows.put_group(c, number, name)))
+
+    async def delete_group(self, number: int) -> None:
+        """Forget a group; the accounts in it stay. Raises NotFound."""
+        await self._db.write(lambda c: rows.delete_group(c, number))
+
+    async def put_in_groups(self, account: int, numbers: Iterable[int]) -> None:
+        """An account is in these groups, and in no others. Raises NotFound."""
+        await self.get(account)
+        await self._db.write(lambda c: rows.put_in_groups(c, account, numbers))
 
 
 def _scrypt(password: str, salt: bytes, cost: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -18,6 +19,14 @@ class AccountRow(Struct, frozen=True):
     salt: bytes
     hash: bytes
     created: float
+
+
+class GroupRow(Struct, frozen=True):
+    """A group of accounts, by the numbers of these."""
+
+    id: int
+    name: str
+    accounts: frozenset[int] = frozenset()
 
 
 _ALL = "id, name, email, salt, hash, created"
@@ -55,3 +64,42 @@ def delete_account(connection: sqlite3.Connection, number: int) -> None:
     """Forget an account. Raises NotFound."""
     if not connection.execute("DELETE FROM accounts WHERE id = ?", (number,)).rowcount:
         raise NotFound("there is no such account")
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def groups(connection: sqlite3.Connection) -> list[GroupRow]:
+    """All groups, oldest first."""
+    inside = connection.execute("SELECT group_id, account_id FROM group_accounts").fetchall()
+    rows = connection.execute("SELECT id, name FROM groups ORDER BY id").fetchall()
+    return [GroupRow(number, name, frozenset(who for of, who in inside if of == number)) for number, name in rows]
+
+
+def put_group(connection: sqlite3.Connection, number: int | None, name: str) -> int:
+    """Keep a new group, or give one another name; its number. Raises AccountRefused, NotFound."""
+    try:
+        if number is None:
+            return connection.execute("INSERT INTO groups (name) VALUES (?)", (name,)).lastrowid or 0
+        if not connection.execute("UPDATE groups SET name = ? WHERE id = ?", (name, number)).rowcount:
+            raise NotFound("there is no such group")
+    except sqlite3.IntegrityError:
+        raise AccountRefused(f"there is a group {name}") from None
+    return number
+
+
+def delete_group(connection: sqlite3.Connection, number: int) -> None:
+    """Forget a group; the accounts in it stay. Raises NotFound."""
+    if not connection.execute("DELETE FROM groups WHERE id = ?", (number,)).rowcount:
+        raise NotFound("there is no such group")
+
+
+def put_in_groups(connection: sqlite3.Connection, account: int, numbers: Iterable[int]) -> None:
+    """An account is in these groups from now on, and in no others. Raises NotFound."""
+    connection.execute("DELETE FROM group_accounts WHERE account_id = ?", (account,))
+    try:
+        connection.executemany(
+            "INSERT INTO group_accounts (group_id, account_id) VALUES (?, ?)", [(n, account) for n in set(numbers)]
+        )
+    except sqlite3.IntegrityError:
+        raise NotFound("there is no such group") from None

@@ -47,12 +47,13 @@ class PageQuery(Row, frozen=True):
 
 
 class User(Row, frozen=True):
-    """An account, as it is told: never its password."""
+    """An account, as it is told: never its password. `groups` by their numbers."""
 
     id: int
     username: str
     email: str
     date_joined: str
+    groups: list[int] = []
 
 
 class UserAsked(Row, frozen=True):
@@ -61,6 +62,20 @@ class UserAsked(Row, frozen=True):
     username: Label | None = None
     password: Annotated[str, Meta(max_length=1024)] | None = None
     email: Words | None = None
+    groups: Annotated[list[int], Meta(max_length=1000)] | None = None
+
+
+class Group(Row, frozen=True):
+    """A group of accounts."""
+
+    id: int
+    name: str
+
+
+class GroupAsked(Row, frozen=True):
+    """A group as it is made or changed."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=150)]
 
 
 class Site(Row, frozen=True):
@@ -246,6 +261,7 @@ PARTICIPANT_LOOKUP = _call(
     "GET", "/project-participants/lookup", "Who is in a project", query=OfProject, gives=list[Participant]
 )
 USERS = _resource("/users", "account", UserAsked, User, (AccountRefused,))
+GROUPS = _resource("/groups", "group", GroupAsked, Group, (AccountRefused,))
 SITES = _resource("/sites", "site", SiteAsked, Site, (ProjectRefused,))
 PROJECTS = _resource("/projects", "project", ProjectAsked, Project, (ProjectRefused,))
 PARTICIPANTS = _resource("/project-participants", "participant", ParticipantAsked, Participant, (ProjectRefused,))

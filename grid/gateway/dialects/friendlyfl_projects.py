@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from grid.gateway.consortia import Consortium
-from grid.gateway.dialects.friendlyfl_rows import number, page, participant_told, project_told
+from grid.gateway.dialects.friendlyfl_rows import Handlers, number, page, participant_told, project_told, resource
 from grid.gateway.record import Record
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
@@ -17,7 +17,7 @@ from grid.wire.problems import BadRequest
 class ProjectRoutes:
     """Projects: made by who will coordinate them, joined by who knows the name."""
 
-    _LISTING, _CREATE, _ONE, _PUT, _PATCH, _DELETE = wire.PROJECTS
+    _LISTING, _CREATE, _ONE, _PUT, *_ = wire.PROJECTS
 
     def __init__(self, record: Record) -> None:
         self._record, self._consortia = record, record.consortia
@@ -26,12 +26,7 @@ class ProjectRoutes:
         """Its endpoints, each with its handler."""
         return {
             wire.PROJECT_LOOKUP: self._lookup,
-            self._LISTING: self._listed,
-            self._CREATE: self._made,
-            self._ONE: self._shown,
-            self._PUT: self._changed,
-            self._PATCH: self._changed,
-            self._DELETE: self._removed,
+            **resource(wire.PROJECTS, Handlers(self._listed, self._made, self._shown, self._changed, self._removed)),
         }
 
     async def _told(self, caller: Caller, found: list[Consortium]) -> list[wire.Project]:
@@ -84,7 +79,7 @@ class ProjectRoutes:
 class ParticipantRoutes:
     """Who is in which project; each sees its own place, a coordinator all."""
 
-    _LISTING, _CREATE, _ONE, _PUT, _PATCH, _DELETE = wire.PARTICIPANTS
+    _LISTING, _CREATE, _ONE, _PUT, *_ = wire.PARTICIPANTS
 
     def __init__(self, record: Record) -> None:
         self._record, self._consortia = record, record.consortia
@@ -93,12 +88,9 @@ class ParticipantRoutes:
         """Its endpoints, each with its handler."""
         return {
             wire.PARTICIPANT_LOOKUP: self._lookup,
-            self._LISTING: self._listed,
-            self._CREATE: self._made,
-            self._ONE: self._shown,
-            self._PUT: self._changed,
-            self._PATCH: self._changed,
-            self._DELETE: self._removed,
+            **resource(
+                wire.PARTICIPANTS, Handlers(self._listed, self._made, self._shown, self._changed, self._removed)
+            ),
         }
 
     async def _seen(self, caller: Caller) -> list[wire.Participant]:

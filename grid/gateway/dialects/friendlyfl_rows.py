@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -14,9 +15,10 @@ from grid.gateway.consortia import Consortium
 from grid.gateway.dialects.friendlyfl_states import status_of
 from grid.gateway.record import Record
 from grid.gateway.shared_runs import SharedPart, at_task
-from grid.store.accounts import AccountRow
+from grid.store.accounts import AccountRow, GroupRow
 from grid.store.record import PartyRow, SiteRow
 from grid.transport import body
+from grid.transport.app import Handler, Routes
 from grid.transport.auth import Caller
 from grid.wire import friendlyfl as wire
 from grid.wire.endpoint import Endpoint
@@ -25,9 +27,27 @@ from grid.wire.problems import NotAllowed
 Number = Annotated[int, Meta(ge=0)]
 
 
-def user_told(row: AccountRow) -> wire.User:
+@dataclass(frozen=True)
+class Handlers:
+    """What answers to a resource: to its list, to a new one, and to one shown, changed and removed."""
+
+    listed: Handler
+    made: Handler
+    shown: Handler
+    changed: Handler
+    removed: Handler
+
+
+def resource(endpoints: tuple[Endpoint[Any, Any], ...], handlers: Handlers) -> Routes:
+    """The six routes of a resource (`wire.friendlyfl`), each with its handler; changed whole or in part is the same."""
+    h = handlers
+    return dict(zip(endpoints, (h.listed, h.made, h.shown, h.changed, h.changed, h.removed), strict=True))
+
+
+def user_told(row: AccountRow, groups: list[GroupRow]) -> wire.User:
     """An account, as it is told."""
-    return wire.User(row.id, row.name, row.email, time_told(row.created))
+    inside = [group.id for group in groups if row.id in group.accounts]
+    return wire.User(row.id, row.name, row.email, time_told(row.created), inside)
 
 
 def site_told(site: SiteRow) -> wire.Site:

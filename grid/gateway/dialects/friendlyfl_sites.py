@@ -1,10 +1,19 @@
-"""FriendlyFL's accounts and sites."""
+"""FriendlyFL's accounts, groups and sites."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from grid.gateway.dialects.friendlyfl_rows import number, only_owner, page, seen_sites, site_told, user_told
+from grid.gateway.dialects.friendlyfl_rows import (
+    Handlers,
+    number,
+    only_owner,
+    page,
+    resource,
+    seen_sites,
+    site_told,
+    user_told,
+)
 from grid.gateway.record import Record
 from grid.store.accounts import AccountRow
 from grid.transport import body
@@ -16,25 +25,22 @@ from grid.wire.problems import BadRequest, NotAllowed
 class UserRoutes:
     """Accounts: the gateway's owner makes, lists and removes them; each account sees itself."""
 
-    _LISTING, _CREATE, _ONE, _PUT, _PATCH, _DELETE = wire.USERS
+    _LISTING, _CREATE, _ONE, _PUT, *_ = wire.USERS
 
     def __init__(self, record: Record) -> None:
         self._record, self._accounts = record, record.accounts
 
     def routes(self) -> Routes:
         """Its endpoints, each with its handler."""
-        return {
-            self._LISTING: self._listed,
-            self._CREATE: self._made,
-            self._ONE: self._shown,
-            self._PUT: self._changed,
-            self._PATCH: self._changed,
-            self._DELETE: self._removed,
-        }
+        return resource(wire.USERS, Handlers(self._listed, self._made, self._shown, self._changed, self._removed))
+
+    async def _told(self, row: AccountRow) -> wire.User:
+        return user_told(row, await self._accounts.groups())
 
     async def _listed(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
-        return page(request, self._LISTING, [user_told(row) for row in await self._accounts.all()])
+        groups = await self._accounts.groups()
+        return page(request, self._LISTING, [user_told(row, groups) for row in await self._accounts.all()])
 
     async def _made(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
@@ -42,7 +48,8 @@ class UserRoutes:
         if asked.username is None or asked.password is None:
             raise BadRequest("an account has a username and a password")
         row = await self._accounts.create(asked.username, asked.password, asked.email or "")
-        return body.reply(self._CREATE, user_told(row), status=201)
+        await self._accounts.put_in_groups(row.id, asked.groups or [])
+        return body.reply(self._CREATE, await self._told(row), status=201)
 
     async def _mine(self, request: web.Request) -> AccountRow:
         row = await self._accounts.get(number(request)) if request[CALLER].owner else None
@@ -54,12 +61,16 @@ class UserRoutes:
         return row
 
     async def _shown(self, request: web.Request) -> web.StreamResponse:
-        return body.reply(self._ONE, user_told(await self._mine(request)))
+        return body.reply(self._ONE, await self._told(await self._mine(request)))
 
     async def _changed(self, request: web.Request) -> web.StreamResponse:
         asked: wire.UserAsked = await body.read(request, self._PUT)
         row = await self._mine(request)
-        return body.reply(self._PUT, user_told(await self._accounts.change(row.id, asked.email, asked.password)))
+        if asked.groups is not None:
+            only_owner(request[CALLER])
+            await self._accounts.put_in_groups(row.id, asked.groups)
+        row = await self._accounts.change(row.id, asked.email, asked.password)
+        return body.reply(self._PUT, await self._told(row))
 
     async def _removed(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
@@ -67,10 +78,45 @@ class UserRoutes:
         return web.Response(status=204)
 
 
+class GroupRoutes:
+    """Groups of accounts: everybody reads them, the gateway's owner makes, renames and removes them."""
+
+    _LISTING, _CREATE, _ONE, _PUT, *_ = wire.GROUPS
+
+    def __init__(self, record: Record) -> None:
+        self._accounts = record.accounts
+
+    def routes(self) -> Routes:
+        """Its endpoints, each with its handler."""
+        return resource(wire.GROUPS, Handlers(self._listed, self._made, self._shown, self._changed, self._removed))
+
+    async def _listed(self, request: web.Request) -> web.StreamResponse:
+        return page(request, self._LISTING, [wire.Group(row.id, row.name) for row in await self._accounts.groups()])
+
+    async def _made(self, request: web.Request) -> web.StreamResponse:
+        only_owner(request[CALLER])
+        row = await self._accounts.put_group((await body.read(request, self._CREATE)).name)
+        return body.reply(self._CREATE, wire.Group(row.id, row.name), status=201)
+
+    async def _shown(self, request: web.Request) -> web.StreamResponse:
+        row = await self._accounts.group(number(request))
+        return body.reply(self._ONE, wire.Group(row.id, row.name))
+
+    async def _changed(self, request: web.Request) -> web.StreamResponse:
+        only_owner(request[CALLER])
+        row = await self._accounts.put_group((await body.read(request, self._PUT)).name, number(request))
+        return body.reply(self._PUT, wire.Group(row.id, row.name))
+
+    async def _removed(self, request: web.Request) -> web.StreamResponse:
+        only_owner(request[CALLER])
+        await self._accounts.delete_group(number(request))
+        return web.Response(status=204)
+
+
 class SiteRoutes:
     """Sites and their heartbeat."""
 
-    _LISTING, _CREATE, _ONE, _PUT, _PATCH, _DELETE = wire.SITES
+    _LISTING, _CREATE, _ONE, _PUT, *_ = wire.SITES
 
     def __init__(self, record: Record) -> None:
         self._record, self._sites = record, record.sites
@@ -80,12 +126,7 @@ class SiteRoutes:
         return {
             wire.SITE_LOOKUP: self._lookup,
             wire.HEARTBEAT: self._heartbeat,
-            self._LISTING: self._listed,
-            self._CREATE: self._made,
-            self._ONE: self._shown,
-            self._PUT: self._changed,
-            self._PATCH: self._changed,
-            self._DELETE: self._removed,
+            **resource(wire.SITES, Handlers(self._listed, self._made, self._shown, self._changed, self._removed)),
         }
 
     async def _listed(self, request: web.Request) -> web.StreamResponse:

@@ -122,13 +122,34 @@ async def test_passwords_are_tried_only_so_often(router: Router) -> None:
 async def test_an_account_sees_and_changes_itself(router: Router) -> None:
     users = (await router.ask("owner", "GET /users/"))["results"]
     ann = next(user for user in users if user["username"] == "ann")
-    assert set(ann) == {"id", "username", "email", "date_joined"}
+    assert set(ann) == {"id", "username", "email", "date_joined", "groups"}
 
     assert await router.ask("ann", f"GET /users/{ann['id']}/") == ann
     changed = await router.ask("ann", f"PATCH /users/{ann['id']}/", {"email": "ann@example.org"})
     assert changed == {**ann, "email": "ann@example.org"}
     await router.ask("owner", f"DELETE /users/{ann['id']}/", status=204)
     await router.ask("ann", "GET /sites/", status=401)
+
+
+async def test_groups_are_the_owners_and_everybody_reads_them(router: Router) -> None:
+    made = await router.ask("owner", "POST /groups/", {"name": "hospitals"}, 201)
+    users = (await router.ask("owner", "GET /users/"))["results"]
+    ann = next(user for user in users if user["username"] == "ann")
+
+    assert (await router.ask("ann", "GET /groups/"))["results"] == [made]
+    assert await router.ask("ann", f"GET /groups/{made['id']}/") == made
+    inside = await router.ask("owner", f"PATCH /users/{ann['id']}/", {"groups": [made["id"]]})
+    assert inside == {**ann, "groups": [made["id"]]}
+    renamed = await router.ask("owner", f"PUT /groups/{made['id']}/", {"name": "clinics"})
+    assert renamed == {**made, "name": "clinics"}
+
+    await router.ask("owner", "POST /groups/", {"name": "clinics"}, 422)
+    await router.ask("ann", "POST /groups/", {"name": "mine"}, 403)
+    await router.ask("ann", f"PATCH /users/{ann['id']}/", {"groups": []}, 403)
+    await router.ask("owner", f"PATCH /users/{ann['id']}/", {"groups": [77]}, 404)
+    await router.ask("owner", f"DELETE /groups/{made['id']}/", status=204)
+    await router.ask("owner", f"DELETE /groups/{made['id']}/", status=404)
+    assert (await router.ask("ann", f"GET /users/{ann['id']}/"))["groups"] == []
 
 
 # --- sites -------------------------------------------------------------------------------------------
