@@ -26,6 +26,7 @@ from grid.node.columns import places
 from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
+from grid.node.ledger import curve_of
 from grid.node.lift import Place
 from grid.node.means import Means
 from grid.node.party import SumParty
@@ -34,6 +35,7 @@ from grid.store.blobs import Blobs
 from grid.wire.message import JSON, encode
 from grid.wire.node import DatasetInfo
 from grid.wire.problems import (
+    BudgetSpent,
     GridError,
     NotInvited,
     PrekeyUnknown,
@@ -63,10 +65,11 @@ CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 
 
 class Held(NamedTuple):
-    """A dataset of this node: what is told about it, and the file that its tensors lie in."""
+    """A dataset of this node: what is told about it, the file that its tensors lie in, and whose key asks for it."""
 
     info: DatasetInfo
     tensors: Path
+    account: str
 
 
 class Participation:
@@ -92,6 +95,7 @@ class Participation:
         self._data, self._blobs, self._journal, self._make_room = data, blobs, journal, make_room
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
+        self._pays = False
         self._question: Question | None = None
         self._columns: dict[str, ColumnPlace] = {}
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
@@ -214,6 +218,11 @@ class Participation:
         self._bundle_path = await self._upstream.bundle(self._blobs, BUNDLES + self.task.run)
         plan = read_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
+        cost = curve_of(plan, self._scheme.strategy)
+        await self._means.ledger.reserve(
+            self.task.run, self._data.info.name, self._data.account, cost, self.task.rounds
+        )
+        self._pays = cost is not None
         if isinstance(plan, Study):
             self._question, self._columns = plan.question, places(self._data.info, reads(plan.question))
         async with self._sitting() as (_, prepared):
@@ -242,6 +251,8 @@ class Participation:
             point("after-model")
             measured = await self._evaluate(number, seat) if self.task.holdout else None
             if train:
+                if self._pays and not await self._means.ledger.pay(self.task.run):
+                    raise BudgetSpent("all rounds that were reserved for this run are used")
                 await self._train(number, seat, measured)
 
     async def _is_finished(self, number: int) -> bool:
