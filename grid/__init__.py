@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from grid.cli.connect import connect
     from grid.crypto.identity import Identity
     from grid.learning.plan import Plan
+    from grid.learning.private import Privacy
     from grid.learning.questions import (
         CoxRegression,
         Histogram,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CoxRegression", "GridError", "Histogram", "Identity", "KaplanMeier", "LinearRegression", "LogisticRegression",
-    "Moments", "Plan", "aio", "connect",
+    "Moments", "Plan", "Privacy", "aio", "connect",
 ]  # fmt: skip
 
 _QUESTIONS = ("CoxRegression", "Histogram", "KaplanMeier", "LinearRegression", "LogisticRegression", "Moments")
@@ -37,6 +38,7 @@ _WHERE = dict.fromkeys(_QUESTIONS, "grid.learning.questions") | {
     "GridError": "grid.wire.problems",
     "Identity": "grid.crypto.identity",
     "Plan": "grid.learning.plan",
+    "Privacy": "grid.learning.private",
     "connect": "grid.cli.connect",
 }
 

@@ -24,6 +24,7 @@ FLOORS = (
     "simulation",
     "gateway",
     "node",
+    "dht",
     "cli",
 )
 

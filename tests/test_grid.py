@@ -16,7 +16,8 @@ def test_the_package_gives_what_its_page_promises() -> None:
     assert callable(grid.connect)
     assert callable(grid.aio.connect)
     assert grid.Identity.generate().id
-    assert set(grid.__all__) == {"GridError", "Identity", "Plan", "aio", "connect"}
+    questions = {"CoxRegression", "Histogram", "KaplanMeier", "LinearRegression", "LogisticRegression", "Moments"}
+    assert set(grid.__all__) == {"GridError", "Identity", "Plan", "Privacy", "aio", "connect"} | questions
     with pytest.raises(AttributeError, match="no attribute 'unicorn'"):
         _ = grid.unicorn  # type: ignore[attr-defined]
 

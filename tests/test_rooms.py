@@ -26,6 +26,7 @@ BARE = {
     "grid/node/ingest.py": "from grid.learning import torches\nfrom grid.node import parquet",
     "grid/node/parquet.py": "import duckdb",
     "grid/cli/files.py": "import grid.node.ingest",
+    **{f"grid/dht/{name}.py": "" for name in ("answers", "ids", "lookup", "records", "shelf", "table")},
 }
 
 BREACHES = {
@@ -43,6 +44,11 @@ BREACHES = {
         "The gateway can neither compute nor read",
     ),
     "rules with a clock": ("grid/protocol/x.py", "from time import time", "Rules have no world"),
+    "a table that calls": (
+        "grid/dht/table.py",
+        "import asyncio",
+        "What the network without a centre believes has no world",
+    ),
     "words that log": ("grid/wire/x.py", "import logging", "Rules have no world"),
     "keys on a socket": ("grid/crypto/x.py", "import socket", "Sealing is bytes in, bytes out"),
     "a daemon with arrays": ("grid/node/x.py", "import grid.learning.torches", "The node daemon does no arithmetic"),

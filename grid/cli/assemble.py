@@ -74,6 +74,7 @@ class NodeSettings:
     its mailboxes from others of the same key.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
     `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
+    `dp_required`: the most that a run may cost each record, as epsilon; 0: runs need not be private.
     `least_rows`: rows behind a number that an analysis lets out.
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
@@ -90,6 +91,7 @@ class NodeSettings:
     workers: int = 2
     worker_idle: float = 600.0
     sums_only: bool = False
+    dp_required: float = 0.0
     sum_nodes: int = 3
     sum_colluding: int = 0
     least_rows: int = LEAST_ROWS
@@ -228,6 +230,7 @@ async def open_node(
             now=time.time,
             terms=Terms(settings.sum_nodes, settings.sum_colluding),
             sums_only=settings.sums_only,
+            dp_required=settings.dp_required,
             least_rows=settings.least_rows,
         )
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"

@@ -74,6 +74,13 @@ def main() -> None:
 )
 @click.option("--gpu-seats", type=click.IntRange(1, 64), default=2, help="Jobs that share one GPU at most.")
 @click.option("--sums-only/--no-sums-only", default=False, help="Train only where updates are seen summed alone.")
+@click.option(
+    "--dp-required",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="EPSILON",
+    help="Learn from records under differential privacy alone: this epsilon for a run at most; 0: not asked.",
+)
 @click.option("--sum-nodes", type=click.IntRange(3, 4096), default=3, help="The fewest nodes of such a sum.")
 @click.option("--sum-colluding", type=click.IntRange(0, 4096), default=0, help="Nodes that may collude in one.")
 @click.option(
@@ -97,6 +104,7 @@ def start(
     device: str,
     gpu_seats: int,
     sums_only: bool,
+    dp_required: float,
     sum_nodes: int,
     sum_colluding: int,
     least_rows: int,
@@ -130,6 +138,7 @@ def start(
             device=device,
             gpu_seats=gpu_seats,
             sums_only=sums_only,
+            dp_required=dp_required,
             sum_nodes=sum_nodes,
             sum_colluding=sum_colluding,
             least_rows=least_rows,

@@ -15,6 +15,7 @@ from grid.cli.plainly import Plainly, word
 from grid.client.display import Progress
 from grid.client.run import Result
 from grid.learning.plan import Plan
+from grid.learning.private import Privacy, made_private
 from grid.learning.sheet import sheet
 from grid.learning.strategy import BROADCASTS, PRESETS, UPLOADS
 from grid.wire.names import Address
@@ -123,6 +124,10 @@ def show(file: Path, examples: int | None, rounds: int | None) -> None:
     default=0.0,
     help="Let the clip follow what nodes learn: this share of them within it; 0: it stays.",
 )
+@click.option("--dp-epsilon", type=click.FloatRange(0), default=0.0, help="Hide each record: what a run may cost it.")
+@click.option("--dp-delta", type=click.FloatRange(0, 1), default=1e-5, help="The chance that it costs more.")
+@click.option("--dp-clip", type=click.FloatRange(0), default=1.0, help="To which norm a record's gradient is clipped.")
+@click.option("--dp-rate", type=click.FloatRange(0, 1), default=0.1, help="Share of the records in each private step.")
 @click.option("--broadcast", type=click.Choice(list(BROADCASTS)), default="exact", help="How models travel.")
 @click.option("--stop-on", metavar="METRIC[:PATIENCE[:GAIN]]", help="End once it was no better for so many rounds.")
 @click.option("--target", default="target", help="The tensor to be learned.")
@@ -142,16 +147,26 @@ def train(
     listen: bool,
     out: Path,
     gateway: str,
+    dp_epsilon: float,
+    dp_delta: float,
+    dp_clip: float,
+    dp_rate: float,
     **how: Any,
 ) -> None:
     """Train a PLAN on every node whose data has the tags, and fetch what was learned: the best of it with --stop-on."""
 
+    plan, rounds = Plan.load(file), how["rounds"]
+    if dp_epsilon:
+        plan = made_private(plan, Privacy(dp_epsilon, dp_delta, dp_clip, dp_rate), rounds)
+    if plan.recipe.dp:
+        click.echo(sheet(plan, rounds=rounds).private, err=True)
+
     async def trained() -> Result[Plan]:
         async with aconnect(gateway, host=host, address=address, listen=listen) as grid:
-            run = await grid.train(Plan.load(file), tags, **how)
+            run = await grid.train(plan, tags, **how)
             for node in run.skipped:
                 click.echo(f"{node}: left out, it never proved who it is", err=True)
-            return await run.result(Progress(how["rounds"], sys.stderr))
+            return await run.result(Progress(rounds, sys.stderr))
 
     result = asyncio.run(trained())
     (result.best or result.plan).save(out)

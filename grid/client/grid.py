@@ -18,7 +18,9 @@ from grid.client.reattach import attach
 from grid.client.run import AsyncRun, B
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
+from grid.learning.private import Privacy, made_private
 from grid.learning.questions import Question
+from grid.learning.recipe import Dp
 from grid.learning.strategy import ANALYSIS, Strategy, check_recipe, fitted, least_updates, noised, travelling
 from grid.learning.study import Study
 from grid.protocol.directory import Directory
@@ -179,6 +181,7 @@ class Grid:
         clip: float = 0.0,
         noise: float = 0.0,
         clip_quantile: float = 0.0,
+        dp: Privacy | Dp | None = None,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
     ) -> AsyncRun[Plan]:
@@ -195,15 +198,19 @@ class Grid:
         nodes and more; `clip` and `noise`: secure, and noised so that each node is hidden
         (`grid.learning.strategy.Masked`), by `noise` times `clip` in the sum even of as few nodes as make a
         round count; `clip_quantile`: the clip follows what nodes learn, so that about this share of them is
-        within it; `broadcast`: how models travel to the nodes ("exact", "bf16"); `coordinator`: a node's
-        address, or None for one in this process; `stop_on`: the metric after which the run ends before its last
-        round, as `Stopping` or in words (`stopping`).
+        within it; `broadcast`: how models travel to the nodes ("exact", "bf16"); `dp`: what the run may cost each
+        record, or how its steps are noised (`grid.learning.private`), with which no examples are held out and
+        nothing is measured; `coordinator`: a node's address, or None for one in this process; `stop_on`: the
+        metric after which the run ends before its last round, as `Stopping` or in words (`stopping`).
 
         Raises:
             NoParticipants: nobody has such data.
             StrategyRefused: no such strategy, or not with this plan.
-            RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run.
+            RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run, or the plan cannot be private.
         """
+        plan = made_private(plan, dp, rounds) if dp else plan
+        if plan.recipe.dp and stop_on:
+            raise StrategyRefused("a private run is not measured, so no metric can end it")
         party = await self._party(data, coordinator)
         peers = len(party.peers)
         least = _quorum(quorum, peers, 0, 0, 1).minimum
@@ -223,7 +230,7 @@ class Grid:
             "quorum": _quorum(quorum, peers, target_updates, drawn, least_updates(chosen)),
             "deadline": deadline,
             "pace": pace,
-            "holdout": holdout,
+            "holdout": 0.0 if plan.recipe.dp else holdout,
             "strategy": msgspec.to_builtins(chosen),
             "seed": seed,
             "stop": stopping(stop_on) if isinstance(stop_on, str) else stop_on,

@@ -477,11 +477,14 @@ def check_recipe(strategy: Strategy, recipe: Recipe) -> None:
     """Refuse a plan whose training the client rule knows nothing about.
 
     Raises:
-        StrategyRefused: the rule is about steps of SGD, and the plan takes others.
+        StrategyRefused: the rule is about steps of SGD, and the plan takes others; or the plan is private, and the
+            strategy asks for more than its noised steps.
     """
     if isinstance(strategy.client, (Scaffold, Nova)) and not isinstance(recipe.optimizer, Sgd):
         rule = type(strategy.client).__name__.lower()
         raise StrategyRefused(f"{rule} counts steps of sgd; the plan's optimizer is another")
+    if recipe.dp is not None and isinstance(strategy.aggregation, QFair):
+        raise StrategyRefused("q-fedavg asks each node for its loss, which dp does not noise")
 
 
 def _quarrels(strategy: Strategy) -> list[str]:

@@ -8,7 +8,7 @@ from grid.learning.plan import Plan
 from grid.learning.strategy import Masked, Strategy
 from grid.learning.study import Study
 from grid.privacy.rdp import Curve, epsilon_of, of_step
-from grid.protocol.ledger import Budget, Spending, left, total
+from grid.protocol.ledger import Budget, Charge, left, total
 from grid.store import ledger as rows
 from grid.store.database import Database
 from grid.store.schema import Snapshot
@@ -36,10 +36,11 @@ class Ledger:
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._db, self._now = database, now
 
-    async def reserve(self, run: str, dataset: str, account: str, curve: Curve | None, rounds: int) -> None:
+    async def reserve(self, run: str, dataset: str, account: str, curve: Curve | None, rounds: int) -> int | None:
         """Set aside what a run may cost each record of a dataset: a `curve` for each round, None where there is no end.
 
-        Nothing is asked where no budget is set. A run that has reserved is found as it was.
+        How many rounds it has paid for: 0, unless it had reserved before. None: it pays for nothing, and there is no
+        budget that it would have to.
 
         Raises:
             BudgetSpent: it does not fit into a budget that it falls under.
@@ -50,9 +51,9 @@ class Ledger:
                 raise BudgetSpent(
                     f"{dataset} has a privacy budget: it may be learned from under differential privacy alone"
                 )
-            return
-        asked = Spending(run, dataset, account, curve, rounds)
-        await self._db.write(lambda connection: rows.reserve(connection, asked, self._now()))
+            return None
+        asked = Charge(run, dataset, account, curve, rounds)
+        return (await self._db.write(lambda connection: rows.reserve(connection, asked, self._now()))).used
 
     async def pay(self, run: str) -> int:
         """A round of a run is trained, and leaves after this. How many it has paid for; 0: it may have no more."""
@@ -92,7 +93,7 @@ def _told(connection: Snapshot) -> tuple[wire.BudgetInfo, ...]:
     members, told = rows.groups(connection), []
     for budget in rows.budgets(connection):
         whose = members.get(budget.subject, frozenset({budget.subject}))
-        mine = [s for s in rows.spendings(connection, budget.dataset) if not budget.subject or s.account in whose]
+        mine = [s for s in rows.charges(connection, budget.dataset) if not budget.subject or s.account in whose]
         spent = total(mine)
         told.append(
             wire.BudgetInfo(

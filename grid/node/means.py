@@ -20,6 +20,9 @@ from grid.node.records import RunRecords
 from grid.protocol.secure_sum import Terms
 from grid.worker.port import Engine
 
+DELTA = 1e-5
+"""The chance with which the epsilon that an owner grants may be told wrong."""
+
 ENVELOPE_LIFE = 24 * 3600.0
 """Seconds for which an envelope of a round may be opened."""
 
@@ -30,7 +33,8 @@ class Means:
 
     `trainer` runs plans (torch), `folder` sums updates (numpy); `runs` is where files of runs are kept; `terms` are
     what its owner asks of secure sums, and with `sums_only` no update is seen but in one;
-    analyses are answered for `least_rows` and more.
+    analyses are answered for `least_rows` and more. With `dp_required` nothing is learned from a record but under
+    differential privacy, at this epsilon for a whole run at most (at `DELTA`); 0: not asked.
     """
 
     identity: Identity
@@ -49,6 +53,7 @@ class Means:
     now: Callable[[], float]
     terms: Terms = field(default_factory=Terms)
     sums_only: bool = False
+    dp_required: float = 0.0
     least_rows: int = LEAST_ROWS
 
     def header(self, kind: str, run: str, number: int, length: int = 0, audience: bytes = b"") -> Header:

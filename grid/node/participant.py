@@ -15,6 +15,7 @@ from grid.node import finished
 from grid.node.journal import Journal
 from grid.node.means import Means
 from grid.node.participation import BUNDLES, Held, Participation
+from grid.node.spending import REFUSED
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
@@ -86,6 +87,8 @@ class Participant:
         self._means.access.may_train(invite.task.signer)
         if self._means.sums_only and not read_strategy(task.strategy).masked:
             raise InviteRefused("this node's updates may only be seen summed: the task has to be secure")
+        if self._means.dp_required and read_strategy(task.strategy).analyses:
+            raise InviteRefused(f"{REFUSED}, and an analysis has none")
         self._means.egress.check(invite.coordinator_address)
         return self._dataset(task)
 

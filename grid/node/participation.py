@@ -26,16 +26,15 @@ from grid.node.columns import places
 from grid.node.finished import Finished
 from grid.node.journal import Journal
 from grid.node.late_intake import steps_of
-from grid.node.ledger import curve_of
 from grid.node.lift import Place
 from grid.node.means import Means
 from grid.node.party import SumParty
+from grid.node.spending import Payer, Spending, spending_of
 from grid.node.upstream import PASSING, Upstream
 from grid.store.blobs import Blobs
 from grid.wire.message import JSON, encode
 from grid.wire.node import DatasetInfo
 from grid.wire.problems import (
-    BudgetSpent,
     GridError,
     NotInvited,
     PrekeyUnknown,
@@ -95,7 +94,7 @@ class Participation:
         self._data, self._blobs, self._journal, self._make_room = data, blobs, journal, make_room
         self._seat: tuple[Seat, dict[str, Any]] | None = None
         self._scheme: Scheme
-        self._pays = False
+        self._spending: Spending
         self._question: Question | None = None
         self._columns: dict[str, ColumnPlace] = {}
         self._finished = Finished(means.records, blobs, task.run, means.identity.id)
@@ -218,11 +217,8 @@ class Participation:
         self._bundle_path = await self._upstream.bundle(self._blobs, BUNDLES + self.task.run)
         plan = read_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
-        cost = curve_of(plan, self._scheme.strategy)
-        await self._means.ledger.reserve(
-            self.task.run, self._data.info.name, self._data.account, cost, self.task.rounds
-        )
-        self._pays = cost is not None
+        who = Payer(self.task, self._data.info.name, self._data.account)
+        self._spending = await spending_of(self._means, who, plan, self._scheme.strategy)
         if isinstance(plan, Study):
             self._question, self._columns = plan.question, places(self._data.info, reads(plan.question))
         async with self._sitting() as (_, prepared):
@@ -251,8 +247,6 @@ class Participation:
             point("after-model")
             measured = await self._evaluate(number, seat) if self.task.holdout else None
             if train:
-                if self._pays and not await self._means.ledger.pay(self.task.run):
-                    raise BudgetSpent("all rounds that were reserved for this run are used")
                 await self._train(number, seat, measured)
 
     async def _is_finished(self, number: int) -> bool:
@@ -289,17 +283,15 @@ class Participation:
         if self._clipping is not None:
             await self._train_masked(number, seat, measured, self._clipping)
             return
-        point("before-fit")
-        hears = self._journal.progress_of(number)
-        done = await seat.call("fit", hears, round=number, seed=self.task.seed + number)
-        point("after-fit")
-        self._journal.note("trained", round=number, examples=done["examples"], **done["metrics"], device=seat.device)
+        done, cost = await self._fit(number, seat)
+        told = {"examples": done["examples"], **done["metrics"], **cost}
+        self._journal.note("trained", round=number, **told, device=seat.device)
         self.state = "uploading"
         learned = Report(
             status="trained",
             examples=done["examples"],
             metrics=done["metrics"],
-            numbers=done["numbers"],
+            numbers=done["numbers"] | cost,
             base=done.get("base", ""),
         )
         await self._seal(number, seat, learned)
@@ -310,6 +302,15 @@ class Participation:
             await self._seal(number, seat, learned)
             await self._hand_in()
 
+    async def _fit(self, number: int, seat: Seat) -> tuple[dict[str, Any], dict[str, float]]:
+        """Train in the seat; what came of it, and what that cost each record, where the plan is private."""
+        secret = self._spending.begin()
+        point("before-fit")
+        hears, seed = self._journal.progress_of(number), self.task.seed + number
+        done = await seat.call("fit", hears, round=number, seed=seed, **secret)
+        point("after-fit")
+        return done, await self._spending.paid(number)
+
     async def _train_masked(self, number: int, seat: Seat, measured: Report | None, clipping: Clipping) -> None:
         """Train, hand in a vector that nobody can read, and help to lift the masks of the sum that it is in."""
         clipping.check()
@@ -318,16 +319,13 @@ class Participation:
         party = SumParty(self._means, self._upstream, self.task, place, rule, self._scheme.masked_numbers)
         agreeing = asyncio.ensure_future(party.agree(self._base))
         try:
-            point("before-fit")
-            hears, seed = self._journal.progress_of(number), self.task.seed + number
-            done = await seat.call("fit", hears, round=number, seed=seed)
-            point("after-fit")
+            done, paid = await self._fit(number, seat)
             seeds = await agreeing
         finally:
             agreeing.cancel()
             await asyncio.gather(agreeing, return_exceptions=True)
         cost = {"epsilon": rule.epsilon(number), "delta": rule.delta} if rule.noisy else {}
-        cost |= {"clip": clip} if clip else {}
+        cost |= ({"clip": clip} if clip else {}) | paid
         told = {"examples": done["examples"], **done["metrics"], **cost}
         self._journal.note("trained", round=number, **told, device=seat.device)
         self.state = "uploading"
@@ -337,7 +335,7 @@ class Participation:
         drawn: dict[str, Any] = {"seed": os.urandom(16), "noise": os.urandom(16), "clip": clip}
         await seat.call("mask", **seeds._asdict(), **drawn, own=own)
         party.sent()
-        numbers = {SUM: float(place.sum)}
+        numbers = {SUM: float(place.sum), **paid}
         report = Report(status="trained", examples=1, numbers=numbers, base=done["base"])  # its weight is in the vector
         await self._seal(number, seat, report)
         await self._hand_in()

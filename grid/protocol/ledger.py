@@ -32,7 +32,7 @@ class Budget(Struct, frozen=True):
     delta: float
 
 
-class Spending(Struct, frozen=True):
+class Charge(Struct, frozen=True):
     """What one run costs the records of a dataset: `curve` each of its `rounds`, of which `used` were paid.
 
     Reserved, all of its rounds count; settled, those that were used.
@@ -53,10 +53,10 @@ class Spending(Struct, frozen=True):
         return tuple(count * cost for cost in self.curve)
 
 
-def total(spendings: Iterable[Spending]) -> Curve:
+def total(charges: Iterable[Charge]) -> Curve:
     """What several runs cost together."""
     found = NOTHING
-    for each in spendings:
+    for each in charges:
         found = tuple(one + other for one, other in zip(found, each.cost, strict=True))
     return found
 
@@ -66,7 +66,7 @@ def left(budget: Budget, spent: Curve) -> float:
     return max(0.0, budget.epsilon - epsilon_of(spent, budget.delta)) if any(spent) else budget.epsilon
 
 
-def admit(asked: Spending, budgets: Sequence[tuple[Budget, Curve]]) -> None:
+def admit(asked: Charge, budgets: Sequence[tuple[Budget, Curve]]) -> None:
     """Whether a run fits into all the budgets that it falls under, each with what was spent or reserved of it.
 
     Raises:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from array import array
 
-from grid.protocol.ledger import Budget, Spending, admit, total
+from grid.protocol.ledger import Budget, Charge, admit, total
 from grid.store.schema import Transaction
 
-_SPENDING = "run, dataset, account, curve, rounds, used, state"
+_CHARGE = "run, dataset, account, curve, rounds, used, state"
 
 
 def set_budget(connection: Transaction, budget: Budget) -> None:
@@ -48,19 +48,19 @@ def groups(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
     return {name: frozenset(who for group, who in rows if group == name) for name, _ in rows}
 
 
-def spendings(connection: sqlite3.Connection, dataset: str) -> list[Spending]:
+def charges(connection: sqlite3.Connection, dataset: str) -> list[Charge]:
     """What runs cost a dataset, oldest first."""
-    rows = connection.execute(f"SELECT {_SPENDING} FROM spendings WHERE dataset = ? ORDER BY at", (dataset,))  # noqa: S608
-    return [Spending(run, of, who, _read(curve), *rest) for run, of, who, curve, *rest in rows]
+    rows = connection.execute(f"SELECT {_CHARGE} FROM charges WHERE dataset = ? ORDER BY at", (dataset,))  # noqa: S608
+    return [Charge(run, of, who, _read(curve), *rest) for run, of, who, curve, *rest in rows]
 
 
-def reserve(connection: Transaction, asked: Spending, at: float) -> Spending:
+def reserve(connection: Transaction, asked: Charge, at: float) -> Charge:
     """Set aside what a run may cost, if it fits; a run that was set aside before is found as it was.
 
     Raises:
         BudgetSpent: it does not fit; nothing is set aside.
     """
-    there = spendings(connection, asked.dataset)
+    there = charges(connection, asked.dataset)
     for each in there:
         if each.run == asked.run:
             return each
@@ -75,7 +75,7 @@ def reserve(connection: Transaction, asked: Spending, at: float) -> Spending:
         judged.append((budget, total(each for each in there if not budget.subject or each.account in whose)))
     admit(asked, judged)
     connection.execute(
-        f"INSERT INTO spendings ({_SPENDING}, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO charges ({_CHARGE}, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         (asked.run, asked.dataset, asked.account, _written(asked.curve), asked.rounds, asked.used, asked.state, at),
     )
     return asked
@@ -84,14 +84,14 @@ def reserve(connection: Transaction, asked: Spending, at: float) -> Spending:
 def pay(connection: Transaction, run: str) -> int:
     """One more round of a run was paid for; how many were. 0: it pays for none, or for no more."""
     row = connection.execute(
-        "UPDATE spendings SET used = used + 1 WHERE run = ? AND used < rounds RETURNING used", (run,)
+        "UPDATE charges SET used = used + 1 WHERE run = ? AND used < rounds RETURNING used", (run,)
     ).fetchone()
     return int(row[0]) if row else 0
 
 
 def settle(connection: Transaction, run: str) -> None:
     """A run is over here: what it did not use is given back."""
-    connection.execute("UPDATE spendings SET state = 'settled' WHERE run = ?", (run,))
+    connection.execute("UPDATE charges SET state = 'settled' WHERE run = ?", (run,))
 
 
 def _written(curve: tuple[float, ...]) -> bytes:

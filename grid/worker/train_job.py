@@ -148,10 +148,12 @@ class _Training:
         seed: int | None = None,
         epochs: int | None = None,
         steps: int | None = None,
+        secret: bytes = b"",
     ) -> dict[str, Any]:
         """Train the model of the inbox into an update in the outbox; the `numbers` it gives belong into its report.
 
         `seed`, `epochs` and `steps` take the place of the plan's. Of progress it says step, steps, epoch and loss.
+        A plan with `dp` needs a `secret`, 16 random bytes used once; of it no loss is told, for that is not noised.
         """
         before = time.perf_counter()
         if seed is not None:
@@ -169,18 +171,25 @@ class _Training:
             server=came,
             own=self._own,
             progress=Reporter(self._progress, self._epoch),
+            secret=secret,
         )
-        if not math.isfinite(fitted.loss):
+        private = self._plan.recipe.dp is not None
+        if not (self._is_finite() if private else math.isfinite(fitted.loss)):
             raise WorkerFailed("the training diverged: its loss is not a finite number")
         point("worker-after-fit")
         numbers |= self._finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
         return self._encoded() | {
             "examples": fitted.examples,
             "steps": fitted.steps,
-            "metrics": {"loss": fitted.loss},
+            "metrics": {} if private else {"loss": fitted.loss},
             "numbers": numbers,
             "seconds": time.perf_counter() - before,
         }
+
+    def _is_finite(self) -> bool:
+        """Whether the model in the outbox is: all that may be asked of a private one."""
+        names = [entry.name for entry in self._plan.recipe.model.named("param")]
+        return all(bool(np.isfinite(np.asarray(self._states["outbox"][name])).all()) for name in names)
 
     def _encoded(self) -> dict[str, Any]:
         """Encode the update in the outbox, and name its model as `base`, where the strategy asks for it."""

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from grid.privacy.rdp import epsilon_of, epsilon_of_steps, of_step
-from grid.protocol.ledger import NOTHING, Budget, Spending, admit, left, total
+from grid.protocol.ledger import NOTHING, Budget, Charge, admit, left, total
 from grid.wire.problems import BudgetSpent
 
 BUDGET = Budget("trial", "", 3.0, 1e-5)
 
 
-def a_run(name: str = "r", rounds: int = 10, noise: float = 8.0) -> Spending:
-    return Spending(name, "trial", "ann", of_step(1.0, noise), rounds)
+def a_run(name: str = "r", rounds: int = 10, noise: float = 8.0) -> Charge:
+    return Charge(name, "trial", "ann", of_step(1.0, noise), rounds)
 
 
 def test_a_run_pays_for_all_its_rounds_up_front() -> None:

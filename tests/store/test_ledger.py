@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from grid.privacy.rdp import epsilon_of, of_step
-from grid.protocol.ledger import Budget, Spending, total
+from grid.protocol.ledger import Budget, Charge, total
 from grid.store import ledger
 from grid.store.schema import Transaction, connect, prepare
 from grid.wire.problems import BudgetSpent
@@ -35,7 +35,7 @@ def opened(path: Path) -> Transaction:
 
 
 def spent(connection: Transaction, who: frozenset[str] | None) -> float:
-    found = total(each for each in ledger.spendings(connection, "trial") if who is None or each.account in who)
+    found = total(each for each in ledger.charges(connection, "trial") if who is None or each.account in who)
     return epsilon_of(found, 1e-5) if any(found) else 0.0
 
 
@@ -55,11 +55,11 @@ class Spenders(RuleBasedStateMachine):
     @rule(who=st.sampled_from(["ann", "bob", "eve"]), rounds=st.integers(1, 40))
     def asks(self, who: str, rounds: int) -> None:
         self.number += 1
-        before = ledger.spendings(self.connection, "trial")
+        before = ledger.charges(self.connection, "trial")
         try:
-            ledger.reserve(self.connection, Spending(f"run-{self.number}", "trial", who, COST, rounds), self.number)
+            ledger.reserve(self.connection, Charge(f"run-{self.number}", "trial", who, COST, rounds), self.number)
         except BudgetSpent:
-            assert ledger.spendings(self.connection, "trial") == before
+            assert ledger.charges(self.connection, "trial") == before
 
     @rule(which=st.integers(1, 30))
     def trains(self, which: int) -> None:
@@ -79,7 +79,7 @@ class Spenders(RuleBasedStateMachine):
         assert spent(self.connection, None) <= WHOLE.epsilon
         assert spent(self.connection, MEMBERS) <= STUDENTS.epsilon
         assert spent(self.connection, frozenset({"ann"})) <= ANN.epsilon
-        assert all(each.used <= each.rounds for each in ledger.spendings(self.connection, "trial"))
+        assert all(each.used <= each.rounds for each in ledger.charges(self.connection, "trial"))
 
 
 TestSpenders = Spenders.TestCase
@@ -88,17 +88,17 @@ TestSpenders.settings = settings(max_examples=15, stateful_step_count=30, deadli
 
 def test_a_run_that_asks_again_is_found_as_it_was(tmp_path: Path) -> None:
     connection = opened(tmp_path / "node.db")
-    asked = Spending("r", "trial", "eve", COST, 20)
+    asked = Charge("r", "trial", "eve", COST, 20)
     ledger.reserve(connection, asked, 0.0)
     assert ledger.pay(connection, "r") == 1
 
     assert ledger.reserve(connection, asked, 1.0).used == 1
-    assert len(ledger.spendings(connection, "trial")) == 1
+    assert len(ledger.charges(connection, "trial")) == 1
 
 
 def test_no_more_rounds_are_paid_for_than_were_reserved(tmp_path: Path) -> None:
     connection = opened(tmp_path / "node.db")
-    ledger.reserve(connection, Spending("r", "trial", "eve", COST, 2), 0.0)
+    ledger.reserve(connection, Charge("r", "trial", "eve", COST, 2), 0.0)
 
     assert [ledger.pay(connection, "r") for _ in range(4)] == [1, 2, 0, 0]
     assert ledger.pay(connection, "unheard of") == 0
@@ -106,12 +106,12 @@ def test_no_more_rounds_are_paid_for_than_were_reserved(tmp_path: Path) -> None:
 
 def test_whoever_leaves_a_group_spends_for_itself_alone(tmp_path: Path) -> None:
     connection = opened(tmp_path / "node.db")
-    ledger.reserve(connection, Spending("r", "trial", "bob", COST, 25), 0.0)
+    ledger.reserve(connection, Charge("r", "trial", "bob", COST, 25), 0.0)
     with pytest.raises(BudgetSpent, match="students"):
-        ledger.reserve(connection, Spending("s", "trial", "bob", COST, 15), 1.0)
+        ledger.reserve(connection, Charge("s", "trial", "bob", COST, 15), 1.0)
 
     assert ledger.take_out_of_group(connection, "students", "bob")
-    assert ledger.reserve(connection, Spending("s", "trial", "bob", COST, 15), 1.0).rounds == 15
+    assert ledger.reserve(connection, Charge("s", "trial", "bob", COST, 15), 1.0).rounds == 15
     assert ledger.drop_budget(connection, "trial", "students")
     assert not ledger.drop_budget(connection, "trial", "students")
 
@@ -121,7 +121,7 @@ def _race(path: Path, name: str, told: Queue[int]) -> None:
     for number in range(20):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            ledger.reserve(connection, Spending(f"{name}-{number}", "trial", "eve", COST, 5), number)
+            ledger.reserve(connection, Charge(f"{name}-{number}", "trial", "eve", COST, 5), number)
             connection.execute("COMMIT")
             admitted += 1
         except BudgetSpent:
@@ -142,8 +142,8 @@ def test_processes_that_ask_at_once_do_not_overspend(tmp_path: Path) -> None:
     for racer in racers:
         racer.join(30)
 
-    there = ledger.spendings(connection, "trial")
+    there = ledger.charges(connection, "trial")
     assert len(there) == admitted > 0
     assert spent(connection, None) <= WHOLE.epsilon
-    one_more = total([*there, Spending("x", "trial", "eve", COST, 5)])
+    one_more = total([*there, Charge("x", "trial", "eve", COST, 5)])
     assert epsilon_of(one_more, 1e-5) > WHOLE.epsilon

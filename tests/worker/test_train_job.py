@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+import torch
 
 from grid.learning.broadcasts import Rounding
 from grid.learning.layouts import model_layout
 from grid.learning.plan import Plan
+from grid.learning.recipe import Dp
 from grid.learning.recipe import Limits as Grant
 from grid.learning.strategy import PRESETS, travelling
 from grid.learning.tensors import read_header
@@ -220,4 +222,39 @@ async def test_training_begins_with_what_was_received_and_names_it(engine: Local
 
     assert bytes(seat.inbox) == expected != PLAN.initial
     assert (await seat.call("fit", round=0))["base"] == sha256(expected).hexdigest()
+    await seat.close()
+
+
+class Twice(torch.nn.Module):
+    """One layer at two places, of which no books are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.tanh(self.a(torch.tanh(self.a(x)))))  # type: ignore[no-any-return]
+
+
+BOOKS = PLAN.with_(dp=Dp(clip=1.0, noise=1.0, rate=0.2), lr=0.5, epochs=20)
+ONE_BY_ONE = Plan.capture(Twice(), torch.randn(4, 2), dp=Dp(clip=1.0, noise=1.0, rate=0.2), lr=0.5, epochs=4)
+
+
+@pytest.mark.parametrize("plan", [BOOKS, ONE_BY_ONE], ids=["book-keeping", "per example"])
+async def test_a_private_plan_trains_in_its_sandbox_tells_no_loss_and_learns(
+    engine: LocalEngine, tmp_path: Path, plan: Plan
+) -> None:
+    seat = await opened(engine, tmp_path, plan)
+    seat.inbox[:] = plan.initial
+    updates = []
+    for secret in (b"a" * 16, b"b" * 16):
+        fitted = await seat.call("fit", round=0, secret=secret)
+        updates.append(bytes(seat.outbox))
+        assert fitted["metrics"] == {}
+        assert fitted["steps"] == plan.recipe.private_steps
+
+    assert updates[0] != updates[1]
+    assert (await seat.call("evaluate", split="train", model="outbox"))["metrics"]["loss"] < 0.6
+    with pytest.raises(WorkerFailed):
+        await seat.call("fit", round=0)
     await seat.close()

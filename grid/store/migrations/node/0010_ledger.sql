@@ -6,7 +6,7 @@ CREATE TABLE budgets (
     delta REAL NOT NULL,
     PRIMARY KEY (dataset, subject)
 );
-CREATE TABLE spendings (
+CREATE TABLE charges (
     run TEXT NOT NULL,
     dataset TEXT NOT NULL,
     account TEXT NOT NULL,
@@ -17,7 +17,7 @@ CREATE TABLE spendings (
     at REAL NOT NULL,
     PRIMARY KEY (run, dataset)
 );
-CREATE INDEX spendings_of ON spendings (dataset, account);
+CREATE INDEX charges_of ON charges (dataset, account);
 CREATE TABLE budget_groups (
     name TEXT NOT NULL,
     account TEXT NOT NULL,

@@ -1,0 +1,1 @@
+"""A directory without a centre: Kademlia over each node's own HTTP port."""
