@@ -26,7 +26,7 @@ PAID = "paid"
 SECRET = 16
 
 AGAIN = 2
-"""Rounds that a run with noise on its sums reserves beside its own: a sum that breaks is begun anew, and costs again."""
+"""Rounds that a run with noise on its sums reserves beside its own: a sum that breaks is begun anew, and paid again."""
 
 REFUSED = "this node's records may only be learned from under differential privacy: the plan needs dp"
 
