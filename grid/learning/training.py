@@ -20,10 +20,9 @@ from grid.learning.objectives import CLASSES, METRICS
 from grid.learning.optimizers import Step, clipped, stepper
 from grid.learning.outcome import Fitted, Score
 from grid.learning.plan import Plan
-from grid.learning.private_steps import Private
+from grid.learning.private_steps import Private, planned
 from grid.learning.progress import Told, unheard
 from grid.learning.recipe import BATCH, Graph, Input, Limits, Recipe
-from grid.learning.rehearsal import rehearse
 from grid.learning.split import Indices, split
 from grid.learning.state import State, tensor_views
 from grid.learning.strategy import ClientRule, Plain
@@ -84,10 +83,10 @@ class Trainer:
         if any(len(feature) != len(self._target) for feature in self._features):
             raise PlanRefused("inputs and target have different numbers of rows")
         target_name = next(name for name, dtype in TORCH_TYPES.items() if dtype == self._target.dtype)
-        batch_of_targets = (target_name, (self._batch, *self._target.shape[1:]))
-        self.estimate = rehearse(recipe, self._batch, limits.memory, batch_of_targets, device="cpu")
+        whole = (target_name, self._target.shape[1:])
+        self._batch, self.estimate = planned(recipe, self._batch, len(train), whole, limits.memory)
         _check_classes(recipe, self._target, self.estimate.outputs[0])
-        self._private = self._made_private(recipe, limits) if recipe.dp else None
+        self._private = Private(recipe, self._batch, limits.memory - self.estimate.memory) if recipe.dp else None
         self._features[0] = _transformed(recipe, self._features[0])
         with self._discreet():
             self._constants = self._moved(_constants(plan))
@@ -151,14 +150,6 @@ class Trainer:
             features, target = self._take(chosen)
             loss = model.loss(model(features), target)
             yield loss.item(), torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-
-    def _made_private(self, recipe: Recipe, limits: Limits) -> Private:
-        private = Private(recipe, self._batch)
-        memory = self.estimate.memory + private.extra
-        if memory > limits.memory:
-            raise PlanRefused(f"a private step would take {memory} bytes of memory, more than {limits.memory}")
-        self.estimate = self.estimate._replace(memory=memory)
-        return private
 
     def evaluate(self, state: State, part: str = "held-out") -> Score:
         """Loss and metrics of a state on the rows of a part: `train` or `held-out`."""
