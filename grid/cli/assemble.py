@@ -34,6 +34,7 @@ from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
+from grid.node.ledger import Ledger
 from grid.node.means import Means
 from grid.node.participant import Participant
 from grid.node.peers import Peers
@@ -232,6 +233,7 @@ async def open_node(
             catalogue=Catalogue(database, blobs, time.time),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
+            ledger=Ledger(database, time.time),
             trainer=trainer,
             folder=folder,
             runs=settings.data / "runs",
@@ -275,6 +277,7 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
         prekeys=means.prekeys,
         coordinator=coordinator,
         participant=participant,
+        ledger=means.ledger,
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
+from grid.cli.budget import budget
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
 from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.dataset import dataset
@@ -175,6 +176,7 @@ main.add_command(dataset)
 main.add_command(demo)
 main.add_command(project)
 main.add_command(runs)
+main.add_command(budget)
 main.add_command(revoke)
 main.add_command(rotate)
 
