@@ -24,6 +24,7 @@ from grid.client.egress import Egress, open_http
 from grid.client.relay import Relay
 from grid.crypto.identity import Identity
 from grid.dht.app import dht_routes
+from grid.dht.front import Front, front_routes
 from grid.dht.upkeep import PeerCache
 from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
@@ -287,8 +288,14 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
     metrics.gauge("grid_datasets", "Datasets of this node", lambda: len(means.catalogue.list()))
     metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
     metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
-    answered = {**routes(node.parts), **_network(node, metrics)}
+    answered = with_others(routes(node.parts), _network(node, metrics))
     node.app = create_app(answered, auth=auth, metrics=metrics, about=f"Node {means.node_id}")
+
+
+def with_others(own: Routes, others: Routes) -> Routes:
+    """Endpoints, and others that take the place of those on the same paths."""
+    taken = {(endpoint.method, endpoint.path) for endpoint in others}
+    return {**{each: own[each] for each in own if (each.method, each.path) not in taken}, **others}
 
 
 def _network(node: OpenNode, metrics: Metrics) -> Routes:
@@ -311,7 +318,8 @@ def _network(node: OpenNode, metrics: Metrics) -> Routes:
     metrics.gauge("grid_dht_lookups", "Lookups since the start", lambda: here.peer.count["lookups"])
     metrics.gauge("grid_dht_calls", "Calls of lookups since the start", lambda: here.peer.count["calls"])
     metrics.gauge("grid_dht_refused", "Records refused", lambda: sum(here.peer.answers.refused.values()))
-    return dht_routes(here.peer)
+    front = Front(here.peer, here.directory, means.now, means.catalogue.holds)
+    return {**dht_routes(here.peer), **front_routes(front, here.peer)}
 
 
 def _presence(node: OpenNode, gateways: list[GatewayDirectory]) -> Presence:

@@ -16,6 +16,7 @@ from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
+from grid.cli.dht import dht
 from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
 from grid.cli.projects import project
@@ -174,6 +175,7 @@ def node_id(identity: Identity) -> str:
 
 main.add_command(dataset)
 main.add_command(demo)
+main.add_command(dht)
 main.add_command(project)
 main.add_command(runs)
 main.add_command(budget)

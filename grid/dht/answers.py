@@ -45,6 +45,8 @@ class Answers:
         self.said: PeerRecord | None = None
         self.callers: deque[Contact] = deque(maxlen=CALLERS)
         self.refused: Counter[str] = Counter()
+        self.stir: Callable[[], None] = lambda: None
+        """What to do when somebody is to be called back."""
 
     @property
     def record(self) -> Signed | None:
@@ -97,6 +99,7 @@ class Answers:
         moved = known is not None and known.held.said.version < held.said.version
         if held.said.listens and not held.gone and (moved or self.table.has_room(contact)):
             self.callers.append(contact)
+            self.stir()
         return held.id
 
     def _prove(self, nonce: bytes) -> bytes:

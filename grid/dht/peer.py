@@ -320,6 +320,11 @@ class Peer:
         """Where this peer says that it answers, if it says so."""
         return None if self.answers.said is None else self.answers.said.node_address
 
+    def names(self) -> set[str]:
+        """The nodes that this peer knows of: its contacts, whose records it keeps, and itself."""
+        own = () if self.answers.said is None else (self.answers.said.node_id,)
+        return {*own, *(contact.held.said.node_id for contact in self.table), *self.shelf.names()}
+
     def known(self) -> Known:
         """What this peer knows of the network, for its owner."""
         return Known(

@@ -87,6 +87,10 @@ class Shelf:
         """How many records are under a key."""
         return len(self._under.get(key, ()))
 
+    def names(self) -> set[str]:
+        """The nodes whose records are here."""
+        return {held.said.node_id for held in self._newest.values() if not held.gone}
+
     def sweep(self, now: float) -> None:
         """Forget what has ended."""
         while self._ends and self._ends[0][0] <= now:

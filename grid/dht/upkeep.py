@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 TICK = 5.0
 """Seconds between looks at what is to be done."""
+SHORTEST = 0.2
+"""Seconds between two such looks at least, whoever calls."""
 REFRESH = 3600.0
 """Seconds after which the far parts of the table are looked for anew."""
 REMEMBER = 60.0
@@ -66,9 +68,11 @@ class Upkeep:
         bootstrap: Sequence[str],
         cache: PeerCache | None = None,
         *,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        pause: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        self._peer, self._bootstrap, self._cache, self._pause = peer, bootstrap, cache, pause
+        self._peer, self._bootstrap, self._cache, self._pause = peer, bootstrap, cache, pause or self._rest
+        self._stirred = asyncio.Event()
+        peer.answers.stir = self._stirred.set
         self._connecting = asyncio.Lock()
         self._knew = 0
         self.grown: Callable[[], Awaitable[None]] | None = None
@@ -92,17 +96,27 @@ class Upkeep:
 
     async def run(self) -> None:
         """Tend until cancelled."""
-        waited, remembered = 0.0, 0.0
+        loop = asyncio.get_running_loop()
+        refreshed = remembered = loop.time()
         while True:
-            pause = await self._once()
-            await self._pause(pause)
-            waited, remembered = waited + pause, remembered + pause
-            if waited >= REFRESH:
-                waited = 0.0
+            await self._pause(await self._once())
+            if loop.time() - refreshed >= REFRESH:
+                refreshed = loop.time()
                 await self._peer.refresh()
-            if remembered >= REMEMBER:
-                remembered = 0.0
+            if loop.time() - remembered >= REMEMBER:
+                remembered = loop.time()
                 await self.remember()
+
+    async def _rest(self, seconds: float) -> None:
+        """Until somebody is to be called back, but a moment at least, in which there may be others."""
+        await asyncio.sleep(SHORTEST)
+        try:
+            async with asyncio.timeout(seconds - SHORTEST):
+                await self._stirred.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._stirred.clear()
 
     async def remember(self) -> None:
         """Write down whom this peer knows."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,14 @@ async def node(daemons: Daemons, folder: Path, me: Identity, name: str, share: d
     await _stock(folder, name, share)
     told = (f"--data={folder / name}", "--port=0", f"--id={name}", f"--trust={me.id}", "--isolation=prefer")
     return await daemons.start(name, "grid.cli.node", "start", *told, "--workers=1", "--device=cpu", *words)
+
+
+async def said(command: str, data: Path, *words: str) -> str:
+    line = [sys.executable, "-m", "grid.cli.node", "dht", command, *words, f"--data={data}"]
+    process = await asyncio.create_subprocess_exec(*line, stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
 
 
 async def test_a_run_and_a_client_outlive_the_only_gateway(tmp_path: Path) -> None:
@@ -74,6 +84,12 @@ async def test_without_any_gateway_a_run_outlives_the_node_that_all_joined_throu
         nodes = [await node(daemons, tmp_path, me, name, share, peer) for name, share in shares]
         async with aconnect([f"dht+{each.address}" for each in (first, *nodes)], identity=me) as grid:
             await found(grid, set(names))
+            assert first.address in await said("peers", tmp_path / "east")
+            async with asyncio.timeout(20):
+                while "peers         3" not in (status := await said("status", tmp_path / "east")):
+                    pass
+            assert "lookups" in status
+            assert (await said("lookup", tmp_path / "first", TAG)).split()[::2] == ["east", "south", "west"]
             first.kill()
             await first.ended()
             await found(grid, set(names))

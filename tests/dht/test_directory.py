@@ -18,6 +18,7 @@ from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.dht.app import dht_routes
+from grid.dht.front import Front, front_routes
 from grid.dht.upkeep import PeerCache, Upkeep
 from grid.protocol.documents import read_document, sign_document
 from grid.transport.app import Routes, create_app
@@ -27,12 +28,12 @@ from grid.transport.hello import identity_handler, session_handler
 from grid.transport.metrics import Metrics
 from grid.transport.serve import running
 from grid.wire.dht import FIND, KNOWN, PING, STORE, Ping
-from grid.wire.directory import NODE_RECORD, Join, Leave, NodeRecord, Renew, Search
+from grid.wire.directory import JOIN, NODE_RECORD, Join, Leave, NodeRecord, Renew, Search
 from grid.wire.message import MSGPACK
 from grid.wire.node import DATASET_TAGS
 from grid.wire.problems import GridError, NodeIdTaken, NotAMember, NotAuthenticated, Unreachable, UnsignedJoinRefused
 from grid.wire.session import IDENTITY, SESSION
-from tests.sim.net import identity
+from tests.sim.net import identity, record
 
 
 @dataclass
@@ -71,8 +72,10 @@ async def node(
         async def say_tags(request: web.Request) -> web.StreamResponse:
             return reply(DATASET_TAGS, tags, request=request)
 
+        front = Front(here.peer, here.directory, time.time, set(tags).issuperset)
         routes: Routes = {
             **dht_routes(here.peer),
+            **front_routes(front, here.peer),
             DATASET_TAGS: say_tags,
             IDENTITY: identity_handler(who, "node", "1"),
             SESSION: session_handler(auth),
@@ -291,6 +294,30 @@ async def test_a_peer_that_answers_for_another_key_enters_no_table() -> None:
         async with running(app, host="127.0.0.1", port=0) as liar:
             assert await asker.place.peer.meet(liar) is None
             assert await asker.place.peer.meet(victim.address) is not None
+
+
+async def test_every_peer_answers_the_programs_of_the_rfc() -> None:
+    async with grid(("#a", "#b"), ("#b",), ()) as nodes, ClientSession() as http:
+        for each in nodes:
+            async with http.post(each.address + "/search", json={"query": ["#b"]}) as response:
+                said = await response.json()
+            assert sorted(name for name, _ in said["node-addresses"]) == ["n0", "n1"]
+            assert said["content"] == ("#b" in each.tags)
+            async with http.get(each.address + "/connected-nodes") as response:
+                assert (await response.json())["grid-nodes"] == ["n0", "n1", "n2"]
+        async with http.post(each.address + "/join", json={"node-id": "x", "node-address": "http://x:1"}) as response:
+            assert (await response.json())["type"] == "urn:grid:problem:unsigned-join-refused"
+
+
+async def test_a_record_is_published_through_any_peer_and_by_its_owner_alone() -> None:
+    async with grid((), (), ()) as nodes:
+        signed = record(identity(66), "#phone", at=time.time(), name="phone", address="http://10.1.1.1:1")
+        joined = await nodes[0].calls.call(nodes[1].address, JOIN, Join("phone", "http://10.1.1.1:1", signed))
+        assert joined.verified
+        assert await nodes[2].search("#phone") == ["phone"]
+        for bad in (Join("other", "http://10.1.1.1:1", signed), nodes[0].join()):
+            with pytest.raises(GridError):
+                await nodes[0].calls.call(nodes[1].address, JOIN, bad)
 
 
 async def test_many_peers_are_quick_to_start_and_find_each_other() -> None:
