@@ -51,6 +51,9 @@ def main() -> None:
     help="Answer on a port, or have no port at all: letters that wait at the first --gateway are fetched from there.",
 )
 @click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
+@click.option("--dht", is_flag=True, help="Be a peer of a network without a centre, beside gateways or without any.")
+@click.option("--bootstrap", type=URL, multiple=True, help="A peer of that network; may be repeated. [implies --dht]")
+@click.option("--network", default="", help="The name of that network, where there is more than one.")
 @click.option("--trust", type=KEY, multiple=True, help="A key whose holder may train here; may be repeated.")
 @click.option(
     "--allow-private/--no-allow-private",
@@ -96,6 +99,9 @@ def start(
     address: str | None,
     listen: bool,
     gateway: tuple[str, ...],
+    dht: bool,
+    bootstrap: tuple[str, ...],
+    network: str,
     trust: tuple[str, ...],
     allow_private: bool | None,
     isolation: str,
@@ -130,6 +136,9 @@ def start(
             address=address,
             listen=listen,
             gateways=gateway,
+            dht=dht or bool(bootstrap),
+            bootstrap=bootstrap,
+            network=network,
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
             isolation=isolation,

@@ -117,6 +117,18 @@ class Pong(Message, frozen=True):
     now: Seconds
 
 
+class Known(Message, frozen=True):
+    """What a peer knows of the network, for its owner: contacts by address, records kept, and what was counted."""
+
+    network: str
+    key: PublicKey
+    contacts: tuple[str, ...]
+    records: Count
+    bytes: Count
+    counted: dict[str, int] = {}
+    refused: dict[str, int] = {}
+
+
 FIND = Endpoint(
     "POST", "/v1/dht/find", Find, Near, about="Who is near a key, and what is kept there", media=MSGPACK, deadline=1.5
 )
@@ -131,3 +143,6 @@ STORE = Endpoint(
     problems=(Full, NotAllowed),
 )
 PING = Endpoint("POST", "/v1/dht/ping", Ping, Pong, about="Show that you are there", media=MSGPACK, deadline=2.0)
+KNOWN: Endpoint[None, Known] = Endpoint(
+    "GET", "/v1/dht", gives=Known, about="What this peer knows of the network", who="owner"
+)
