@@ -17,11 +17,15 @@ from typing import Any
 
 from aiohttp import web
 
+from grid.cli.network import Place, place
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.relay import Relay
 from grid.crypto.identity import Identity
+from grid.dht.app import dht_routes
+from grid.dht.front import Front, front_routes
+from grid.dht.upkeep import PeerCache
 from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.node.answering import AnsweredLetters, Answering
@@ -31,6 +35,7 @@ from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
+from grid.node.ledger import Ledger
 from grid.node.means import Means
 from grid.node.participant import Participant
 from grid.node.peers import Peers
@@ -43,7 +48,7 @@ from grid.protocol.secure_sum import Terms
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
-from grid.transport.app import create_app
+from grid.transport.app import Routes, create_app
 from grid.transport.auth import Authenticator
 from grid.transport.metrics import Metrics
 from grid.transport.serve import running, serve
@@ -70,7 +75,8 @@ class NodeSettings:
     """What a node needs to know to start; `address` is how others reach it, its own if None.
 
     Without `listen` nobody can connect to it: its address is its mailbox at the first of its `gateways`. `label` tells
-    its mailboxes from others of the same key.
+    its mailboxes from others of the same key. With `dht` it is a peer of the `network` without a centre that those at
+    `bootstrap` are part of, or begins one.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
     `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
     `dp_required`: the most that a run may cost each record, as epsilon; 0: runs need not be private.
@@ -99,6 +105,9 @@ class NodeSettings:
     gpu_seats: int = GPU_SEATS
     listen: bool = True
     label: str = ""
+    dht: bool = False
+    bootstrap: tuple[str, ...] = ()
+    network: str = ""
 
 
 class OpenNode:
@@ -109,6 +118,7 @@ class OpenNode:
 
     app: web.Application
     parts: NodeParts
+    network: Place | None = None
 
     def __init__(self, settings: NodeSettings, means: Means, events: EventLog, relay: Relay, socket: Path) -> None:
         self.settings, self.means, self.events = settings, means, events
@@ -147,15 +157,17 @@ async def run_node(
     identity = Identity.load_or_create(settings.data / "identity.key")
     owner = Identity.load_or_create(settings.data / "owner.key")
     async with open_node(settings, identity, owners=(owner.id,)) as node, Chores() as chores:
-        directories = [GatewayDirectory(node.means.calls, url) for url in settings.gateways]
+        gateways = [GatewayDirectory(node.means.calls, url) for url in settings.gateways]
         presence: list[Presence] = []
 
         def answering(address: str) -> None:
             node.answers(address)
             local(node.here)
-            presence.append(_presence(node, directories))
+            presence.append(_presence(node, gateways))
             chores.begin(presence[0].keep())
             chores.begin(node.means.prekeys.keep())
+            if node.network is not None:
+                chores.begin(node.network.upkeep.run())
             if settings.warm and isinstance(node.means.trainer, LocalEngine):
                 chores.begin(node.means.trainer.warm())
             ready(address if settings.listen else node.address)
@@ -222,6 +234,7 @@ async def open_node(
             catalogue=Catalogue(database, blobs, time.time),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
+            ledger=Ledger(database, time.time),
             trainer=trainer,
             folder=folder,
             runs=settings.data / "runs",
@@ -265,6 +278,7 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
         prekeys=means.prekeys,
         coordinator=coordinator,
         participant=participant,
+        ledger=means.ledger,
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
@@ -274,18 +288,50 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
     metrics.gauge("grid_datasets", "Datasets of this node", lambda: len(means.catalogue.list()))
     metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
     metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
-    node.app = create_app(routes(node.parts), auth=auth, metrics=metrics, about=f"Node {means.node_id}")
+    answered = with_others(routes(node.parts), _network(node, metrics))
+    node.app = create_app(answered, auth=auth, metrics=metrics, about=f"Node {means.node_id}")
 
 
-def _presence(node: OpenNode, directories: list[GatewayDirectory]) -> Presence:
+def with_others(own: Routes, others: Routes) -> Routes:
+    """Endpoints, and others that take the place of those on the same paths."""
+    taken = {(endpoint.method, endpoint.path) for endpoint in others}
+    return {**{each: own[each] for each in own if (each.method, each.path) not in taken}, **others}
+
+
+def _network(node: OpenNode, metrics: Metrics) -> Routes:
+    """Give a node its place in a network without a centre, if it is to have one: what it answers there."""
+    means, settings = node.means, node.settings
+    if not settings.dht:
+        return {}
+    cache = PeerCache(settings.data / "network.json")
+    node.network = here = place(
+        means.identity,
+        means.calls,
+        means.egress,
+        settings.bootstrap,
+        network=settings.network,
+        cache=cache,
+        listens=settings.listen,
+    )
+    metrics.gauge("grid_dht_contacts", "Peers that this node knows", lambda: len(here.peer.table))
+    metrics.gauge("grid_dht_records", "Records that it keeps", lambda: len(here.peer.shelf))
+    metrics.gauge("grid_dht_lookups", "Lookups since the start", lambda: here.peer.count["lookups"])
+    metrics.gauge("grid_dht_calls", "Calls of lookups since the start", lambda: here.peer.count["calls"])
+    metrics.gauge("grid_dht_refused", "Records refused", lambda: sum(here.peer.answers.refused.values()))
+    front = Front(here.peer, here.directory, means.now, means.catalogue.holds)
+    return {**dht_routes(here.peer), **front_routes(front, here.peer)}
+
+
+def _presence(node: OpenNode, gateways: list[GatewayDirectory]) -> Presence:
     means = node.means
-    audits = {
-        directory: Audit(means.calls, directory, means.peers, means.node_id, means.identity.id)
-        for directory in directories
+    audits: dict[Directory, Audit] = {
+        gateway: Audit(means.calls, gateway, means.peers, means.node_id, means.identity.id) for gateway in gateways
     }
+    directories: list[Directory] = [*gateways, *([] if node.network is None else [node.network.directory])]
 
     async def audit(directory: Directory) -> None:
-        await audits[directory].tend()  # type: ignore[index]
+        if directory in audits:  # a network without a centre keeps no log
+            await audits[directory].tend()
 
     presence = Presence(
         means.identity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -17,9 +17,14 @@ from grid.client.egress import Egress, open_http
 from grid.client.grid import Coordinator, Grid
 from grid.client.pins import FilePins, MemoryPins, Pins
 from grid.client.plain import Loop, PlainGrid
+from grid.client.preferring import Preferring
 from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
-from grid.wire.problems import NoParticipants
+from grid.protocol.directory import Directory
+from grid.wire.problems import NoParticipants, Unreachable
+
+NETWORK = "dht+"
+"""What an address begins with that is a peer's of a network without a centre, and no gateway's."""
 
 
 def home() -> Path:
@@ -39,7 +44,7 @@ def my_pins(now: Callable[[], float]) -> FilePins:
 
 @asynccontextmanager
 async def aconnect(
-    url: str,
+    url: str | Sequence[str],
     *,
     identity: Identity | None = None,
     host: str = "127.0.0.1",
@@ -48,6 +53,9 @@ async def aconnect(
     pins: Pins | None = None,
 ) -> AsyncIterator[Grid]:
     """A grid, through the gateway at `url`, for as long as the block lasts.
+
+    `dht+http://HOST:PORT` is a peer of a network without a centre. Of several, the first is asked first, the next one
+    where it does not answer or knows nobody.
 
     `identity` is the caller's key, the one in `home()` if not given. A coordinator in this process listens on
     `host`; `address` is how participants reach it, where that is another. Without `listen` they reach it through the
@@ -60,13 +68,38 @@ async def aconnect(
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(open_http(Egress(allow_private=True)))
         calls = Calls(http, identity=me)
-        (await stack.enter_async_context(open_relay(calls, me, time.time))).gateways = (url,)
-        here = _Here(me, stack, Place(host, address, listen, url))
-        yield Grid(GatewayDirectory(calls, url, pins), calls, me, embed=here, now=time.time, pins=pins, gateway=url)
+        urls = (url,) if isinstance(url, str) else tuple(url)
+        gateways = tuple(each for each in urls if not each.startswith(NETWORK))
+        (await stack.enter_async_context(open_relay(calls, me, time.time))).gateways = gateways
+        first = gateways[0] if gateways else ""
+        here = _Here(me, stack, Place(host, address, listen, first))
+        directory = _directory(urls, calls, me, pins)
+        yield Grid(directory, calls, me, embed=here, now=time.time, pins=pins, gateway=first or "dht")
+
+
+def _directory(urls: Sequence[str], calls: Calls, me: Identity, pins: Pins) -> Directory:
+    peers = [url.removeprefix(NETWORK) for url in urls if url.startswith(NETWORK)]
+    network = _network(me, calls, peers) if peers else None
+    found = list[Directory]()
+    for url in urls:
+        if not url.startswith(NETWORK):
+            found.append(GatewayDirectory(calls, url, pins))
+        elif network is not None and network not in found:
+            found.append(network)
+    return found[0] if len(found) == 1 else Preferring(found, time.time)
+
+
+def _network(me: Identity, calls: Calls, peers: Sequence[str]) -> Directory:
+    try:
+        network = import_module("grid.cli.network")
+    except ImportError:
+        raise Unreachable("a network without a centre needs grid-daemon[dht]") from None
+    searching: Directory = network.searching(me, calls, Egress(allow_private=True), peers)
+    return searching
 
 
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     identity: Identity | None = None,
     host: str = "127.0.0.1",

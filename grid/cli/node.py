@@ -10,11 +10,13 @@ from pathlib import Path
 import click
 
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
+from grid.cli.budget import budget
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
 from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
+from grid.cli.dht import dht
 from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
 from grid.cli.projects import project
@@ -50,6 +52,9 @@ def main() -> None:
     help="Answer on a port, or have no port at all: letters that wait at the first --gateway are fetched from there.",
 )
 @click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
+@click.option("--dht", is_flag=True, help="Be a peer of a network without a centre, beside gateways or without any.")
+@click.option("--bootstrap", type=URL, multiple=True, help="A peer of that network; may be repeated. [implies --dht]")
+@click.option("--network", default="", help="The name of that network, where there is more than one.")
 @click.option("--trust", type=KEY, multiple=True, help="A key whose holder may train here; may be repeated.")
 @click.option(
     "--allow-private/--no-allow-private",
@@ -95,6 +100,9 @@ def start(
     address: str | None,
     listen: bool,
     gateway: tuple[str, ...],
+    dht: bool,
+    bootstrap: tuple[str, ...],
+    network: str,
     trust: tuple[str, ...],
     allow_private: bool | None,
     isolation: str,
@@ -129,6 +137,9 @@ def start(
             address=address,
             listen=listen,
             gateways=gateway,
+            dht=dht or bool(bootstrap),
+            bootstrap=bootstrap,
+            network=network,
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
             isolation=isolation,
@@ -164,8 +175,10 @@ def node_id(identity: Identity) -> str:
 
 main.add_command(dataset)
 main.add_command(demo)
+main.add_command(dht)
 main.add_command(project)
 main.add_command(runs)
+main.add_command(budget)
 main.add_command(revoke)
 main.add_command(rotate)
 

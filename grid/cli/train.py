@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import click
+from msgspec import Meta
 
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect
@@ -20,11 +21,12 @@ from grid.learning.sheet import sheet
 from grid.learning.strategy import BROADCASTS, PRESETS, UPLOADS
 from grid.wire.names import Address
 
+WHOM = Annotated[str, Meta(max_length=2048, pattern=r"^(dht\+)?https?://[^\s/?#@\\]+(/[^\s?#@\\]*)?\Z")]
 gateway_option = click.option(
     "--gateway",
-    type=word(Address, "url (http://HOST:PORT)"),
+    type=word(WHOM, "url (http://HOST:PORT)"),
     default="http://127.0.0.1:5000",
-    help="The gateway to ask.",
+    help="The gateway to ask, or with dht+ in front (dht+http://HOST:PORT) a peer of a network without a centre.",
 )
 _file = click.Path(dir_okay=False, path_type=Path)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 
+import msgspec
+
 from grid.crypto.identity import Identity, public_from_id
 from grid.crypto.signing import verify
 from grid.dht.ids import peer_key
 from grid.dht.records import Network
 from grid.dht.shelf import Shelf
 from grid.dht.table import FRESH, OF_GROUP, Contact, Table
-from grid.wire.dht import ALIVE, Find, Kept, Near, Ping, Pong, Store
+from grid.wire.dht import ALIVE, Find, Kept, Near, PeerRecord, Ping, Pong, Store
 from grid.wire.documents import Signed
 from grid.wire.problems import GridError, NotAMember
 
@@ -36,12 +38,25 @@ class Answers:
         of_group: int = OF_GROUP,
     ) -> None:
         self._identity, self.network, self._now = identity, network, now
-        self.place = peer_key(identity.public)
+        self.place, self.signer = peer_key(identity.public), identity.id
         self.table = Table(self.place, of_group=of_group)
         self.shelf = Shelf(network, self.place) if shelf is None else shelf
-        self.record: Signed | None = None
+        self._record: Signed | None = None
+        self.said: PeerRecord | None = None
         self.callers: deque[Contact] = deque(maxlen=CALLERS)
         self.refused: Counter[str] = Counter()
+        self.stir: Callable[[], None] = lambda: None
+        """What to do when somebody is to be called back."""
+
+    @property
+    def record(self) -> Signed | None:
+        """What this peer says of itself; None for one that only asks. `said` is what is in it."""
+        return self._record
+
+    @record.setter
+    def record(self, signed: Signed | None) -> None:
+        self._record = signed
+        self.said = None if signed is None else msgspec.msgpack.decode(signed.payload, type=PeerRecord)
 
     def find(self, find: Find) -> Near:
         """Who is near a key, and what is kept there."""
@@ -84,6 +99,7 @@ class Answers:
         moved = known is not None and known.held.said.version < held.said.version
         if held.said.listens and not held.gone and (moved or self.table.has_room(contact)):
             self.callers.append(contact)
+            self.stir()
         return held.id
 
     def _prove(self, nonce: bytes) -> bytes:

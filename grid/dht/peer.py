@@ -18,7 +18,7 @@ from grid.dht.records import Held, Network
 from grid.dht.shelf import Shelf, wanted
 from grid.dht.table import OF_GROUP, Contact, K
 from grid.dht.walk import walk
-from grid.wire.dht import Find, Kept, Near, Ping, Pong, Store, Want
+from grid.wire.dht import Find, Kept, Known, Near, Ping, Pong, Store, Want
 from grid.wire.documents import Signed
 from grid.wire.problems import BadSignature, GridError
 
@@ -179,8 +179,7 @@ class Peer:
         """Meet the peers at some addresses, and those near this one; how many of the addresses answered."""
         met = await asyncio.gather(*(self.meet(address) for address in addresses))
         if any(met):
-            await self.nearest(self.answers.place)
-            await asyncio.gather(*(self.nearest(key) for key in self._far_keys()))
+            await self.refresh()
         return sum(contact is not None for contact in met)
 
     async def meet(self, address: str, expected: bytes | None = None) -> Contact | None:
@@ -199,6 +198,10 @@ class Peer:
         self._patience.answered(contact)
         self.table.heard(contact, self._now())
         return contact
+
+    async def refresh(self) -> None:
+        """Look for peers near this one, and far from it."""
+        await asyncio.gather(*(self.nearest(key) for key in (self.answers.place, *self._far_keys())))
 
     async def tend(self) -> None:
         """What is to be done now: callers called back, silent contacts asked, older records replaced."""
@@ -302,7 +305,7 @@ class Peer:
 
     def _keep(self, key: bytes, signed: Signed, others: list[Contact]) -> bool:
         """Keep it here too, if this peer is one of those nearest."""
-        if self.answers.record is None or not self._listens():
+        if self.answers.said is None or not self.answers.said.listens:
             return False
         mine = distance(key, self.answers.place)
         if len(others) >= K and distance(key, others[-1].id) < mine:
@@ -313,9 +316,26 @@ class Peer:
             self.answers.refused[error.slug] += 1
             return False
 
-    def _listens(self) -> bool:
-        record = self.answers.record
-        return record is not None and self.network.read(record, self._now()).said.listens
+    def address(self) -> str | None:
+        """Where this peer says that it answers, if it says so."""
+        return None if self.answers.said is None else self.answers.said.node_address
+
+    def names(self) -> set[str]:
+        """The nodes that this peer knows of: its contacts, whose records it keeps, and itself."""
+        own = () if self.answers.said is None else (self.answers.said.node_id,)
+        return {*own, *(contact.held.said.node_id for contact in self.table), *self.shelf.names()}
+
+    def known(self) -> Known:
+        """What this peer knows of the network, for its owner."""
+        return Known(
+            network=self.network.name,
+            key=self.answers.signer,
+            contacts=tuple(contact.address for contact in self.table),
+            records=len(self.shelf),
+            bytes=self.shelf.size,
+            counted=dict(self.count),
+            refused=dict(self.answers.refused),
+        )
 
     def _repair(self, key: bytes, said: list[tuple[Contact, Held]], newest: dict[bytes, Held]) -> None:
         for contact, held in said:

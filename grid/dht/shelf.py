@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
+from collections.abc import Iterable
 from hashlib import sha256
 
 from grid.dht.ids import BYTES, distance
@@ -49,15 +50,18 @@ class Shelf:
         self.sweep(now)
         held = self._network.read(signed, now)
         here = self._newest.get(held.id)
-        leads = self._network.keys(held.said, signed.signer)
-        if key not in leads and not (held.gone and key in self._keys.get(held.id, ())):
+        leads = key in self._network.keys(held.said, signed.signer)
+        if not leads and key not in self._keys.get(held.id, ()):  # where an older one is, a newer one may follow it
             raise BadRequest("nothing in this record leads to this key")
         if here is not None and here.signed != signed and here.said.version >= held.said.version:
             self.doubled += here.said.version == held.said.version
             return here.signed
         self._make_room(key, held)
         self._renew(here, held)
-        self._place_under(key, held)
+        if leads or held.gone:
+            self._place_under(key, held)
+        elif not self._keys[held.id]:
+            self._drop(held.id)
         return None
 
     def page(self, key: bytes, want: Want, asker: bytes, now: float) -> tuple[list[Signed], bytes | None]:
@@ -82,6 +86,10 @@ class Shelf:
     def kept(self, key: bytes) -> int:
         """How many records are under a key."""
         return len(self._under.get(key, ()))
+
+    def names(self) -> set[str]:
+        """The nodes whose records are here."""
+        return {held.said.node_id for held in self._newest.values() if not held.gone}
 
     def sweep(self, now: float) -> None:
         """Forget what has ended."""
@@ -151,7 +159,12 @@ class Shelf:
 
 def wanted(held: Held, want: Want) -> bool:
     """Whether a record has all, any and none of the tags."""
-    tags = set(held.said.tags)
+    return fits(held.said.tags, want)
+
+
+def fits(words: Iterable[str], want: Want) -> bool:
+    """Whether all, any and none of the tags are among these."""
+    tags = set(words)
     return tags.issuperset(want.all) and not tags.intersection(want.none) and (not want.any or bool(tags & {*want.any}))
 
 

@@ -9,9 +9,11 @@ from aiohttp import web
 
 from grid.crypto.identity import Identity
 from grid.node.access import Access
+from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
 from grid.node.keys import Prekeys
+from grid.node.ledger import Ledger
 from grid.node.lift import Place
 from grid.node.participant import Participant
 from grid.node.peers import Peers
@@ -46,6 +48,7 @@ class NodeParts:
     coordinator: Coordinator
     participant: Participant
     projects: Projects
+    ledger: Ledger
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     now: Callable[[], float]
@@ -64,6 +67,7 @@ def routes(parts: NodeParts) -> Routes:
         **_scientist_routes(parts.coordinator),
         **_participant_routes(parts.coordinator, parts.participant),
         **project_routes(parts.projects),
+        **budget_routes(parts.ledger),
     }
 
 

@@ -14,6 +14,7 @@ from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
 from grid.node.keys import Prekeys
+from grid.node.ledger import Ledger
 from grid.node.peers import Peers
 from grid.node.records import RunRecords
 from grid.protocol.secure_sum import Terms
@@ -45,6 +46,7 @@ class Means:
     catalogue: Catalogue
     prekeys: Prekeys
     records: RunRecords
+    ledger: Ledger
     trainer: Engine
     folder: Engine
     runs: Path

@@ -58,7 +58,7 @@ class Participant:
         else:
             if len(self._live) >= self._most:
                 raise InviteRefused(f"this node takes part in {self._most} runs already", retry_after=60.0)
-            self._take_part(task, invite.coordinator_address, prekey, dataset)
+            self._take_part(task, invite, prekey, dataset)
             await self._means.records.joined(task, invite, dataset.name)
         return Invited(node_id=self._means.node_id, dataset=dataset.name, examples=dataset.examples)
 
@@ -68,10 +68,11 @@ class Participant:
             try:
                 task = read_document(invite.task, Task, TASK, now=self._means.now())
                 dataset = self._allowed(task, invite)
-                self._take_part(task, invite.coordinator_address, self._still_good(task, invite), dataset)
+                self._take_part(task, invite, self._still_good(task, invite), dataset)
             except GridError as error:
                 log.warning("run %s: %s", run, error.detail)
                 await self._means.records.left(run)
+                await self._means.ledger.settle(run)
         finished.sweep(self._blobs, self._live)
 
     def _still_good(self, task: Task, invite: Invite) -> PrekeyPublic | None:
@@ -91,8 +92,9 @@ class Participant:
         self._means.egress.check(invite.coordinator_address)
         return self._dataset(task)
 
-    def _take_part(self, task: Task, address: str, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
-        data = Held(dataset, self._means.catalogue.path_of(dataset.name))
+    def _take_part(self, task: Task, invite: Invite, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
+        data = Held(dataset, self._means.catalogue.path_of(dataset.name), invite.task.signer)
+        address = invite.coordinator_address
         journal = Journal(self._means.records, task.run, self._means.now, self._spawn)
         part = Participation(self._means, task, address, prekey, data, self._blobs, journal, self._make_room)
         self._live[task.run] = part
@@ -128,6 +130,7 @@ class Participant:
         finally:
             del self._live[part.task.run]
         await self._means.records.left(part.task.run)  # not when this node stops: then it is taken up again
+        await self._means.ledger.settle(part.task.run)
         finished.sweep(self._blobs, self._live)
 
     def _dataset(self, task: Task) -> DatasetInfo:

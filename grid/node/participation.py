@@ -29,7 +29,7 @@ from grid.node.late_intake import steps_of
 from grid.node.lift import Place
 from grid.node.means import Means
 from grid.node.party import SumParty
-from grid.node.spending import Spending, spending_of
+from grid.node.spending import Payer, Spending, spending_of
 from grid.node.upstream import PASSING, Upstream
 from grid.store.blobs import Blobs
 from grid.wire.message import JSON, encode
@@ -64,10 +64,11 @@ CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 
 
 class Held(NamedTuple):
-    """A dataset of this node: what is told about it, and the file that its tensors lie in."""
+    """A dataset of this node: what is told about it, the file that its tensors lie in, and whose key asks for it."""
 
     info: DatasetInfo
     tensors: Path
+    account: str
 
 
 class Participation:
@@ -216,7 +217,8 @@ class Participation:
         self._bundle_path = await self._upstream.bundle(self._blobs, BUNDLES + self.task.run)
         plan = read_bundle(mapped(self._bundle_path))
         self._scheme = Scheme(plan, read_strategy(self.task.strategy))
-        self._spending = await spending_of(self._means, self.task, plan)
+        who = Payer(self.task, self._data.info.name, self._data.account)
+        self._spending = await spending_of(self._means, who, plan, self._scheme.strategy)
         if isinstance(plan, Study):
             self._question, self._columns = plan.question, places(self._data.info, reads(plan.question))
         async with self._sitting() as (_, prepared):

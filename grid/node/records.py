@@ -238,10 +238,6 @@ class RunRecords:
 
         await self._db.write(work)
 
-    async def notes(self, run: str, kind: str) -> int:
-        """How often that was noted of this node's part in a run."""
-        return len(await self._db.read(lambda connection: events.of_kind(connection, _here(run), kind)))
-
     async def taking_part(self) -> list[tuple[str, Invite]]:
         """The runs that this node takes part in, and what invited it."""
         rows = await self._db.read(lambda connection: runs.list_runs(connection, runs.PARTICIPANT))

@@ -1,16 +1,20 @@
-"""What a private run costs the records of a dataset here: what is asked of such runs, and what was spent by each.
+"""What a run costs the records of a dataset here: what is asked of such runs, what they reserve, and what they paid.
 
-A plan says how much noise each step gets; what that costs, this node reckons itself. A round is paid for after it is
-trained and before anything of it leaves, on disk, so that nobody has more rounds than the task says by asking again.
+A plan says how much noise each step gets, a strategy how much each sum; what that costs, this node reckons itself. All
+rounds are reserved before data is read. A round is paid for after it is trained and before anything of it leaves, on
+disk, so that nobody has more rounds than the task says by asking again.
 """
 
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from grid.learning.plan import Plan
 from grid.learning.recipe import Dp
+from grid.learning.strategy import Strategy
 from grid.learning.study import Study
+from grid.node.ledger import curve_of
 from grid.node.means import DELTA, Means
 from grid.privacy.rdp import epsilon_of_steps
 from grid.wire.problems import InviteRefused
@@ -21,14 +25,31 @@ PAID = "paid"
 
 SECRET = 16
 
+AGAIN = 2
+"""Rounds that a run with noise on its sums reserves beside its own: a sum that breaks is begun anew, and paid again."""
+
 REFUSED = "this node's records may only be learned from under differential privacy: the plan needs dp"
 
 
-class Spending:
-    """What one run costs here; nothing is asked of, and nothing noted for, a plan without `dp`."""
+class Payer(NamedTuple):
+    """Who pays for which run, out of the budgets of which dataset: the key that signed its task."""
 
-    def __init__(self, means: Means, task: Task, dp: Dp | None, steps: int, spent: int) -> None:
-        self._means, self._task, self._dp, self._steps, self._spent = means, task, dp, steps, spent
+    task: Task
+    dataset: str
+    account: str
+
+
+class Spending:
+    """What one run costs here. A run that hides nothing pays for nothing: it is not admitted where a budget is set.
+
+    `spent` of `rounds` were paid for, None where nothing is paid; `dp` of a private plan, with its steps in a round.
+    """
+
+    def __init__(
+        self, means: Means, task: Task, rounds: int, spent: int | None, dp: Dp | None = None, steps: int = 0
+    ) -> None:
+        self._means, self._task, self._rounds, self._spent = means, task, rounds, spent
+        self._dp, self._steps = dp, steps
 
     def begin(self) -> dict[str, bytes]:
         """What a training is told that nobody else may know, new for each one.
@@ -36,29 +57,36 @@ class Spending:
         Raises:
             InviteRefused: all rounds of the run are paid for.
         """
-        if self._dp is None:
-            return {}
-        if self._spent >= self._task.rounds:
-            raise InviteRefused(f"all {self._task.rounds} rounds of this private run were trained here already")
-        return {"secret": os.urandom(SECRET)}
+        if self._spent is not None and self._spent >= self._rounds:
+            raise InviteRefused(f"all {self._rounds} rounds of this private run were trained here already")
+        return {} if self._dp is None else {"secret": os.urandom(SECRET)}
 
     async def paid(self, number: int) -> dict[str, float]:
-        """Round `number` was trained: note it, and say what the run has cost each record by now."""
+        """Round `number` was trained: note it, and say what the run has cost each record by now, if its plan hides it.
+
+        Raises:
+            InviteRefused: all rounds of the run are paid for.
+        """
+        if self._spent is None:
+            return {}
+        if not (spent := await self._means.ledger.pay(self._task.run)):
+            raise InviteRefused(f"all {self._rounds} rounds of this private run were paid for already")
+        self._spent = spent
         if self._dp is None:
             return {}
-        self._spent += 1
         cost = {"record-epsilon": self._dp.epsilon(self._spent * self._steps), "record-delta": self._dp.delta}
         await self._means.records.noted(self._task.run, PAID, {"round": number, **cost})
         return cost
 
 
-async def spending_of(means: Means, task: Task, plan: Plan | Study) -> Spending:
-    """What a run has spent here; asked before its data is read.
+async def spending_of(means: Means, payer: Payer, plan: Plan | Study, strategy: Strategy) -> Spending:
+    """What a run has spent here; all that it may spend is reserved when this returns, before its data is read.
 
     Raises:
         InviteRefused: it is not as private as this node's owner asks, or tells of records beside the noise.
+        BudgetSpent: it does not fit into the budgets of the dataset.
     """
-    recipe = None if isinstance(plan, Study) else plan.recipe
+    task, recipe = payer.task, None if isinstance(plan, Study) else plan.recipe
     dp, steps = (recipe.dp, recipe.private_steps) if recipe else (None, 0)
     if means.dp_required:
         if dp is None:
@@ -69,8 +97,9 @@ async def spending_of(means: Means, task: Task, plan: Plan | Study) -> Spending:
                 f"{task.rounds} rounds would cost each record epsilon {cost:.3g} at delta {DELTA:g}; "
                 f"this node grants {means.dp_required:g}"
             )
-    if dp is None:
-        return Spending(means, task, None, 0, 0)
-    if task.holdout:
+    if dp is not None and task.holdout:
         raise InviteRefused("a private run holds no examples out: what is measured on them is not noised")
-    return Spending(means, task, dp, steps, await means.records.notes(task.run, PAID))
+    rounds = task.rounds if dp is not None else task.rounds + AGAIN
+    curve = curve_of(plan, strategy)
+    spent = await means.ledger.reserve(task.run, payer.dataset, payer.account, curve, rounds)
+    return Spending(means, task, rounds, spent, dp, steps)

@@ -1,4 +1,4 @@
-"""The port that every directory fulfils: a gateway over HTTP, later a distributed hash table."""
+"""The port that every directory fulfils: a gateway, a network without a centre, several in order of preference."""
 
 from __future__ import annotations
 

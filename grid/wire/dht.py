@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from grid.wire.directory import NodeRecord
+from grid.wire.directory import Found, NodeRecord, Search
 from grid.wire.documents import Signed
 from grid.wire.endpoint import Endpoint
 from grid.wire.message import MSGPACK, Document, Message
@@ -117,6 +117,24 @@ class Pong(Message, frozen=True):
     now: Seconds
 
 
+class FoundHere(Found, frozen=True, kw_only=True):
+    """What a gateway of the grid RFC answers to a search, and what a node does: whether it has such data itself."""
+
+    content: bool
+
+
+class Known(Message, frozen=True):
+    """What a peer knows of the network, for its owner: contacts by address, records kept, and what was counted."""
+
+    network: str
+    key: PublicKey
+    contacts: tuple[str, ...]
+    records: Count
+    bytes: Count
+    counted: dict[str, int] = {}
+    refused: dict[str, int] = {}
+
+
 FIND = Endpoint(
     "POST", "/v1/dht/find", Find, Near, about="Who is near a key, and what is kept there", media=MSGPACK, deadline=1.5
 )
@@ -131,3 +149,9 @@ STORE = Endpoint(
     problems=(Full, NotAllowed),
 )
 PING = Endpoint("POST", "/v1/dht/ping", Ping, Pong, about="Show that you are there", media=MSGPACK, deadline=2.0)
+KNOWN: Endpoint[None, Known] = Endpoint(
+    "GET", "/v1/dht", gives=Known, about="What this peer knows of the network", who="owner"
+)
+SEARCH_HERE = Endpoint(
+    "POST", "/search", Search, FoundHere, about="Find nodes by tags, and does this one have such data (grid RFC)"
+)

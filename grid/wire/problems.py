@@ -210,6 +210,10 @@ class NotEstimable(GridError):
     status, slug, title = 422, "not-estimable", "The data do not determine the answer"
 
 
+class BudgetSpent(GridError):
+    status, slug, title = 403, "budget-spent", "The privacy budget does not allow it"
+
+
 class CaptureFailed(GridError):
     status, slug, title = 422, "capture-failed", "This module cannot become a plan"
 

@@ -9,11 +9,12 @@ import pytest
 from grid.learning.private import Privacy
 from grid.learning.questions import Moments
 from grid.learning.recipe import Dp
-from grid.node.spending import PAID, spending_of
+from grid.learning.strategy import FEDAVG
+from grid.node.spending import PAID, Payer, spending_of
 from grid.privacy.rdp import epsilon_of_steps
 from grid.wire.problems import InviteRefused, RunRefused, StrategyRefused
 from grid.wire.runs import After
-from tests.grid_of_nodes import MASKED, ANode, Scientist, coordinator_of, plan_of, quorum
+from tests.grid_of_nodes import MASKED, SCIENTIST, ANode, Scientist, coordinator_of, plan_of, quorum
 
 StartNode = Callable[..., Awaitable[ANode]]
 
@@ -90,12 +91,12 @@ async def test_whoever_asks_for_more_rounds_than_were_agreed_gets_none(
     scientist: Scientist, coordinator: ANode, start_node: StartNode
 ) -> None:
     ann = await start_node("ann")
-    means, task = ann.open.means, scientist.task(coordinator, PRIVATE, rounds=2)
+    means, who = ann.open.means, Payer(scientist.task(coordinator, PRIVATE, rounds=2), "pulse", SCIENTIST.id)
 
-    spending = await spending_of(means, task, PRIVATE)
+    spending = await spending_of(means, who, PRIVATE, FEDAVG)
     secrets = {spending.begin()["secret"]}
     await spending.paid(1)
-    again = await spending_of(means, task, PRIVATE)  # as after a restart
+    again = await spending_of(means, who, PRIVATE, FEDAVG)  # as after a restart
     secrets.add(again.begin()["secret"])
     await again.paid(1)
 
@@ -103,8 +104,8 @@ async def test_whoever_asks_for_more_rounds_than_were_agreed_gets_none(
     with pytest.raises(InviteRefused, match="all 2 rounds"):
         again.begin()
     with pytest.raises(InviteRefused, match="all 2 rounds"):
-        (await spending_of(means, task, PRIVATE)).begin()
-    plain = await spending_of(means, scientist.task(coordinator, plan_of()), plan_of())
+        (await spending_of(means, who, PRIVATE, FEDAVG)).begin()
+    plain = await spending_of(means, Payer(scientist.task(coordinator, plan_of()), *who[1:]), plan_of(), FEDAVG)
     assert (plain.begin(), await plain.paid(1)) == ({}, {})
 
 

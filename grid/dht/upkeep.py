@@ -1,0 +1,146 @@
+"""Keeps a peer in its network: finds it again, looks after contacts, and remembers them over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from grid.dht.peer import Peer
+from grid.dht.table import K
+from grid.wire.names import Address
+from grid.wire.problems import GridError, Unreachable
+
+log = logging.getLogger(__name__)
+
+TICK = 5.0
+"""Seconds between looks at what is to be done."""
+SHORTEST = 0.2
+"""Seconds between two such looks at least, whoever calls."""
+REFRESH = 3600.0
+"""Seconds after which the far parts of the table are looked for anew."""
+REMEMBER = 60.0
+"""Seconds between two times that the contacts are written down."""
+PAUSES = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""Seconds between tries to find the network; the last one repeats."""
+KEPT = 200
+"""Addresses that are remembered."""
+
+_Addresses = Annotated[list[Address], msgspec.Meta(max_length=KEPT)]
+
+
+class PeerCache:
+    """Addresses of peers in a file: plain JSON, none of it believed before whoever answers there proved itself."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> list[str]:
+        """The addresses; none if there is no file that can be read."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Addresses)
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            log.warning("%s is not read: %s", self._path, error)
+            return []
+
+    def save(self, addresses: Sequence[str]) -> None:
+        """Write them down in place of those before."""
+        handle, draft = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(msgspec.json.encode(list(addresses)[:KEPT]))
+        Path(draft).replace(self._path)
+
+
+class Upkeep:
+    """One peer's place in its network. `bootstrap`: addresses of peers that are known beforehand."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        bootstrap: Sequence[str],
+        cache: PeerCache | None = None,
+        *,
+        pause: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        self._peer, self._bootstrap, self._cache, self._pause = peer, bootstrap, cache, pause or self._rest
+        self._stirred = asyncio.Event()
+        peer.answers.stir = self._stirred.set
+        self._connecting = asyncio.Lock()
+        self._knew = 0
+        self.grown: Callable[[], Awaitable[None]] | None = None
+        """What to do when peers came to a network that is small: until then it had too few to keep a record."""
+        self._failures = 0
+
+    async def connect(self) -> None:
+        """Know somebody, if there is anybody to know.
+
+        Raises:
+            Unreachable: peers are named, or remembered, and none of them answers.
+        """
+        async with self._connecting:
+            if len(self._peer.table):
+                return
+            own = self._peer.address()
+            addresses = dict.fromkeys([*self._bootstrap, *(self._cache.load() if self._cache else ())])
+            named = [address for address in addresses if address.rstrip("/") != (own or "").rstrip("/")]
+            if named and not await self._peer.bootstrap(named) and self._bootstrap:
+                raise Unreachable(f"no peer of the network answers at {', '.join(self._bootstrap)}")
+
+    async def run(self) -> None:
+        """Tend until cancelled."""
+        loop = asyncio.get_running_loop()
+        refreshed = remembered = loop.time()
+        while True:
+            await self._pause(await self._once())
+            if loop.time() - refreshed >= REFRESH:
+                refreshed = loop.time()
+                await self._peer.refresh()
+            if loop.time() - remembered >= REMEMBER:
+                remembered = loop.time()
+                await self.remember()
+
+    async def _rest(self, seconds: float) -> None:
+        """Until somebody is to be called back, but a moment at least, in which there may be others."""
+        await asyncio.sleep(SHORTEST)
+        try:
+            async with asyncio.timeout(seconds - SHORTEST):
+                await self._stirred.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._stirred.clear()
+
+    async def remember(self) -> None:
+        """Write down whom this peer knows."""
+        if self._cache is not None and len(self._peer.table):
+            await asyncio.to_thread(self._cache.save, [contact.address for contact in self._peer.table])
+
+    async def _once(self) -> float:
+        """Do what is to be done; seconds until the next time."""
+        await self._peer.tend()
+        try:
+            await self.connect()
+        except Unreachable as error:
+            pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+            self._failures += 1
+            log.warning("alone in the network: %s (again in %.0f s)", error.detail, pause)
+            return pause
+        self._failures = 0
+        knew, self._knew = self._knew, len(self._peer.table)
+        if knew < min(self._knew, K) and self.grown is not None:
+            await self._announce_again(self.grown)
+        return TICK
+
+    async def _announce_again(self, announce: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await announce()
+        except GridError as error:
+            log.warning("the record of this node was not renewed: %s", error.detail)

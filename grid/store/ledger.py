@@ -1,0 +1,102 @@
+"""Rows of the privacy ledger. Judged and written in one transaction, so that two runs never share what is left."""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+
+from grid.protocol.ledger import Budget, Charge, admit, total
+from grid.store.schema import Transaction
+
+_CHARGE = "run, dataset, account, curve, rounds, used, state"
+
+
+def set_budget(connection: Transaction, budget: Budget) -> None:
+    """A budget, in place of the one that there was."""
+    connection.execute(
+        "INSERT OR REPLACE INTO budgets (dataset, subject, epsilon, delta) VALUES (?, ?, ?, ?)",
+        (budget.dataset, budget.subject, budget.epsilon, budget.delta),
+    )
+
+
+def drop_budget(connection: Transaction, dataset: str, subject: str) -> bool:
+    """No such budget any more; whether there was one. What was spent stays."""
+    found = connection.execute("DELETE FROM budgets WHERE dataset = ? AND subject = ?", (dataset, subject))
+    return found.rowcount > 0
+
+
+def budgets(connection: sqlite3.Connection) -> list[Budget]:
+    """All budgets, by dataset and subject."""
+    rows = connection.execute("SELECT dataset, subject, epsilon, delta FROM budgets ORDER BY dataset, subject")
+    return [Budget(*row) for row in rows]
+
+
+def put_in_group(connection: Transaction, name: str, account: str) -> None:
+    """An account counts into the budgets of a group."""
+    connection.execute("INSERT OR IGNORE INTO budget_groups (name, account) VALUES (?, ?)", (name, account))
+
+
+def take_out_of_group(connection: Transaction, name: str, account: str) -> bool:
+    """It does no longer, whatever it spent meanwhile; whether it did."""
+    found = connection.execute("DELETE FROM budget_groups WHERE name = ? AND account = ?", (name, account))
+    return found.rowcount > 0
+
+
+def groups(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
+    """The accounts of each group."""
+    rows = connection.execute("SELECT name, account FROM budget_groups").fetchall()
+    return {name: frozenset(who for group, who in rows if group == name) for name, _ in rows}
+
+
+def charges(connection: sqlite3.Connection, dataset: str) -> list[Charge]:
+    """What runs cost a dataset, oldest first."""
+    rows = connection.execute(f"SELECT {_CHARGE} FROM charges WHERE dataset = ? ORDER BY at", (dataset,))  # noqa: S608
+    return [Charge(run, of, who, _read(curve), *rest) for run, of, who, curve, *rest in rows]
+
+
+def reserve(connection: Transaction, asked: Charge, at: float) -> Charge:
+    """Set aside what a run may cost, if it fits; a run that was set aside before is found as it was.
+
+    Raises:
+        BudgetSpent: it does not fit; nothing is set aside.
+    """
+    there = charges(connection, asked.dataset)
+    for each in there:
+        if each.run == asked.run:
+            return each
+    members = groups(connection)
+    judged = []
+    for budget in budgets(connection):
+        if budget.dataset != asked.dataset:
+            continue
+        whose = members.get(budget.subject, frozenset({budget.subject}))
+        if budget.subject and asked.account not in whose:
+            continue
+        judged.append((budget, total(each for each in there if not budget.subject or each.account in whose)))
+    admit(asked, judged)
+    connection.execute(
+        f"INSERT INTO charges ({_CHARGE}, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        (asked.run, asked.dataset, asked.account, _written(asked.curve), asked.rounds, asked.used, asked.state, at),
+    )
+    return asked
+
+
+def pay(connection: Transaction, run: str) -> int:
+    """One more round of a run was paid for; how many were. 0: it pays for none, or for no more."""
+    row = connection.execute(
+        "UPDATE charges SET used = used + 1 WHERE run = ? AND used < rounds RETURNING used", (run,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def settle(connection: Transaction, run: str) -> None:
+    """A run is over here: what it did not use is given back."""
+    connection.execute("UPDATE charges SET state = 'settled' WHERE run = ?", (run,))
+
+
+def _written(curve: tuple[float, ...]) -> bytes:
+    return array("d", curve).tobytes()
+
+
+def _read(data: bytes) -> tuple[float, ...]:
+    return tuple(array("d", data))
