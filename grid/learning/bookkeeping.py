@@ -11,6 +11,7 @@ arXiv:2210.00038, sections 2.2 and 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ from grid.learning.state import State
 Tensor = torch.Tensor
 Sums = dict[str, Tensor]
 Pair = tuple[int, int]
+
+STRETCH, SMALL, ROUNDING = 128, 1e-22, 2.0**-24
+"""So many numbers; one whose square float32 still knows of; how far off, of itself, a float32 may be."""
 
 
 class Part(NamedTuple):
@@ -54,14 +58,13 @@ class BookKeeping:
         total = self._model.loss(self._model(features), target) * len(target)
         outputs = [output for _, _, output in self._noted]
         found: Sequence[Tensor | None] = torch.autograd.grad(total, outputs, allow_unused=True)
-        parts = [
-            part
-            for (layer, given, _), slope in zip(self._noted, found, strict=True)
-            if slope is not None
-            for part in KINDS[layer.op](layer, given, slope)
-        ]
-        self._noted.clear()
         with torch.no_grad():
+            layers = zip(self._noted, found, strict=True)
+            contributions = [
+                KINDS[layer.op](layer, given, slope) for (layer, given, _), slope in layers if slope is not None
+            ]
+            self._noted.clear()
+            parts = [part for several in contributions for part in several]
             factors = factors_of(torch.stack([part.squares for part in parts]).sum(0), bound)
             return {part.name: part.scaled(factors) for part in parts}, total.item()
 
@@ -107,14 +110,24 @@ def weighted(rows: Tensor, factors: Factors) -> Tensor:
     return (factors.values @ factors.of(rows).flatten(1)).view(rows.shape[1:])
 
 
-def _squares(rows: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1, dtype=torch.float64)
-    return norms.square()
+def squares_of(rows: Tensor) -> Tensor:
+    """The squared norm of each of `rows` (b, ...), float64 (b,), rounded up.
+
+    Stretches of `STRETCH` numbers are summed in float32, eight side by side, which is several times as fast as float64:
+    to that come what rounding takes at most, and numbers too small for their squares.
+    """
+    flat = rows.reshape(len(rows), -1).contiguous()
+    cut = flat.shape[1] - flat.shape[1] % STRETCH
+    norms: Tensor = torch.linalg.vector_norm(flat[:, cut:], dim=1, keepdim=True)
+    if cut:
+        whole = flat[:, :cut].view(len(flat), -1, STRETCH)
+        norms = torch.cat([norms, torch.linalg.vector_norm(whole, dim=2)], 1)
+    return norms.double().add_(SMALL * math.sqrt(STRETCH)).mul_(1 + ROUNDING * (8 + STRETCH / 8)).square_().sum(1)
 
 
 def _explicit(name: str | None, rows: Tensor) -> list[Part]:
     """A part whose contributions are computed: `rows` (b, *the parameter's shape)."""
-    return [] if name is None else [Part(name, _squares(rows), lambda factors: weighted(rows, factors))]
+    return [] if name is None else [Part(name, squares_of(rows), lambda factors: weighted(rows, factors))]
 
 
 def _linear(layer: Layer, given: tuple[Any, ...], slope: Tensor) -> list[Part]:
@@ -123,9 +136,10 @@ def _linear(layer: Layer, given: tuple[Any, ...], slope: Tensor) -> list[Part]:
         came, slope = came.flatten(1, -2), slope.flatten(1, -2)
         parts = _explicit(layer.weight, slope.transpose(1, 2) @ came)
         return parts + _explicit(layer.bias, slope.sum(1))
-    parts, steep = _explicit(layer.bias, slope), _squares(slope)
+    steep = squares_of(slope)
+    parts = [Part(layer.bias, steep, lambda factors: weighted(slope, factors))] if layer.bias else []
     if layer.weight:
-        parts.append(Part(layer.weight, _squares(came) * steep, lambda factors: _outer(slope, came, factors)))
+        parts.append(Part(layer.weight, squares_of(came) * steep, lambda factors: _outer(slope, came, factors)))
     return parts
 
 

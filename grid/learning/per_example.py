@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from grid.learning.bookkeeping import Sums, factors_of, weighted
+from grid.learning.bookkeeping import Sums, factors_of, squares_of, weighted
 from grid.learning.interpreter import Program
 from grid.learning.model import loss_function
 from grid.learning.objectives import CLASSES
@@ -50,8 +50,7 @@ class PerExample:
         for begin in range(0, len(target), self.chunk):
             part = slice(begin, begin + self.chunk)
             loss, found = self.gradients([feature[part] for feature in features], target[part])
-            squares = [torch.linalg.vector_norm(rows.flatten(1), dim=1, dtype=torch.float64) for rows in found.values()]
-            factors = factors_of(torch.stack(squares).square().sum(0), bound)
+            factors = factors_of(torch.stack([squares_of(rows) for rows in found.values()]).sum(0), bound)
             for name, rows in found.items():
                 sums[name] += weighted(rows, factors)
             total += loss
