@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from grid.cli.network import Place, place
+from grid.cli.network import Belonging, Place, place
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
@@ -107,7 +107,7 @@ class NodeSettings:
     label: str = ""
     dht: bool = False
     bootstrap: tuple[str, ...] = ()
-    network: str = ""
+    network: Belonging = Belonging()  # noqa: RUF009 - it never changes
 
 
 class OpenNode:
@@ -315,7 +315,7 @@ def _network(node: OpenNode, metrics: Metrics) -> Routes:
         means.calls,
         means.egress,
         settings.bootstrap,
-        network=settings.network,
+        belonging=settings.network,
         cache=cache,
         listens=settings.listen,
     )

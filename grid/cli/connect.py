@@ -54,8 +54,8 @@ async def aconnect(
 ) -> AsyncIterator[Grid]:
     """A grid, through the gateway at `url`, for as long as the block lasts.
 
-    `dht+http://HOST:PORT` is a peer of a network without a centre. Of several, the first is asked first, the next one
-    where it does not answer or knows nobody.
+    `dht+http://HOST:PORT` is a peer of a network without a centre, `dht+http://HOST:PORT#NAME` of the one of that name.
+    Of several, the first is asked first, the next one where it does not answer or knows nobody.
 
     `identity` is the caller's key, the one in `home()` if not given. A coordinator in this process listens on
     `host`; `address` is how participants reach it, where that is another. Without `listen` they reach it through the
@@ -78,23 +78,29 @@ async def aconnect(
 
 
 def _directory(urls: Sequence[str], calls: Calls, me: Identity, pins: Pins) -> Directory:
-    peers = [url.removeprefix(NETWORK) for url in urls if url.startswith(NETWORK)]
-    network = _network(me, calls, peers) if peers else None
-    found = list[Directory]()
+    """The directories at some addresses, in their order; all peers of one network are one directory."""
+    peers = dict[str, list[str]]()
     for url in urls:
+        if url.startswith(NETWORK):
+            address, _, name = url.removeprefix(NETWORK).partition("#")
+            peers.setdefault(name, []).append(address)
+    found = dict[str, Directory]()
+    for url in urls:
+        name = url.partition("#")[2]
         if not url.startswith(NETWORK):
-            found.append(GatewayDirectory(calls, url, pins))
-        elif network is not None and network not in found:
-            found.append(network)
-    return found[0] if len(found) == 1 else Preferring(found, time.time)
+            found[url] = GatewayDirectory(calls, url, pins)
+        elif NETWORK + name not in found:
+            found[NETWORK + name] = _network(me, calls, peers[name], name)
+    several = list(found.values())
+    return several[0] if len(several) == 1 else Preferring(several, time.time)
 
 
-def _network(me: Identity, calls: Calls, peers: Sequence[str]) -> Directory:
+def _network(me: Identity, calls: Calls, peers: Sequence[str], name: str) -> Directory:
     try:
         network = import_module("grid.cli.network")
     except ImportError:
         raise Unreachable("a network without a centre needs grid-daemon[dht]") from None
-    searching: Directory = network.searching(me, calls, Egress(allow_private=True), peers)
+    searching: Directory = network.searching(me, calls, Egress(allow_private=True), peers, name)
     return searching
 
 

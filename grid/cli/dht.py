@@ -9,9 +9,13 @@ from pathlib import Path
 import click
 
 from grid.cli.desk import data_option, open_office
-from grid.cli.plainly import Plainly
+from grid.cli.network import invite as vouch
+from grid.cli.plainly import Plainly, word
+from grid.crypto.identity import Identity
 from grid.wire.dht import KNOWN, SEARCH_HERE, FoundHere, Known
 from grid.wire.directory import Search
+from grid.wire.message import encode
+from grid.wire.names import Name, PublicKey
 from grid.wire.problems import NotFound
 
 
@@ -54,6 +58,22 @@ def lookup(tags: tuple[str, ...], match_any: bool, data: Path) -> None:
     for name, address in found.node_addresses:
         click.echo(f"{name}  {address}{'  (one of several keys)' if name in found.unverified else ''}")
     click.echo(f"{len(found.node_addresses)} found in {1000 * (time.perf_counter() - began):.0f} ms", err=True)
+
+
+@dht.command()
+@click.argument("key", type=word(PublicKey, "key (43 letters, as `grid-node id` prints it)"))
+@click.option("--group", type=word(Name, "name"), required=True, help="Whose node it is: few of one group are asked.")
+@click.option("--network", default="", help="The name of the network.")
+@click.option("--days", type=click.IntRange(1, 3650), default=365, help="How long it may take part.")
+@data_option
+def invite(key: str, group: str, network: str, days: int, data: Path) -> None:
+    """Sign, with this node's key, that the node with KEY may take part in a network whose --issuer this node is.
+
+    What is printed goes into a file there, and that file's name after --membership.
+    """
+    issuer = Identity.load_or_create(data / "identity.key")
+    signed = vouch(issuer, key, network, group, time.time() + days * 86_400.0)
+    click.echo(encode(signed).decode())
 
 
 async def _known(data: Path) -> Known:

@@ -17,6 +17,7 @@ from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
 from grid.cli.dht import dht
+from grid.cli.network import Belonging
 from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
 from grid.cli.projects import project
@@ -33,6 +34,7 @@ from grid.wire.node import KnownPeer
 from grid.wire.problems import GpuMissing
 
 KEY = word(PublicKey, "key (43 letters, as `grid id` prints it)")
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 URL = word(Address, "url (http://HOST:PORT)")
 
 
@@ -55,6 +57,11 @@ def main() -> None:
 @click.option("--dht", is_flag=True, help="Be a peer of a network without a centre, beside gateways or without any.")
 @click.option("--bootstrap", type=URL, multiple=True, help="A peer of that network; may be repeated. [implies --dht]")
 @click.option("--network", default="", help="The name of that network, where there is more than one.")
+@click.option("--issuer", type=KEY, multiple=True, help="A key whose members alone may take part; may be repeated.")
+@click.option("--membership", type=FILE, help="What an issuer gave this node: see `grid-node dht invite`.")
+@click.option(
+    "--network-secret", type=FILE, help="A file whose content tags are keyed with, the same at all its peers."
+)
 @click.option("--trust", type=KEY, multiple=True, help="A key whose holder may train here; may be repeated.")
 @click.option(
     "--allow-private/--no-allow-private",
@@ -103,6 +110,9 @@ def start(
     dht: bool,
     bootstrap: tuple[str, ...],
     network: str,
+    issuer: tuple[str, ...],
+    membership: Path | None,
+    network_secret: Path | None,
     trust: tuple[str, ...],
     allow_private: bool | None,
     isolation: str,
@@ -139,7 +149,7 @@ def start(
             gateways=gateway,
             dht=dht or bool(bootstrap),
             bootstrap=bootstrap,
-            network=network,
+            network=Belonging(network, issuer, membership, network_secret),
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
             isolation=isolation,

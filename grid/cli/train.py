@@ -21,7 +21,7 @@ from grid.learning.sheet import sheet
 from grid.learning.strategy import BROADCASTS, PRESETS, UPLOADS
 from grid.wire.names import Address
 
-WHOM = Annotated[str, Meta(max_length=2048, pattern=r"^(dht\+)?https?://[^\s/?#@\\]+(/[^\s?#@\\]*)?\Z")]
+WHOM = Annotated[str, Meta(max_length=2048, pattern=r"^(dht\+)?https?://[^\s/?#@\\]+(/[^\s?#@\\]*)?(#[^\s#]{1,64})?\Z")]
 gateway_option = click.option(
     "--gateway",
     type=word(WHOM, "url (http://HOST:PORT)"),

@@ -5,10 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -17,8 +19,11 @@ from grid.cli.daemon import FILE, alone
 from grid.cli.desk import open_desk
 from grid.cli.node import main, start
 from grid.crypto.identity import Identity
+from grid.dht.records import Network
 from grid.transport.serve import running
-from grid.wire.problems import GridError
+from grid.wire.documents import Signed
+from grid.wire.problems import GridError, NotAllowed
+from tests.sim.net import record
 
 ROOT = Path(__file__).resolve().parents[2]
 SCIENTIST = Identity.from_seed(b"s" * 32)
@@ -259,6 +264,27 @@ def test_a_node_starts_says_so_and_drains(node: Node, daemon: subprocess.Popen[s
     assert daemon.returncode == 0
     assert len(re.findall(r"owner's token, shown this once .*: [A-Za-z0-9_-]{43}\n", said)) == 1
     assert (tmp_path / "data" / FILE).read_text() == ""
+
+
+# --- a network without a centre -------------------------------------------------------------
+
+
+def test_an_invitation_lets_its_key_and_no_other_into_the_network(node: Node) -> None:
+    issuer = node("id").output.split("public key")[1].split()[0]
+    printed = node("dht", "invite", SCIENTIST.id, "--group", "north", "--network", "n").output
+
+    network = Network("n", issuers=frozenset({issuer}))
+    signed = msgspec.json.decode(printed, type=Signed)
+    assert (
+        network.read(record(SCIENTIST, at=time.time(), network="n", membership=signed), time.time()).group
+        == f"{issuer}/north"
+    )
+    with pytest.raises(NotAllowed):
+        network.read(record(Identity.generate(), at=time.time(), network="n", membership=signed), time.time())
+
+
+def test_a_node_that_does_not_run_has_no_network_to_look_at(node: Node) -> None:
+    assert "does not run" in node("dht", "status").output
 
 
 # --- settings -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import ClientSession, web
 
-from grid.cli.network import Place, place
+from grid.cli.network import Belonging, Place, invite, place
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
@@ -29,7 +29,7 @@ from grid.transport.metrics import Metrics
 from grid.transport.serve import running
 from grid.wire.dht import FIND, KNOWN, PING, STORE, Ping
 from grid.wire.directory import JOIN, NODE_RECORD, Join, Leave, NodeRecord, Renew, Search
-from grid.wire.message import MSGPACK
+from grid.wire.message import MSGPACK, encode
 from grid.wire.node import DATASET_TAGS
 from grid.wire.problems import GridError, NodeIdTaken, NotAMember, NotAuthenticated, Unreachable, UnsignedJoinRefused
 from grid.wire.session import IDENTITY, SESSION
@@ -59,14 +59,19 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    name: str, number: int, *tags: str, bootstrap: tuple[str, ...] = (), network: str = "", cache: Path | None = None
+    name: str,
+    number: int,
+    *tags: str,
+    bootstrap: tuple[str, ...] = (),
+    network: Belonging = Belonging(),  # noqa: B008
+    cache: Path | None = None,
 ) -> AsyncIterator[Node]:
     who = identity(number)
     async with AsyncExitStack() as stack:
         egress = Egress(allow_private=True)
         calls = Calls(await stack.enter_async_context(open_http(egress)), identity=who)
         remembered = PeerCache(cache) if cache else None
-        here = place(who, calls, egress, bootstrap, network=network, cache=remembered)
+        here = place(who, calls, egress, bootstrap, belonging=network, cache=remembered)
         auth = Authenticator(who, time.time)
 
         async def say_tags(request: web.Request) -> web.StreamResponse:
@@ -212,10 +217,38 @@ async def test_who_signs_nothing_is_not_listed() -> None:
 
 
 async def test_peers_of_another_network_have_nothing_to_say_to_each_other() -> None:
-    async with grid(("#a",)) as nodes, node("x", 9, bootstrap=(nodes[0].address,), network="other") as other:
+    async with grid(("#a",)) as nodes, node("x", 9, bootstrap=(nodes[0].address,), network=Belonging("other")) as other:
         with pytest.raises(Unreachable):
             await other.listed()
         assert len(other.place.peer.table) == 0
+
+
+async def test_where_an_issuer_vouches_for_members_a_stranger_has_no_place(tmp_path: Path) -> None:
+    issuer, ends = identity(900), time.time() + 9000
+    (tmp_path / "secret").write_bytes(b"only we know\n")
+
+    def belonging(number: int, by: Identity, group: str) -> Belonging:
+        file = tmp_path / f"{number}.json"
+        file.write_bytes(encode(invite(by, identity(number).id, "private", group, ends)))
+        return Belonging("private", (issuer.id,), file, tmp_path / "secret")
+
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(node("one", 1, "#a", network=belonging(1, issuer, "north")))
+        await one.listed()
+        first = (one.address,)
+        two = await stack.enter_async_context(
+            node("two", 2, "#a", bootstrap=first, network=belonging(2, issuer, "south"))
+        )
+        await two.listed()
+        assert await two.search("#a") == ["one", "two"]
+        stranger = await stack.enter_async_context(
+            node("three", 3, "#a", bootstrap=first, network=belonging(3, identity(901), "x"))
+        )
+        with pytest.raises(GridError):
+            await stranger.listed()
+        await one.place.peer.tend()
+        assert await two.search("#a") == ["one", "two"]
+        assert one.place.peer.known().contacts == (two.address,)
 
 
 async def test_an_address_that_policy_forbids_is_never_called() -> None:
