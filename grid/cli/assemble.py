@@ -245,7 +245,13 @@ async def open_node(
             least_rows=settings.least_rows,
         )
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"
-        auth = Authenticator(identity, time.time, is_owner=access.is_owner, owner_keys=access.owner_keys)
+        auth = Authenticator(
+            identity,
+            time.time,
+            is_owner=access.is_owner,
+            owner_keys=access.owner_keys,
+            refuse=means.peers.refuse_revoked,
+        )
         answering = await stack.enter_async_context(Answering(socket, auth))
         chores = await stack.enter_async_context(Chores())
         means.calls.relay = relay = Relay(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grid.client.calls import Calls
 from grid.client.pins import Pins
-from grid.protocol.transparency import check_grown, check_logged, read_head
+from grid.protocol.transparency import check_grown, check_logged, longer, read_head
 from grid.wire.directory import (
     DELETE_NODE,
     JOIN,
@@ -96,16 +96,14 @@ class GatewayDirectory:
 
     async def _compare(self, shown: Signed, key: str) -> None:
         """The log at that head is the one that was seen before, further on. Answers may overtake one another."""
-        head, before = read_head(shown, self.address, key), self._newest
-        if before is None and self._pins is not None:
-            before = self._pins.seen(self.address.rstrip("/"))
+        head, before, place = read_head(shown, self.address, key), self._newest, self.address.rstrip("/")
+        if self._pins is not None:  # other programs may have seen more of it meanwhile
+            before = self._pins.seen(place)
         if before is not None:
             await self._check_grown(*sorted((head, read_head(before, self.address, key)), key=lambda one: one.size))
-        newest = self._newest  # another answer may have come meanwhile
-        if newest is None or head.size > read_head(newest, self.address, key).size:
-            self._newest = shown
-            if self._pins is not None and (before is None or head.size > read_head(before, self.address, key).size):
-                self._pins.saw(self.address.rstrip("/"), shown)
+        if self._pins is not None:
+            self._pins.saw(place, shown)
+        self._newest = longer(shown, self._newest)
 
     async def _check_grown(self, old: TreeHead, new: TreeHead) -> None:
         path: tuple[bytes, ...] = ()

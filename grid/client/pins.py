@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from grid.protocol.pins import NOWHERE, Pin, met
+from grid.protocol.transparency import longer
 from grid.wire.documents import Signed
 
 FRESH = 3600.0
@@ -32,7 +33,7 @@ class Pins(Protocol):
         """The newest head that was seen of the log of the gateway at an address."""
 
     def saw(self, gateway: str, head: Signed) -> None:
-        """That head was seen, and goes on from the one before."""
+        """That head was seen, and is of the same log as the one before; the longer one is kept."""
 
 
 class MemoryPins:
@@ -51,7 +52,7 @@ class MemoryPins:
 
     def saw(self, gateway: str, head: Signed) -> None:
         """See `Pins.saw`."""
-        self._heads[gateway] = head
+        self._heads[gateway] = longer(head, self._heads.get(gateway))
 
 
 class FilePins:
@@ -91,13 +92,19 @@ class FilePins:
     def saw(self, gateway: str, head: Signed) -> None:
         """See `Pins.saw`."""
         with self._alone():
-            _replace(self._heads, self._seen() | {gateway: head})
+            heads = self._seen()
+            if (kept := longer(head, heads.get(gateway))) != heads.get(gateway):
+                _replace(self._heads, heads | {gateway: kept})
 
     def pin(self, name: str, public_key: str) -> None:
         """Know a name by this key from now on, whatever it was known by: its owner was asked."""
         with self._alone():
             now = self._now()
             self._write(self.all() | {name: Pin(name, public_key, now, now, "by hand")})
+            heads = self._seen()
+            if name in heads and heads[name].signer != public_key:  # another gateway is there, with a log of its own
+                del heads[name]
+                _replace(self._heads, heads)
 
     def all(self) -> dict[str, Pin]:
         """Everybody who is known, by name."""

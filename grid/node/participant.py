@@ -49,8 +49,6 @@ class Participant:
         task = read_document(invite.task, Task, TASK, now=self._means.now())
         if caller.public is None or task.coordinator != caller.id:
             raise InviteRefused("the task names another coordinator than the one that invites")
-        for key in (task.coordinator, invite.task.signer):
-            self._means.peers.refuse_revoked(key)
         dataset = self._allowed(task, invite)
         prekey = read_prekey(invite.prekey, caller.public, self._means.now())
         if part := self._live.get(task.run):
@@ -84,6 +82,8 @@ class Participant:
 
     def _allowed(self, task: Task, invite: Invite) -> DatasetInfo:
         """The dataset for a task, if its scientist may learn from it and its coordinator may be called."""
+        for key in (task.coordinator, invite.task.signer):
+            self._means.peers.refuse_revoked(key)
         self._means.access.may_train(invite.task.signer)
         if self._means.sums_only and not read_strategy(task.strategy).masked:
             raise InviteRefused("this node's updates may only be seen summed: the task has to be secure")

@@ -20,8 +20,8 @@ from grid.wire.node import KnownPeer
 from grid.wire.problems import KeyRevoked, NotFound
 from grid.wire.runs import After, Events
 
-NODE, ALARM = "node", "gateway-alarm"
-"""The topic of the event log about the node itself, and what it says of a gateway that is not to be believed."""
+NODE, ALARM, REVOKED = "node", "gateway-alarm", "key-revoked"
+"""The topic of the event log about the node itself; what it says of a gateway that lied, and of a key's end."""
 
 
 class Peers:
@@ -90,7 +90,7 @@ class Peers:
         def write(connection: Transaction) -> None:
             if not store.knows(connection, said.public_key):
                 raise NotFound(f"{said.public_key} is not known here")
-            logs.revoke(connection, {said.public_key: said.reason})
+            self._note_revoked(connection, {said.public_key: said.reason})
 
         await self._database.write(write)
         self._revoked = {said.public_key: said.reason, **self._revoked}
@@ -111,12 +111,19 @@ class Peers:
 
         def write(connection: Transaction) -> None:
             logs.keep(connection, gateway, log)
-            logs.revoke(connection, revoked)
+            self._note_revoked(connection, revoked)
             for old, new in moved.items():
                 store.move_pins(connection, old, new)
 
         await self._database.write(write)
         self._revoked = {**revoked, **self._revoked}
+
+    def _note_revoked(self, connection: Transaction, keys: Mapping[str, str]) -> None:
+        """Keys are believed no more; the owner hears of each that is new."""
+        logs.revoke(connection, keys)
+        for key, why in keys.items():
+            if key not in self._revoked:
+                events.append(connection, NODE, REVOKED, self._now(), {"public-key": key, "why": why})
 
     async def alarm(self, gateway: str, log: Followed, why: str) -> bool:
         """A gateway is not to be believed from now on, until it is forgotten; whether that is new."""

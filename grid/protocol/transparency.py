@@ -43,6 +43,14 @@ def read_head(head: Signed, gateway: str, gateway_key: str) -> TreeHead:
         raise LogForked(f"the head of the log of {gateway} is not signed by {spelled(gateway_key)}: {error}") from None
 
 
+def longer(head: Signed, than: Signed | None) -> Signed:
+    """Of two heads of a gateway's log the longer one; of two gateways' the first. Raises BadSignature, BadRequest."""
+    if than is None or than.signer != head.signer:
+        return head
+    sizes = [read_document(each, TreeHead, TREE_HEAD).size for each in (head, than)]
+    return head if sizes[0] > sizes[1] else than
+
+
 def read_entry(entry: bytes) -> LogEntry:
     """An entry. Raises BadRequest."""
     try:

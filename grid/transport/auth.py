@@ -59,7 +59,7 @@ class Authenticator:
     """Finds out who sent a request from its Authorization header.
 
     `is_owner` judges a token, `accounts` a name and its password; `owner_keys` names the public keys (32 bytes) that
-    speak for the owner.
+    speak for the owner. `refuse` raises KeyRevoked for the id of a key that is believed no more, in whatever it signs.
     Sessions live in memory for `lifetime` seconds; when there are `capacity` of them the one
     unused for longest goes, and its caller signs in again.
     """
@@ -74,10 +74,11 @@ class Authenticator:
         accounts: Callable[[str, str], Awaitable[Caller]] | None = None,
         capacity: int = SESSIONS,
         lifetime: float = DAY,
+        refuse: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._identity, self._now, self._entropy = identity, now, entropy
         self._is_owner, self._owner_keys, self._accounts = is_owner, owner_keys, accounts
-        self._capacity, self._lifetime = capacity, lifetime
+        self._capacity, self._lifetime, self._refuse = capacity, lifetime, refuse
         self._sessions: OrderedDict[str, tuple[ServedSession, Caller]] = OrderedDict()
         self._offers, self._nonces = NonceCache(), NonceCache()
         self._vouched: dict[str, bytes] = {}
@@ -94,6 +95,7 @@ class Authenticator:
             BadSignature: forged, or meant for another daemon.
             Replayed: too old or from the future, or seen before.
             TooManyRequests: more offers than can be remembered.
+            KeyRevoked.
         """
         try:
             accepted, public, key = accept(
@@ -106,9 +108,10 @@ class Authenticator:
             )
         except errors.CryptoError as error:
             raise _refusal(error) from None
+        caller = self._known(public, "session")
         if len(self._sessions) >= self._capacity:
             self._sessions.popitem(last=False)
-        self._sessions[key.id] = ServedSession(key, public), self._known(public, "session")
+        self._sessions[key.id] = ServedSession(key, public), caller
         return accepted
 
     @contextmanager
@@ -132,6 +135,7 @@ class Authenticator:
             SessionUnknown: the session ended; sign in again.
             BadSignature: the MAC or signature belongs to another request.
             Replayed: this very request came before, or is too old.
+            KeyRevoked: the key was, perhaps since the session began.
         """
         try:
             if header.startswith("Session "):
@@ -181,10 +185,13 @@ class Authenticator:
         return self._known(public, "signature")
 
     def _known(self, public: bytes, kind: Literal["session", "signature", "letter"]) -> Caller:
-        return Caller(public, b64(public), public in self._owner_keys(), kind)
+        caller = Caller(public, b64(public), public in self._owner_keys(), kind)
+        return self._still(caller)
 
     def _still(self, caller: Caller) -> Caller:
-        """The caller as of now: a key may have become the owner's, or ceased to be, since the session began."""
+        """The caller as of now: a key may have become the owner's, or ceased to be, or was revoked meanwhile."""
+        if caller.id is not None:
+            self._refuse(caller.id)
         owner = caller.public in self._owner_keys()
         return caller if owner == caller.owner else replace(caller, owner=owner)
 

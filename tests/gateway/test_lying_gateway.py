@@ -333,6 +333,34 @@ async def test_a_log_that_shrank_between_two_programs_is_found_out_by_the_second
         await gateway.seen_by(BOB, pins).resolve("ann")
 
 
+async def test_two_programs_at_once_find_out_that_they_are_shown_two_logs(gateway: Gateway, tmp_path: Path) -> None:
+    first, second = (gateway.seen_by(BOB, FilePins(tmp_path / "peers.json", time.time)) for _ in range(2))
+    await first.resolve("ann")
+    await gateway.seen_by(EVE).join(a_join("eve", EVE))
+    await second.resolve("ann")
+    await gateway.shows(("ann", ANN.id), ("bob", BOB.id), ("other", EVE.id), ("more", EVE.id))
+
+    with pytest.raises(LogForked, match="signed two logs"):
+        await first.resolve("ann")
+
+
+async def test_a_shorter_head_that_comes_late_does_not_take_the_place_of_the_longest(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    pins = FilePins(tmp_path / "peers.json", time.time)
+    short = gateway.log.head()
+    await gateway.seen_by(EVE).join(a_join("eve", EVE))
+    pins.meet(gateway.address, GATEWAY.id)
+    for head in (gateway.log.head(), short):
+        pins.saw(gateway.address, head)
+    assert pins.seen(gateway.address) == gateway.log.head()
+
+    pins.pin(gateway.address, GATEWAY.id)
+    assert pins.seen(gateway.address) == gateway.log.head()
+    pins.pin(gateway.address, EVE.id)  # another gateway is there now, with a log of its own
+    assert pins.seen(gateway.address) is None
+
+
 async def test_a_prekey_that_a_gateway_put_in_a_nodes_mailbox_is_refused_by_whoever_writes_to_it(
     start_node: StartNode, connections: ClientSession, tmp_path: Path
 ) -> None:

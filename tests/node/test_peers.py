@@ -20,11 +20,11 @@ from grid.protocol.documents import sign_document
 from grid.protocol.transparency import Followed
 from grid.store.database import Database
 from grid.wire.log import REVOCATION, Revocation, Revoke
-from grid.wire.node import FORGET_PEER, NODE_EVENTS, PEERS, PIN_PEER, REVOKE_HERE, ForgetPeer, PinPeer
+from grid.wire.node import DATASETS, FORGET_PEER, NODE_EVENTS, PEERS, PIN_PEER, REVOKE_HERE, ForgetPeer, PinPeer
 from grid.wire.problems import BadSignature, KeyChanged, KeyRevoked, NotAllowed, NotFound
 from grid.wire.runs import After
 from tests.gateway.fakes import Clock
-from tests.grid_of_nodes import SCIENTIST, ANode, Scientist, plan_of
+from tests.grid_of_nodes import SCIENTIST, ANode, Learner, Scientist, plan_of
 
 StartNode = Callable[..., Awaitable[ANode]]
 ANN, EVE = Identity.from_seed(b"a" * 32), Identity.from_seed(b"e" * 32)
@@ -128,6 +128,38 @@ async def test_a_scientist_who_lost_a_key_has_no_node_train_for_it_any_more(
     bob.open.means.peers.refuse_revoked(SCIENTIST.id)
 
 
+async def test_a_revoked_key_is_refused_in_the_session_that_it_has_in_a_new_one_and_in_signed_requests(
+    scientist: Scientist, start_node: StartNode, connections: ClientSession
+) -> None:
+    ann = await start_node("ann")
+    at, peer = ann.address, ann.identity.public
+    await scientist.calls.call(at, DATASETS, peer=peer)
+    await Calls(connections).call(at, REVOKE_HERE, revocation(SCIENTIST))
+
+    for calls in (scientist.calls, Calls(connections, identity=SCIENTIST)):
+        with pytest.raises(KeyRevoked, match="the laptop was stolen"):
+            await calls.call(at, DATASETS, peer=peer)
+        with pytest.raises(KeyRevoked, match="the laptop was stolen"):
+            await calls.call(at, DATASETS, sign=True)
+    assert await Scientist(connections, EVE).calls.call(at, DATASETS, peer=peer)
+
+
+async def test_a_part_in_a_run_of_a_scientist_whose_key_was_revoked_is_not_taken_up_again(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, connections: ClientSession
+) -> None:
+    held = Learner()
+    held.may_go_on.clear()
+    ann = await start_node("ann", held)
+    await scientist.start(coordinator, [ann], plan_of())
+    await held.began.wait()
+    await Calls(connections).call(ann.address, REVOKE_HERE, revocation(SCIENTIST))
+    await ann.stop()
+
+    again = await start_node("ann")
+
+    assert again.open.parts.participant.running() == {}
+
+
 async def test_what_was_revoked_stays_so_after_a_restart(tmp_path: Path) -> None:
     async with Database(tmp_path / "node.db", "node") as database:
         peers = Peers(database, Clock())
@@ -151,3 +183,20 @@ async def test_the_owner_hears_of_a_gateway_that_lied(
         await scientist.calls.call(node.address, NODE_EVENTS, query=After(), sign=True)
 
     assert [(event.kind, event.data["why"]) for event in told.events] == [("gateway-alarm", "its log was rewritten")]
+
+
+async def test_the_owner_hears_once_of_each_key_that_was_revoked_wherever_it_was_told(
+    start_node: StartNode, connections: ClientSession
+) -> None:
+    node = await start_node("ann", owners=(EVE.id,))
+    peers = node.open.means.peers
+    for _ in range(2):
+        await Calls(connections).call(node.address, REVOKE_HERE, revocation(SCIENTIST))
+        await peers.follow("http://gateway.example", Followed(EVE.id), {SCIENTIST.id: "in its log", ANN.id: "lost"})
+
+    told = await Scientist(connections, EVE).calls.call(node.address, NODE_EVENTS, query=After(), sign=True)
+
+    assert [(event.kind, event.data["public-key"], event.data["why"]) for event in told.events] == [
+        ("key-revoked", SCIENTIST.id, "the laptop was stolen"),
+        ("key-revoked", ANN.id, "lost"),
+    ]
