@@ -28,6 +28,12 @@ REPAIRS = 64
 """Newer records that wait to be handed to peers that had older ones."""
 
 
+PAGES = 100
+"""Pages of one holder under one key, whatever it says of further ones."""
+SLICE = 50
+"""Records that are verified at a stretch: some milliseconds."""
+
+
 class Transport(Protocol):
     """How calls reach a peer at an address. Each raises `GridError` where no answer comes that is one."""
 
@@ -124,17 +130,23 @@ class Peer:
         found = dict(first.records)
 
         async def drain(contact: Contact, after: bytes | None) -> None:
-            while after is not None:
-                page = Want(want.all, want.any, want.none, 500, after)
-                near = await self._patience.call(contact, self._transport.find(contact.address, self._asks(key, page)))
-                for signed in near.records:
+            for _ in range(PAGES):
+                if after is None:
+                    return
+                page = Find(key, self.answers.record, Want(want.all, want.any, want.none, want.limit, after))
+                async with asyncio.timeout(HARD):
+                    near = await self._patience.call(contact, self._transport.find(contact.address, page))
+                for number, signed in enumerate(near.records):
+                    if number % SLICE == 0:
+                        await asyncio.sleep(0)  # verifying does not keep others waiting
                     if (held := self._counts(key, signed, want)) is not None:
                         _newest(found, held)
-                    if len(found) % 50 == 0:
-                        await asyncio.sleep(0)  # verifying does not keep others waiting
-                after = near.after if near.records and (near.after or b"") > b"" and near.after != after else None
+                after = near.after
 
-        await asyncio.gather(*(drain(contact, after) for contact, after in first.more), return_exceptions=True)
+        drained = await asyncio.gather(*(drain(*each) for each in first.more), return_exceptions=True)
+        for result in drained:
+            if result is not None and not isinstance(result, (GridError, TimeoutError)):
+                raise result  # a holder that went is one of several; what was not expected is not hidden
         return found
 
     # --- publishing -----------------------------------------------------------------------------
@@ -258,9 +270,6 @@ class Peer:
     def _fail(self, contact: Contact) -> None:
         if self._patience.failed(contact, self._now()) > 1:
             self.table.lost(contact)
-
-    def _asks(self, key: bytes, want: Want) -> Find:
-        return Find(key, self.answers.record, want)
 
     # --- what is believed -----------------------------------------------------------------------
 

@@ -46,6 +46,22 @@ def tag_of(net: Net, turn: int) -> bytes:
     return max(keys)
 
 
+def test_all_two_thousand_providers_of_a_tag_are_fetched_page_by_page() -> None:
+    async def story() -> tuple[int, float]:
+        net = Net(50)
+        key = net.place("#all", *(record(identity(10**6 + number), "#all") for number in range(2000)))
+        peer, want, began = net.alive(), Want(all=("#all",), limit=500), loop_time()
+        first = await peer.collect(key, want)
+        assert 500 <= len(first.records) <= first.kept == 2000
+        net.dead.add(first.more[0][0].address)  # one of the holders goes meanwhile
+        return len(await peer.rest(key, want, first)), loop_time() - began
+
+    found, seconds = warped(story())
+
+    assert found == 2000
+    assert seconds < 3.0
+
+
 def test_half_of_two_hundred_die_and_everything_is_found_in_time() -> None:
     figures = warped(measure(Net(200), killed=0.5, gets=200, puts=60))
 
