@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from grid.gateway.sites import Sites
+from grid.gateway.sites import Sites, is_connected
 from grid.store import record
 from grid.store.database import Database
 from grid.store.record import PartyRow, ProjectRow, SiteRow
@@ -47,18 +48,22 @@ class Consortia:
 
     async def of(self, caller: Caller) -> list[Consortium]:
         """The projects that a caller has a site in, oldest first."""
-        return [each for each in await self._all() if each.has(caller)]
+        if caller.owner:
+            return await self._read(record.projects)
+        account = caller.account
+        return [] if account is None else await self._read(lambda connection: record.projects_of(connection, account))
 
     async def get(self, caller: Caller, number: int) -> Consortium:
         """One project. Raises NotFound for who has no site in it, too."""
-        found = [each for each in await self.of(caller) if each.project.id == number]
-        if not found:
+        found = await self._read(lambda connection: record.project(connection, number))
+        if not found or not found[0].has(caller):
             raise NotFound("there is no such project for this account")
         return found[0]
 
     async def named(self, name: str) -> Consortium | None:
         """The project of a name."""
-        return next((each for each in await self._all() if each.project.name == name), None)
+        found = await self._read(lambda connection: record.project_named(connection, name))
+        return found[0] if found else None
 
     async def led(self, caller: Caller, number: int) -> Consortium:
         """A project that the caller coordinates. Raises NotFound, NotAllowed."""
@@ -96,7 +101,7 @@ class Consortia:
         await self._sites.own(caller, site)
         if coordinates:
             raise NotAllowed("a project's coordinator is who made it")
-        if not any(each.project.id == project for each in await self._all()):
+        if not await self._read(lambda connection: record.project(connection, project)):
             raise NotFound("there is no such project")
         now = self._now()
         row = PartyRow(0, project, site, False, notes, now, now)
@@ -150,13 +155,13 @@ class Consortia:
         await self.led(caller, number)
         await self._db.write(lambda connection: record.delete_project(connection, number))
 
-    async def _all(self) -> list[Consortium]:
-        sites = {site.id: site for site in await self._sites.all()}
-        projects, parties = await self._db.read(lambda c: (record.projects(c), record.parties(c)))
-        return [
-            Consortium(project, tuple((p, sites[p.site]) for p in parties if p.project == project.id))
-            for project in projects
-        ]
+    async def _read(self, which: Callable[[Any], list[ProjectRow]]) -> list[Consortium]:
+        """The projects of the rows that `which` reads; of their sites, whoever is silent is not connected."""
+        found = await self._db.read(lambda c: [(row, record.parties(c, row.id)) for row in which(c)])
+        return [Consortium(row, tuple(self._place(*place) for place in places)) for row, places in found]
+
+    def _place(self, party: PartyRow, site: SiteRow) -> tuple[PartyRow, SiteRow]:
+        return party, replace(site, connected=is_connected(site, self._now()))
 
 
 def check_tasks(tasks: list[object]) -> None:

@@ -106,8 +106,7 @@ class Deposits:
         part = await self._runs.get(caller, number)
         if every and not part.consortium.led_by(caller):
             raise NotAllowed("what every site left is for the coordinator")
-        rows = await self._db.read(record.parts)
-        of_batch = [row for row in rows if (row.project, row.batch) == (part.row.project, part.row.batch)]
+        of_batch = await self._db.read(lambda c: record.parts(c, part.row.project, part.row.batch))
         leads = {party.id for party, _ in part.consortium.parties if party.coordinates}
         shown = [row for row in of_batch if every or row.id == number or (kind == ARTIFACTS and row.party in leads)]
         found = await self._db.read(lambda c: [(row.id, left) for row in shown for left in record.deposits(c, row.id)])

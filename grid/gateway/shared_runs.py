@@ -50,7 +50,9 @@ class SharedRuns:
 
     async def get(self, caller: Caller, number: int) -> SharedPart:
         """One part. Raises NotFound."""
-        found = [part for part in await self.of(caller) if part.row.id == number]
+        row = await self._db.read(lambda connection: record.get_part(connection, number))
+        consortium = await self._consortia.get(caller, row.project)
+        found = [part for part in await self._of(consortium, caller, row.batch) if part.row.id == number]
         if not found:
             raise NotFound("there is no such run for this account")
         return found[0]
@@ -84,7 +86,7 @@ class SharedRuns:
             return batch
 
         batch = await self._db.write(work)
-        return [part for part in await self._of(consortium, caller) if part.shared.batch == batch]
+        return await self._of(consortium, caller, batch)
 
     async def move(self, caller: Caller, number: int, step: Step, *, everybody: bool) -> SharedPart:
         """Move one part, or with it all of its batch; judged and written in one transaction.
@@ -103,7 +105,7 @@ class SharedRuns:
 
         def work(connection: Transaction) -> None:
             shared = next(each for each in record.shared(connection, project) if each.batch == batch)
-            rows = [row for row in record.parts(connection) if (row.project, row.batch) == (project, batch)]
+            rows = record.parts(connection, project, batch)
             mine = None if everybody else next(at for at, row in enumerate(rows) if row.id == number)
             after, moved = step(shared.run, [row.assignment for row in rows], mine)
             record.put_shared(connection, replace(shared, run=after))
@@ -125,22 +127,18 @@ class SharedRuns:
             if not found:
                 raise NotFound("there is no such batch")
             record.put_shared(connection, replace(found[0], run=Run("", found[0].run.rounds)))
-            for row in record.parts(connection):
-                if (row.project, row.batch) == (project, batch):
-                    record.put_part(connection, replace(row, assignment=Assignment("", 0, ""), updated=self._now()))
+            for row in record.parts(connection, project, batch):
+                record.put_part(connection, replace(row, assignment=Assignment("", 0, ""), updated=self._now()))
             events.append(connection, f"record/{project}", "batch-restarted", self._now(), {"batch": batch})
 
         await self._db.write(work)
 
-    async def _of(self, consortium: Consortium, caller: Caller) -> list[SharedPart]:
+    async def _of(self, consortium: Consortium, caller: Caller, batch: int | None = None) -> list[SharedPart]:
+        """The parts that the caller may see of a project, or of one batch of it."""
         project = consortium.project.id
-        shared, rows = await self._db.read(lambda c: (record.shared(c, project), record.parts(c)))
+        shared, rows = await self._db.read(lambda c: (record.shared(c, project), record.parts(c, project, batch)))
         batches, seen = {each.batch: each for each in shared}, dict(_by_id(consortium.own(caller)))
-        return [
-            SharedPart(consortium, *seen[row.party], batches[row.batch], row)
-            for row in rows
-            if row.project == project and row.party in seen
-        ]
+        return [SharedPart(consortium, *seen[row.party], batches[row.batch], row) for row in rows if row.party in seen]
 
 
 def at_task(shared: SharedRow) -> tuple[int, list[dict[str, Any]]]:

@@ -139,7 +139,27 @@ def put_project(connection: sqlite3.Connection, row: ProjectRow) -> int:
 
 def projects(connection: sqlite3.Connection) -> list[ProjectRow]:
     """All projects, oldest first."""
-    rows = connection.execute(f"SELECT {_PROJECT} FROM consortia ORDER BY id")  # noqa: S608 - our own names
+    return _projects(connection, "TRUE")
+
+
+def projects_of(connection: sqlite3.Connection, account: str) -> list[ProjectRow]:
+    """The projects that an account has a site in, oldest first."""
+    inside = "id IN (SELECT project FROM parties JOIN sites ON sites.id = parties.site WHERE sites.owner = ?)"
+    return _projects(connection, inside, account)
+
+
+def project(connection: sqlite3.Connection, number: int) -> list[ProjectRow]:
+    """The project of a number, if there is one."""
+    return _projects(connection, "id = ?", number)
+
+
+def project_named(connection: sqlite3.Connection, name: str) -> list[ProjectRow]:
+    """The project of a name, if there is one."""
+    return _projects(connection, "name = ?", name)
+
+
+def _projects(connection: sqlite3.Connection, where: str, *values: str | int) -> list[ProjectRow]:
+    rows = connection.execute(f"SELECT {_PROJECT} FROM consortia WHERE {where} ORDER BY id", values)  # noqa: S608
     return [ProjectRow(*row) for row in rows]
 
 
@@ -166,10 +186,15 @@ def put_party(connection: sqlite3.Connection, row: PartyRow) -> int:
     return row.id or made.lastrowid or 0
 
 
-def parties(connection: sqlite3.Connection) -> list[PartyRow]:
-    """All places in projects, oldest first."""
-    rows = connection.execute(f"SELECT {_PARTY} FROM parties ORDER BY id")  # noqa: S608 - our own names
-    return [_party(*row) for row in rows]
+def parties(connection: sqlite3.Connection, project: int) -> list[tuple[PartyRow, SiteRow]]:
+    """The places in a project, oldest first, each with its site."""
+    columns = ", ".join([f"p.{c}" for c in _PARTY.split(", ")] + [f"s.{c}" for c in _SITE.split(", ")])
+    rows = connection.execute(
+        f"SELECT {columns} FROM parties p JOIN sites s ON s.id = p.site"  # noqa: S608 - our own names
+        " WHERE p.project = ? ORDER BY p.id",
+        (project,),
+    )
+    return [(_party(*row[:7]), _site(*row[7:])) for row in rows]
 
 
 def delete_party(connection: sqlite3.Connection, number: int) -> None:
@@ -181,6 +206,8 @@ def delete_party(connection: sqlite3.Connection, number: int) -> None:
 
 
 # --- runs ---------------------------------------------------------------------------------------------
+
+_PART = "id, project, batch, party, round, state, reason, created, updated"
 
 
 def put_shared(connection: sqlite3.Connection, row: SharedRow) -> None:
@@ -218,23 +245,21 @@ def put_part(connection: sqlite3.Connection, row: PartRow) -> int:
     return row.id or made.lastrowid or 0
 
 
-def parts(connection: sqlite3.Connection) -> list[PartRow]:
-    """All parts in runs, oldest first."""
+def parts(connection: sqlite3.Connection, project: int, batch: int | None = None) -> list[PartRow]:
+    """The parts in a project's runs, or in that of one batch, oldest first."""
     rows = connection.execute(
-        "SELECT id, project, batch, party, round, state, reason, created, updated FROM run_parts ORDER BY id"
+        f"SELECT {_PART} FROM run_parts WHERE project = ? AND batch = COALESCE(?, batch) ORDER BY id",  # noqa: S608
+        (project, batch),
     )
-    return [
-        PartRow(number, project, batch, party, _assignment(project, batch, party, *of), created, updated)
-        for number, project, batch, party, *of, created, updated in rows
-    ]
+    return [_part(*row) for row in rows]
 
 
 def get_part(connection: sqlite3.Connection, number: int) -> PartRow:
     """One part in a run. Raises NotFound."""
-    found = [row for row in parts(connection) if row.id == number]
-    if not found:
-        raise NotFound("there is no such run")
-    return found[0]
+    row = connection.execute(f"SELECT {_PART} FROM run_parts WHERE id = ?", (number,)).fetchone()  # noqa: S608
+    if row is None:
+        raise NotFound("there is no such run for this account")
+    return _part(*row)
 
 
 def add_deposit(connection: sqlite3.Connection, row: DepositRow) -> None:
@@ -272,6 +297,14 @@ def _site(number: int, uid: str, name: str, text: str, owner: str, connected: in
 def _party(number: int, project: int, site: int, coordinates: int, notes: str, *times: float) -> PartyRow:
     created, updated = times
     return PartyRow(number, project, site, bool(coordinates), notes, created, updated)
+
+
+def _part(
+    number: int, project: int, batch: int, party: int, round_: int, state: str, reason: str, *times: float
+) -> PartRow:
+    created, updated = times
+    of = _assignment(project, batch, party, round_, state, reason)
+    return PartRow(number, project, batch, party, of, created, updated)
 
 
 def _assignment(project: int, batch: int, party: int, number: int, state: str, reason: str) -> Assignment:

@@ -49,7 +49,27 @@ async def test_a_project_has_one_coordinator_and_each_site_once(db: Database) ->
         await db.write(lambda c: record.put_project(c, STROKE))
     with pytest.raises(ProjectRefused):
         await db.write(lambda c: record.delete_site(c, 1))
-    assert [(p.site, p.coordinates) for p in await db.read(record.parties)] == [(1, True), (2, False)]
+    assert [(p.site, site.id, p.coordinates) for p, site in await db.read(lambda c: record.parties(c, 1))] == [
+        (1, 1, True),
+        (2, 2, False),
+    ]
+
+
+async def test_of_projects_and_parts_only_those_are_read_that_were_asked_for(db: Database) -> None:
+    await db.write(lambda c: record.put_project(c, replace(STROKE, name="sleep")))
+    await db.write(lambda c: record.put_party(c, PartyRow(0, 2, 2, True, "", 1.0, 1.0)))
+    for project, batch, party in ((1, 1, 1), (1, 2, 1), (2, 1, 2)):
+        await db.write(lambda c, p=project, b=batch: record.put_shared(c, SharedRow(p, b, Run("", 1), b"[]")))
+        row = PartRow(0, project, batch, party, Assignment("", 0, ""), 1.0, 1.0)
+        await db.write(lambda c, row=row: record.put_part(c, row))
+
+    assert [p.name for p in await db.read(record.projects)] == ["stroke", "sleep"]
+    assert [p.name for p in await db.read(lambda c: record.projects_of(c, "bob"))] == ["sleep"]
+    assert await db.read(lambda c: record.projects_of(c, "eve")) == []
+    assert [p.id for p in await db.read(lambda c: record.project(c, 2))] == [2]
+    assert [p.id for p in await db.read(lambda c: record.project_named(c, "stroke"))] == [1]
+    assert [p.batch for p in await db.read(lambda c: record.parts(c, 1))] == [1, 2]
+    assert [p.id for p in await db.read(lambda c: record.parts(c, 1, 2))] == [2]
 
 
 async def test_a_run_its_parts_and_what_was_left_with_them_go_with_their_project(db: Database) -> None:
@@ -69,7 +89,7 @@ async def test_a_run_its_parts_and_what_was_left_with_them_go_with_their_project
     with pytest.raises(ProjectRefused):
         await db.write(lambda c: record.delete_party(c, 1))
     await db.write(lambda c: record.delete_project(c, 1))
-    assert await db.read(record.parts) == []
+    assert await db.read(lambda c: record.parts(c, 1)) == []
     assert await db.read(record.deposited) == 0
     with pytest.raises(NotFound):
         await db.read(lambda c: record.get_part(c, number))
