@@ -157,13 +157,12 @@ async def run_node(
     identity = Identity.load_or_create(settings.data / "identity.key")
     owner = Identity.load_or_create(settings.data / "owner.key")
     async with open_node(settings, identity, owners=(owner.id,)) as node, Chores() as chores:
-        gateways = [GatewayDirectory(node.means.calls, url) for url in settings.gateways]
         presence: list[Presence] = []
 
         def answering(address: str) -> None:
             node.answers(address)
             local(node.here)
-            presence.append(_presence(node, gateways))
+            presence.append(_presence(node))
             chores.begin(presence[0].keep())
             chores.begin(node.means.prekeys.keep())
             if node.network is not None:
@@ -288,6 +287,7 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
+        audits=tuple(_audit(means, gateway) for gateway in settings.gateways),
         now=means.now,
     )
     metrics = Metrics()
@@ -328,12 +328,15 @@ def _network(node: OpenNode, metrics: Metrics) -> Routes:
     return {**dht_routes(here.peer), **front_routes(front, here.peer)}
 
 
-def _presence(node: OpenNode, gateways: list[GatewayDirectory]) -> Presence:
+def _audit(means: Means, gateway: str) -> Audit:
+    directory = GatewayDirectory(means.calls, gateway)
+    return Audit(means.calls, directory, means.peers, means.node_id, means.identity.id)
+
+
+def _presence(node: OpenNode) -> Presence:
     means = node.means
-    audits: dict[Directory, Audit] = {
-        gateway: Audit(means.calls, gateway, means.peers, means.node_id, means.identity.id) for gateway in gateways
-    }
-    directories: list[Directory] = [*gateways, *([] if node.network is None else [node.network.directory])]
+    audits: dict[Directory, Audit] = {audit.directory: audit for audit in node.parts.audits}
+    directories: list[Directory] = [*audits, *([] if node.network is None else [node.network.directory])]
 
     async def audit(directory: Directory) -> None:
         if directory in audits:  # a network without a centre keeps no log

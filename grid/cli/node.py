@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
+from grid.cli.audit import audit
 from grid.cli.budget import budget
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
 from grid.cli.daemon import Post, alone, new_loop
@@ -221,6 +222,9 @@ def identity(data: Path) -> None:
 @main.group()
 def peer() -> None:
     """Whose keys may train on this node's data, and by which keys its peers are known."""
+
+
+peer.add_command(audit)
 
 
 @peer.command(name="trust")

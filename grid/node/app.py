@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from grid.crypto.identity import Identity
 from grid.node.access import Access
+from grid.node.audit import Audit
 from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
@@ -51,6 +53,7 @@ class NodeParts:
     ledger: Ledger
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
+    audits: tuple[Audit, ...]
     now: Callable[[], float]
 
 
@@ -63,6 +66,7 @@ def routes(parts: NodeParts) -> Routes:
         **_data_routes(parts),
         **_owner_routes(parts),
         **_peer_routes(parts.peers),
+        **_audit_routes(parts.audits),
         **_journal_routes(parts.participant),
         **_scientist_routes(parts.coordinator),
         **_participant_routes(parts.coordinator, parts.participant),
@@ -176,6 +180,15 @@ def _peer_routes(peers: Peers) -> Routes:
         wire.REVOKE_HERE: revoke,
         wire.NODE_EVENTS: events,
     }
+
+
+def _audit_routes(audits: tuple[Audit, ...]) -> Routes:
+    async def look(request: web.Request) -> web.StreamResponse:
+        asked = await body.read(request, wire.AUDIT)
+        logs = await asyncio.gather(*(audit.report(asked.witness) for audit in audits))
+        return body.reply(wire.AUDIT, wire.LogsSeen(tuple(logs)), request=request)
+
+    return {wire.AUDIT: look}
 
 
 def _journal_routes(participant: Participant) -> Routes:

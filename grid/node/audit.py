@@ -22,6 +22,7 @@ from grid.protocol.transparency import (
 )
 from grid.wire.directory import CONNECTED_NODES, NODE_RECORD, NodeRecord
 from grid.wire.log import LOG_ENTRIES, LOG_HEAD, LogEntry, Span
+from grid.wire.node import LogSeen
 from grid.wire.problems import GridError, KeyForeign, LogForked
 from grid.wire.session import IDENTITY
 
@@ -41,7 +42,7 @@ class Audit:
     """
 
     def __init__(self, calls: Calls, directory: GatewayDirectory, peers: Peers, node_id: str, public_key: str) -> None:
-        self._calls, self._directory, self._peers = calls, directory, peers
+        self._calls, self.directory, self._peers = calls, directory, peers
         self._gateway = directory.address.rstrip("/")
         self._node_id, self._public_key = node_id, public_key
         self._looks = 0
@@ -53,23 +54,35 @@ class Audit:
             await self.ask_another()
         self._looks += 1
 
-    async def ask_another(self) -> str:
-        """Compare the log with what another member was shown of it, whom chance picks; its name, if it answered.
+    async def report(self, witness: str | None) -> LogSeen:
+        """Look now, ask that member or whom chance picks, and say what came of it."""
+        asked, wrong = "", ""
+        if await self._peers.followed(self._gateway) is None:
+            return LogSeen(self._gateway, 0, wrong="this node has not been listed there yet")
+        try:
+            await self.look()
+            asked = await self.ask_another(witness)
+        except GridError as error:
+            wrong = error.detail
+        known = await self._peers.followed(self._gateway)
+        wrong = wrong or self._peers.alarms().get(self._gateway, "")
+        return LogSeen(self._gateway, known.size if known is not None else 0, asked, wrong)
+
+    async def ask_another(self, witness: str | None = None) -> str:
+        """Compare the log with what the `witness`, or whom chance picks, was shown of it; its name, if it answered.
 
         Raises:
             LogForked: that one is shown another log, as the alarm says from now on.
         """
-        listed = await self._calls.call(self._gateway, CONNECTED_NODES)
-        others = sorted({*listed.grid_nodes} - {self._node_id, *listed.unverified})
-        if not others:
+        name = witness or await self._picked()
+        if not name:
             return ""
-        name = secrets.choice(others)
         try:
-            member = await self._directory.resolve(name)
+            member = await self.directory.resolve(name)
             if member.record is None:
                 return ""
             address = read_document(member.record, NodeRecord, NODE_RECORD).node_address
-            compared = await self._directory.witness(address, public_from_id(member.record.signer))
+            compared = await self.directory.witness(address, public_from_id(member.record.signer))
         except LogForked as error:
             await self._raise_alarm(f"as {name} was shown it, too: {error.detail}")
             raise
@@ -77,6 +90,11 @@ class Audit:
             log.info("%s was not asked for its view of %s: %s", name, self._gateway, error.detail)
             return ""
         return name if compared else ""
+
+    async def _picked(self) -> str:
+        listed = await self._calls.call(self._gateway, CONNECTED_NODES)
+        others = sorted({*listed.grid_nodes} - {self._node_id, *listed.unverified})
+        return secrets.choice(others) if others else ""
 
     async def look(self) -> None:
         """Follow the log to its present head; one small call where nothing is new.

@@ -159,6 +159,27 @@ class ForgetPeer(Message, frozen=True):
     name: PeerName
 
 
+class LookNow(Message, frozen=True):
+    """The owner wants the gateways' logs looked at; `witness`: the member to be asked what it was shown."""
+
+    witness: NodeId | None = None
+
+
+class LogSeen(Message, frozen=True):
+    """A gateway's log as it was looked at: how long it is, who was shown the same, and what is wrong with it."""
+
+    gateway: Address
+    entries: Count
+    witness: str = ""
+    wrong: str = ""
+
+
+class LogsSeen(Message, frozen=True):
+    """The logs of all gateways at which the node is listed."""
+
+    logs: tuple[LogSeen, ...]
+
+
 class Part(Message, frozen=True):
     """This node's part in a run: what it does at present, for whom, driven by which coordinator, since when.
 
@@ -232,6 +253,15 @@ PEERS: Endpoint[None, KnownPeers] = Endpoint(
 PIN_PEER = Endpoint("POST", "/v1/peers", PinPeer, Done, who="owner", about="Know a peer by a key that was compared")
 FORGET_PEER = Endpoint(
     "DELETE", "/v1/peers", ForgetPeer, Done, who="owner", about="Meet a peer anew", problems=(NotFound,)
+)
+AUDIT = Endpoint(
+    "POST",
+    "/v1/audits",
+    LookNow,
+    LogsSeen,
+    who="owner",
+    about="Look at the logs of this node's gateways now, and compare them with another member's",
+    deadline=120.0,
 )
 NODE_EVENTS: Endpoint[None, Events] = Endpoint(
     "GET",

@@ -5,6 +5,7 @@ The gateway is the real one, over HTTP; the tests reach into it as its operator 
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
+from click.testing import CliRunner, Result
 
+from grid.cli.daemon import alone
+from grid.cli.node import main
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.grid import Grid
@@ -303,6 +307,37 @@ async def test_a_node_asks_another_member_now_and_then_and_finds_out_by_itself(
     assert "as ann-node was shown it" in peers.alarms()[gateway.address]
     told = (await peers.events(After())).events
     assert [(event.kind, event.data["gateway"]) for event in told] == [("gateway-alarm", gateway.address)]
+
+
+async def test_an_owner_has_the_logs_looked_at_and_a_named_member_asked(
+    gateway: Gateway, start_node: StartNode, tmp_path: Path
+) -> None:
+    bob = await start_node("bob-node")
+    owner = Identity.load_or_create(tmp_path / "ann-node" / "owner.key")
+    ann = await start_node("ann-node", owners=(owner.id,), gateways=(gateway.address,))
+
+    async def looks(*words: str) -> Result:
+        with alone(ann.folder) as post:
+            post.announce(ann.address)
+            told = ["peer", "audit", *words, "--data", str(ann.folder)]
+            return await asyncio.to_thread(CliRunner().invoke, main, told)
+
+    assert "not been listed there yet" in (await looks()).output
+    for node in (ann, bob):
+        await gateway.seen_by(node.identity).join(join_of(node))
+        await audit_of(node, gateway).look()
+    fine = await looks("--witness", bob.id)
+    assert (fine.exit_code, fine.output) == (
+        0,
+        f"{gateway.address}: a log of 4 entries, in order; bob-node was shown the same\n",
+    )
+    assert "bob told nothing of it" in (await looks("--witness", "bob")).output  # it does not answer
+
+    await gateway.shows(*[(name, EVE.id) for name in ("one", "two")], (ann.id, ann.identity.id), ("x", EVE.id))
+    wrong = await looks("--witness", bob.id)
+    assert wrong.exit_code == 1
+    assert "WRONG" in wrong.output
+    assert "rewritten" in wrong.output
 
 
 async def test_a_log_that_was_rewritten_between_two_programs_is_found_out_by_the_second(
