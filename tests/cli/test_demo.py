@@ -90,7 +90,7 @@ def test_a_demo_without_a_gateway_outlives_the_peer_that_all_met_through(tempora
     assert process.returncode == 0, told
     assert json.loads(said.splitlines()[-1])["rounds"] == 3
     assert "first    was killed" in told
-    assert "gateway" not in told
+    assert "a gateway" not in told
     assert list(temporary.iterdir()) == []
 
 
