@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,11 @@ from grid.cli.daemon import new_loop
 from grid.cli.processes import Daemon
 from grid.cli.report import Alone, Outcome, page
 from grid.cli.show import Show
-from grid.cli.small_grid import TAG, small_grid, together
+from grid.cli.small_grid import TAG, SmallGrid, small_grid, together
 from grid.cli.yardstick import Yardstick
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
-from grid.client.run import Result
+from grid.client.run import History, Result
 from grid.client.writing import open_relay
 from grid.crypto.identity import Identity
 from grid.learning.plan import Plan
@@ -36,6 +36,7 @@ from grid.learning.recipe import Sgd
 from grid.learning.strategy import BROADCASTS, PRESETS, UPLOADS
 from grid.protocol.summing import LEAST
 from grid.wire.node import STATUS, Isolation
+from grid.wire.runs import Event
 from grid.worker.engine import IsolationPolicy, LocalEngine
 
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "karl", "lena")
@@ -74,6 +75,7 @@ T = TypeVar("T")
 @click.option(
     "--listen/--no-listen", default=True, show_default=True, help="Whether nodes have ports; else all goes by letters."
 )
+@click.option("--dht", is_flag=True, help="No gateway: the node that all others met the grid through is killed midway.")
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -95,6 +97,7 @@ def demo(
     workers: int,
     device: str,
     listen: bool,
+    dht: bool,
     report: Path,
     keep: bool,
     as_json: bool,
@@ -107,6 +110,8 @@ def demo(
         raise click.BadParameter(f"there is no folder {report.resolve().parent}", param_hint="--report")
     if keep and not listen:
         raise click.UsageError("what --keep says to try next needs nodes with ports")
+    if dht and (keep or not listen):
+        raise click.UsageError("--dht kills the node that --keep would name, and without a gateway nodes need ports")
     if secure and upload not in {"exact", "masked"}:
         raise click.UsageError(f"--secure lets updates travel under masks, not as {upload}")
     if secure and nodes < LEAST:
@@ -118,7 +123,7 @@ def demo(
     except (ValueError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from None
     with _folder(keep) as folder:
-        going = Demo(dealt, rounds, seed, folder, show, strategy, upload, broadcast, workers, device, listen)
+        going = Demo(dealt, rounds, seed, folder, show, strategy, upload, broadcast, workers, device, listen, dht)
         outcome = until_signal(going.carry_out(keep))
     report.write_text(page(outcome, time.time()), encoding="utf-8")
     show.end(outcome, report.resolve())
@@ -142,8 +147,9 @@ class Demo:
         workers: int = 2,
         device: str = "auto",
         listen: bool = True,
+        dht: bool = False,
     ) -> None:
-        self._device, self._listen = device, listen
+        self._device, self._listen, self._dht = device, listen, dht
         self._workers, self._upload, self._broadcast = workers, upload, broadcast
         self._dealt, self._rounds, self._seed, self._strategy = dealt, rounds, seed, strategy
         self._folder, self._show = folder, show
@@ -158,12 +164,12 @@ class Demo:
         """
         key = self._folder / "scientist.key"
         me = Identity.load_or_create(key)
-        self._show.begin(self._dealt)
+        self._show.begin(self._dealt, "a first peer" if self._dht else "a gateway")
         started = small_grid(
-            self._folder, self._shares, me.id, self._show.ready, self._workers, self._device, self._listen
+            self._folder, self._shares, me.id, self._show.ready, self._workers, self._device, self._listen, self._dht
         )
         async with started as here:
-            async with aconnect(here.gateway.address, identity=me, listen=self._listen) as grid:
+            async with aconnect(here.directories, identity=me, listen=self._listen) as grid:
                 self._show.found(TAG, await here.listed(grid))
                 run = await grid.train(
                     self._plan,
@@ -176,12 +182,24 @@ class Demo:
                     upload=self._upload,
                     broadcast=self._broadcast,
                 )
-                result = await run.result(self._show.heard)
+                result = await run.result(self._killing(here) if self._dht else self._show.heard)
             isolation = await confined(here.nodes, me)
             outcome = await self._outcome(result, isolation)
             if keep:
                 self._show.next_steps(here, self._folder, key)
         return outcome
+
+    def _killing(self, here: SmallGrid) -> Callable[[Event, History], None]:
+        """Tells of what happens in the run, and kills who is in its way once: after a round, the first peer."""
+        alive = [here.gateway]
+
+        def heard(event: Event, history: History) -> None:
+            self._show.heard(event, history)
+            if event.kind == "round-closed" and alive:
+                self._show.killed(alive[0])
+                alive.pop().kill()
+
+        return heard
 
     async def _outcome(self, result: Result[Plan], isolation: Sequence[tuple[str, str]]) -> Outcome:
         """What it came to, with what each share gives alone and all of them in one place."""

@@ -203,7 +203,7 @@ PAGE = """<!doctype html>
 <main>
 <h1>A federated training on this machine</h1>
 <p>Nodes, each a process with its own scans of handwritten digits, trained one model together. The scans stayed
-where they were; sealed models and updates moved. The gateway only told who has data with the tag.</p>
+where they were; sealed models and updates moved. The directory only told who has data with the tag.</p>
 <ul class="lead">{lead}</ul>
 <section><h2>On scans that no node has</h2>
 <p>The same test set for all: each node alone, all of them federated, and all shares in one place. The same plan,

@@ -50,16 +50,20 @@ class Show:
         """Seconds since the process started."""
         return self._now() - self._began
 
-    def begin(self, dealt: digits.Dealt) -> None:
+    def begin(self, dealt: digits.Dealt, directory: str = "a gateway") -> None:
         """What is about to be done."""
         dealt_out = ", ".join(str(len(share)) for share in dealt.shares)
-        self._say(f"Starting a gateway and {len(dealt.shares)} nodes. Scans of digits for each: {dealt_out};")
+        self._say(f"Starting {directory} and {len(dealt.shares)} nodes. Scans of digits for each: {dealt_out};")
         self._say(f"kept apart for the test: {len(dealt.test)}. Label skew: Dirichlet({dealt.skew:g}).")
         self._say("")
 
     def ready(self, daemon: Daemon) -> None:
         """A daemon answers."""
         self._step(f"{daemon.name:8} {daemon.address}")
+
+    def killed(self, daemon: Daemon) -> None:
+        """A daemon was killed on purpose."""
+        self._step(f"{daemon.name:8} was killed: those that met through it go on without")
 
     def found(self, tag: str, nodes: Sequence[Node]) -> None:
         """What a search by tag gave."""

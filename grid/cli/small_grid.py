@@ -1,4 +1,4 @@
-"""A whole grid on this machine: a gateway and nodes, each a process of its own with its own data."""
+"""A whole grid on this machine: a gateway, or a network without a centre, and nodes with data, each a process."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SmallGrid:
-    """What runs. `leave` lets it go on when the block ends."""
+    """What runs. `leave` lets it go on when the block ends.
+
+    `gateway`: what all nodes were told of; without a centre a peer like them. `directories`: where to ask for nodes.
+    """
 
     gateway: Daemon
+    directories: tuple[str, ...]
     nodes: tuple[Daemon, ...]
     leave: Callable[[], list[int]]
     check: Callable[[], None]
@@ -48,7 +52,7 @@ class SmallGrid:
                     await asyncio.sleep(LOOK_AGAIN)
         except TimeoutError:
             missing = {node.name for node in self.nodes} - {node.id for node in found}
-            raise DaemonFailed(f"the gateway does not list {', '.join(sorted(missing))}") from None
+            raise DaemonFailed(f"a search does not find {', '.join(sorted(missing))}") from None
         return found
 
 
@@ -61,11 +65,13 @@ async def small_grid(
     workers: int = 2,
     device: str = "auto",
     listen: bool = True,
+    dht: bool = False,
 ) -> AsyncIterator[SmallGrid]:
     """Start a gateway, and a node for each share with that share as its dataset; stop them when the block ends.
 
     The holder of the key `trusted` may train at the nodes, each of which does up to `workers` jobs at once
     and trains on `device`. Without `listen` they have no ports, and are reached through the gateway alone.
+    With `dht` there is no gateway, but a peer without data that all others meet the network through.
     `ready` hears of each daemon that answers.
 
     Raises:
@@ -85,7 +91,7 @@ async def small_grid(
         # Nobody waits for the gateway to load its modules: its port is fixed before, and nodes try again.
         port, jobs = free_port(), f"--workers={workers}"
         told = (
-            f"--gateway=http://127.0.0.1:{port}",
+            f"--{'bootstrap' if dht else 'gateway'}=http://127.0.0.1:{port}",
             f"--trust={trusted}",
             "--isolation=prefer",
             "--warm",
@@ -93,9 +99,13 @@ async def small_grid(
             f"--device={device}",
             "--listen" if listen else "--no-listen",
         )
-        gateway = start("gateway", "grid.cli.gateway", f"--port={port}")
+        if dht:
+            gateway = start("first", "grid.cli.node", f"--port={port}", "--id=first", "--dht", "--isolation=prefer")
+        else:
+            gateway = start("gateway", "grid.cli.gateway", f"--port={port}")
         first, *nodes = await together(gateway, *(node(name, share) for name, share in shares.items()))
-        yield SmallGrid(first, tuple(nodes), daemons.leave, daemons.check)
+        peers = tuple(f"dht+{daemon.address}" for daemon in (first, *nodes)) if dht else (first.address,)
+        yield SmallGrid(first, peers, tuple(nodes), daemons.leave, daemons.check)
 
 
 async def _stock(folder: Path, name: str, share: digits.Share) -> None:

@@ -237,6 +237,8 @@ class Participation:
         raise AssertionError("unreachable")
 
     async def _assignment(self, number: int, train: bool) -> None:
+        for key in (self.task.coordinator, self._data.account):  # perhaps since the round before
+            self._means.peers.refuse_revoked(key)
         if await self._is_finished(number) and train:
             return
         self.state = "training" if train else "evaluating"

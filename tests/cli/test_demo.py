@@ -83,6 +83,18 @@ def test_a_demo_of_nodes_without_ports_trains_as_well(temporary: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_demo_without_a_gateway_outlives_the_peer_that_all_met_through(temporary: Path) -> None:
+    process = begin(temporary, "--rounds=3", "--dht", "--json")
+    said, told = process.communicate(timeout=120)
+
+    assert process.returncode == 0, told
+    assert json.loads(said.splitlines()[-1])["rounds"] == 3
+    assert "first    was killed" in told
+    assert "a gateway" not in told
+    assert len(list(temporary.iterdir())) <= 1  # where the killed one had its socket
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_with_its_defaults_training_together_beats_each_share_alone_and_comes_close_to_all_data(
     temporary: Path,

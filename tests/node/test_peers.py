@@ -160,6 +160,24 @@ async def test_a_part_in_a_run_of_a_scientist_whose_key_was_revoked_is_not_taken
     assert again.open.parts.participant.running() == {}
 
 
+async def test_a_node_does_no_further_round_for_a_key_that_was_revoked_meanwhile(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode, connections: ClientSession
+) -> None:
+    held = Learner()
+    held.may_go_on.clear()
+    ann = await start_node("ann", held)
+    run = await scientist.start(coordinator, [ann], plan_of(), rounds=2)
+    await held.began.wait()
+    held.began.clear()
+    await Calls(connections).call(ann.address, REVOKE_HERE, revocation(SCIENTIST))
+    held.may_go_on.set()
+
+    reasons = [event.data.get("reason", "") async for event in run.watch()]
+
+    assert any("the laptop was stolen" in reason for reason in reasons if reason)
+    assert not held.began.is_set()
+
+
 async def test_what_was_revoked_stays_so_after_a_restart(tmp_path: Path) -> None:
     async with Database(tmp_path / "node.db", "node") as database:
         peers = Peers(database, Clock())
