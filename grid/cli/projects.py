@@ -12,9 +12,11 @@ import click
 import msgspec
 
 from grid.cli.desk import Office, data_option, open_office
+from grid.cli.history import page
 from grid.cli.plainly import Plainly, word
 from grid.cli.runs import line
 from grid.client.bundles import hand_in_plan
+from grid.client.display import Rounds
 from grid.client.grid import Remote
 from grid.client.projects import AsyncProject
 from grid.crypto.encoding import b64
@@ -245,17 +247,32 @@ async def _log(which: str, follow: bool, data: Path) -> None:
 @click.option("--batch", type=click.IntRange(min=1), help="In which batch; the newest.")
 @click.option("--round", "number", type=click.IntRange(min=1), help="After which round; the newest.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("learned.safetensors"))
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with its curves, too.")
 @data_option
-def get(which: str, task: int | None, batch: int | None, number: int | None, out: Path, data: Path) -> None:
+def get(
+    which: str,
+    task: int | None,
+    batch: int | None,
+    number: int | None,
+    out: Path,
+    report: Path | None,
+    data: Path,
+) -> None:
     """Fetch what a task of PROJECT, which this node coordinates, has learned or answered, to a file."""
 
     async def fetched() -> Path:
         async with open_office(data) as office:
             run = await (await _project(office, which)).run(task or 0, batch or 0)
+            if report is not None:
+                history = await run.catch_up()
+                rounds = Rounds(history.lines(), history.best(run.task.stop))
+                report.write_text(page(await run.info(), rounds, time.time()), encoding="utf-8")
             learned: Plan | Study = await run.checkpoint(number or 0)
             return learned.save(out)
 
     click.echo(f"{asyncio.run(fetched())}")
+    if report is not None:
+        click.echo(f"report -> {report}")
 
 
 async def _project(office: Office, which: str) -> AsyncProject:

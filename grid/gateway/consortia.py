@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -13,7 +12,7 @@ from grid.gateway.sites import Sites, is_connected
 from grid.store import record
 from grid.store.database import Database
 from grid.store.record import PartyRow, ProjectRow, SiteRow
-from grid.store.schema import Transaction
+from grid.store.schema import Snapshot, Transaction
 from grid.transport.auth import Caller
 from grid.wire.problems import NotAllowed, NotFound, ProjectRefused
 
@@ -155,7 +154,7 @@ class Consortia:
         await self.led(caller, number)
         await self._db.write(lambda connection: record.delete_project(connection, number))
 
-    async def _read(self, which: Callable[[Any], list[ProjectRow]]) -> list[Consortium]:
+    async def _read(self, which: Callable[[Snapshot], list[ProjectRow]]) -> list[Consortium]:
         """The projects of the rows that `which` reads; of their sites, whoever is silent is not connected."""
         found = await self._db.read(lambda c: [(row, record.parties(c, row.id)) for row in which(c)])
         return [Consortium(row, tuple(self._place(*place) for place in places)) for row, places in found]

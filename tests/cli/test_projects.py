@@ -191,7 +191,10 @@ async def test_three_nodes_run_a_project_of_two_tasks_twice(tmp_path: Path, file
             assert told.count("state success") == int(batch[-1]), told
         shown = await to_thread(said, folders[0], "project", "show", project)
         learned = str(tmp_path / "learned")
-        await to_thread(said, folders[0], "project", "get", project, "--task", "1", "--batch", "1", "--out", learned)
+        first, report = ("--task", "1", "--batch", "1"), tmp_path / "report.html"
+        words = (*first, "--out", learned, "--report", str(report))
+        assert f"report -> {report}" in await to_thread(said, folders[0], "project", "get", project, *words)
+        assert re.search(r"run \w+  success", shown)[0].split()[1] in report.read_text()
         assert Plan.load(learned).initial != Plan.load(tmp_path / "plan.safetensors").initial
         assert "participant  survival" in await to_thread(said, folders[1], "project", "list")
         assert [strategy.masked for strategy in await strategies(folders[0], project)] == [True] * 4
