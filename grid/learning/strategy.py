@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from grid.learning.recipe import Part, Recipe, Sgd
 from grid.privacy.accounting import epsilon_of
+from grid.privacy.rdp import LEAST
 from grid.wire.problems import StrategyRefused
 
 Liars = Annotated[int, Meta(ge=0, le=10_000, description="How many updates may be arbitrary")]
@@ -512,6 +513,10 @@ def _quarrels(strategy: Strategy) -> list[str]:
         (
             isinstance(strategy.upload, Masked) and (strategy.upload.clip > 0) != (strategy.upload.noise > 0),
             "noise hides what is clipped: a clip and noise go together",
+        ),
+        (
+            isinstance(strategy.upload, Masked) and 0 < strategy.upload.noise < LEAST,
+            f"noise below {LEAST:g} times the clip hides nothing, and no number tells what it costs",
         ),
         (
             isinstance(strategy.upload, Masked) and strategy.upload.reach > strategy.upload.bound,

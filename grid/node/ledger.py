@@ -44,6 +44,7 @@ class Ledger:
 
         Raises:
             BudgetSpent: it does not fit into a budget that it falls under.
+            InviteRefused: another run was here by that name.
         """
         if curve is None:
             budgets = await self._db.read(rows.budgets)
@@ -55,9 +56,9 @@ class Ledger:
         asked = Charge(run, dataset, account, curve, rounds)
         return (await self._db.write(lambda connection: rows.reserve(connection, asked, self._now()))).used
 
-    async def pay(self, run: str) -> int:
+    async def pay(self, run: str, dataset: str) -> int:
         """A round of a run is trained, and leaves after this. How many it has paid for; 0: it may have no more."""
-        return await self._db.write(lambda connection: rows.pay(connection, run))
+        return await self._db.write(lambda connection: rows.pay(connection, run, dataset))
 
     async def settle(self, run: str) -> None:
         """A run is over here: what it did not use is free again."""

@@ -46,9 +46,9 @@ class Spending:
     """
 
     def __init__(
-        self, means: Means, task: Task, rounds: int, spent: int | None, dp: Dp | None = None, steps: int = 0
+        self, means: Means, payer: Payer, rounds: int, spent: int | None, dp: Dp | None = None, steps: int = 0
     ) -> None:
-        self._means, self._task, self._rounds, self._spent = means, task, rounds, spent
+        self._means, self._payer, self._rounds, self._spent = means, payer, rounds, spent
         self._dp, self._steps = dp, steps
 
     def begin(self) -> dict[str, bytes]:
@@ -69,13 +69,13 @@ class Spending:
         """
         if self._spent is None:
             return {}
-        if not (spent := await self._means.ledger.pay(self._task.run)):
+        if not (spent := await self._means.ledger.pay(self._payer.task.run, self._payer.dataset)):
             raise InviteRefused(f"all {self._rounds} rounds of this private run were paid for already")
         self._spent = spent
         if self._dp is None:
             return {}
         cost = {"record-epsilon": self._dp.epsilon(self._spent * self._steps), "record-delta": self._dp.delta}
-        await self._means.records.noted(self._task.run, PAID, {"round": number, **cost})
+        await self._means.records.noted(self._payer.task.run, PAID, {"round": number, **cost})
         return cost
 
 
@@ -102,4 +102,4 @@ async def spending_of(means: Means, payer: Payer, plan: Plan | Study, strategy: 
     rounds = task.rounds if dp is not None else task.rounds + AGAIN
     curve = curve_of(plan, strategy)
     spent = await means.ledger.reserve(task.run, payer.dataset, payer.account, curve, rounds)
-    return Spending(means, task, rounds, spent, dp, steps)
+    return Spending(means, payer, rounds, spent, dp, steps)

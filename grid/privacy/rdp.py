@@ -16,6 +16,9 @@ from functools import lru_cache
 ORDERS = (*range(2, 65), *range(72, 129, 8), *range(160, 257, 32), 320, 384, 512, 768, 1024)
 """The orders that a curve is told at: whole numbers above 1."""
 
+LEAST = 1e-6
+"""No noise multiplier below this is taken: what it costs soon has no number."""
+
 MOST = 1e6
 """No noise multiplier beyond this is looked for."""
 

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from grid.privacy.rdp import ORDERS, Curve, epsilon_of
-from grid.wire.problems import BudgetSpent
+from grid.wire.problems import BudgetSpent, InviteRefused
 
 NOTHING: Curve = (0.0,) * len(ORDERS)
 
@@ -50,7 +51,7 @@ class Charge(Struct, frozen=True):
     def cost(self) -> Curve:
         """What counts of it."""
         count = self.rounds if self.state == "reserved" else self.used
-        return tuple(count * cost for cost in self.curve)
+        return tuple(count * cost for cost in self.curve) if count else NOTHING
 
 
 def total(charges: Iterable[Charge]) -> Curve:
@@ -59,6 +60,17 @@ def total(charges: Iterable[Charge]) -> Curve:
     for each in charges:
         found = tuple(one + other for one, other in zip(found, each.cost, strict=True))
     return found
+
+
+def again(before: Charge, asked: Charge) -> Charge:
+    """A run that was set aside before, as it goes on: what it paid stays paid, and all its rounds are reserved anew.
+
+    Raises:
+        InviteRefused: another run has its name, of another account, noise or number of rounds: it would pay too little.
+    """
+    if replace(before, used=asked.used, state=asked.state) != asked:
+        raise InviteRefused(f"a run {asked.run} of another account, noise or number of rounds was here before")
+    return replace(asked, used=before.used)
 
 
 def left(budget: Budget, spent: Curve) -> float:
@@ -74,7 +86,7 @@ def admit(asked: Charge, budgets: Sequence[tuple[Budget, Curve]]) -> None:
     """
     for budget, spent in budgets:
         with_it = tuple(one + other for one, other in zip(spent, asked.cost, strict=True))
-        if (cost := epsilon_of(with_it, budget.delta)) > budget.epsilon:
+        if not (cost := epsilon_of(with_it, budget.delta)) <= budget.epsilon:
             whose = f"of {budget.subject}" if budget.subject else "of all who ask"
             raise BudgetSpent(
                 f"the budget {whose} on {budget.dataset} is epsilon {budget.epsilon:g} at delta {budget.delta:g}, "

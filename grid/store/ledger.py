@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
+from collections.abc import Iterable
 
-from grid.protocol.ledger import Budget, Charge, admit, total
+from grid.privacy.rdp import Curve
+from grid.protocol.ledger import Budget, Charge, admit, again, total
 from grid.store.schema import Transaction
 
 _CHARGE = "run, dataset, account, curve, rounds, used, state"
@@ -55,36 +57,33 @@ def charges(connection: sqlite3.Connection, dataset: str) -> list[Charge]:
 
 
 def reserve(connection: Transaction, asked: Charge, at: float) -> Charge:
-    """Set aside what a run may cost, if it fits; a run that was set aside before is found as it was.
+    """Set aside what a run may cost, if it fits.
+
+    One that is set aside is found as it is; one that was settled is judged again.
 
     Raises:
         BudgetSpent: it does not fit; nothing is set aside.
+        InviteRefused: another run was here by that name.
     """
-    there = charges(connection, asked.dataset)
-    for each in there:
-        if each.run == asked.run:
-            return each
-    members = groups(connection)
-    judged = []
-    for budget in budgets(connection):
-        if budget.dataset != asked.dataset:
-            continue
-        whose = members.get(budget.subject, frozenset({budget.subject}))
-        if budget.subject and asked.account not in whose:
-            continue
-        judged.append((budget, total(each for each in there if not budget.subject or each.account in whose)))
-    admit(asked, judged)
+    there = {each.run: each for each in charges(connection, asked.dataset)}
+    if before := there.pop(asked.run, None):
+        asked = again(before, asked)
+        if before.state == "reserved":
+            return before
+    admit(asked, _judged(connection, asked, there.values()))
     connection.execute(
-        f"INSERT INTO charges ({_CHARGE}, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT OR REPLACE INTO charges ({_CHARGE}, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         (asked.run, asked.dataset, asked.account, _written(asked.curve), asked.rounds, asked.used, asked.state, at),
     )
     return asked
 
 
-def pay(connection: Transaction, run: str) -> int:
-    """One more round of a run was paid for; how many were. 0: it pays for none, or for no more."""
+def pay(connection: Transaction, run: str, dataset: str) -> int:
+    """One more round of a run was paid for; how many were. 0: nothing is reserved for it, or no more."""
     row = connection.execute(
-        "UPDATE charges SET used = used + 1 WHERE run = ? AND used < rounds RETURNING used", (run,)
+        "UPDATE charges SET used = used + 1 "
+        "WHERE run = ? AND dataset = ? AND state = 'reserved' AND used < rounds RETURNING used",
+        (run, dataset),
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -92,6 +91,19 @@ def pay(connection: Transaction, run: str) -> int:
 def settle(connection: Transaction, run: str) -> None:
     """A run is over here: what it did not use is given back."""
     connection.execute("UPDATE charges SET state = 'settled' WHERE run = ?", (run,))
+
+
+def _judged(connection: Transaction, asked: Charge, others: Iterable[Charge]) -> list[tuple[Budget, Curve]]:
+    """The budgets that a run falls under, each with what other runs take of it."""
+    members, judged, there = groups(connection), [], list(others)
+    for budget in budgets(connection):
+        if budget.dataset != asked.dataset:
+            continue
+        whose = members.get(budget.subject, frozenset({budget.subject}))
+        if budget.subject and asked.account not in whose:
+            continue
+        judged.append((budget, total(each for each in there if not budget.subject or each.account in whose)))
+    return judged
 
 
 def _written(curve: tuple[float, ...]) -> bytes:

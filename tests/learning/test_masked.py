@@ -206,7 +206,7 @@ def test_noise_is_not_cut_by_the_bound() -> None:
         validated(replace(STRATEGY, upload=Masked(quantile=0.5)))
 
 
-@pytest.mark.parametrize(("clip", "noise"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])
-def test_clip_and_noise_go_together(clip: float, noise: float) -> None:
+@pytest.mark.parametrize(("clip", "noise"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (1.0, 1e-155)])
+def test_clip_and_noise_go_together_and_noise_hides_something(clip: float, noise: float) -> None:
     with pytest.raises(StrategyRefused):
         noised(STRATEGY, clip, noise, 3)

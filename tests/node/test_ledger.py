@@ -13,6 +13,7 @@ from aiohttp import ClientSession
 from grid.crypto.identity import Identity
 from grid.learning.strategy import PRESETS, noised
 from grid.node import summing
+from grid.node.ledger import Ledger
 from grid.node.spending import AGAIN
 from grid.privacy.rdp import epsilon_of_steps
 from grid.wire.budgets import (
@@ -21,6 +22,7 @@ from grid.wire.budgets import (
     JOIN_GROUP,
     LEAVE_GROUP,
     SET_BUDGET,
+    BudgetInfo,
     DropBudget,
     GroupMember,
     SetBudget,
@@ -48,6 +50,14 @@ async def three(start_node: StartNode, epsilon: float = 3.0) -> list[ANode]:
     return nodes
 
 
+async def settled_of(ledger: Ledger) -> BudgetInfo:
+    """What the only budget says once no run has reserved of it any more."""
+    async with asyncio.timeout(10):
+        while (told := await ledger.told())[0].reserved:
+            await asyncio.to_thread(lambda: None)
+    return told[0]
+
+
 async def test_a_run_spends_what_its_rounds_cost_and_gives_the_rest_back(
     scientist: Scientist, coordinator: ANode, start_node: StartNode
 ) -> None:
@@ -60,11 +70,8 @@ async def test_a_run_spends_what_its_rounds_cost_and_gives_the_rest_back(
     await run.stop()
     with pytest.raises(RunRefused, match="stopped"):
         await run.result()
-    async with asyncio.timeout(10):
-        while (await ledger.told())[0].reserved:
-            await asyncio.to_thread(lambda: None)
+    settled = await settled_of(ledger)
 
-    (settled,) = await ledger.told()
     assert (going_on.runs, going_on.reserved) == (1, 1)
     assert going_on.spent == pytest.approx(epsilon_of_steps(1.0, 8.0, 12 + AGAIN, 1e-5))
     assert (settled.runs, settled.reserved) == (1, 0)
@@ -83,6 +90,28 @@ async def test_a_run_that_does_not_fit_is_refused_before_its_plan_meets_data(
 
     assert nodes[0].learner.opened == 0
     assert (await nodes[0].open.means.ledger.told())[0].spent == 0
+
+
+async def test_a_run_pays_its_own_price_also_in_the_name_of_a_cheaper_one(
+    scientist: Scientist, coordinator: ANode, start_node: StartNode
+) -> None:
+    nodes = await three(start_node)
+    cheap = msgspec.to_builtins(noised(PRESETS["fedavg"], 1.0, 1000.0, 3))
+    run = await scientist.start(coordinator, nodes, rounds=12, quorum=quorum(3), strategy=cheap)
+    await Story(run).until("round-closed", round=1)
+    await run.stop()
+    opened, before = nodes[0].learner.opened, await settled_of(nodes[0].open.means.ledger)
+    for node in nodes:
+        await node.quiet()
+
+    words = {"run": run.id, "rounds": 12, "quorum": quorum(3)}
+    dear = msgspec.to_builtins(noised(PRESETS["fedavg"], 1.0, 0.5, 3))
+    again = await scientist.start(await start_node("dan"), nodes, strategy=dear, **words)
+    with pytest.raises(RunRefused, match="another account, noise or number of rounds was here before"):
+        await again.result()
+
+    assert nodes[0].learner.opened == opened
+    assert await settled_of(nodes[0].open.means.ledger) == before
 
 
 async def test_a_dataset_with_a_budget_is_learned_from_under_noise_alone(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from grid.privacy.rdp import epsilon_of, epsilon_of_steps, of_step
+from grid.privacy.rdp import ORDERS, epsilon_of, epsilon_of_steps, of_step
 from grid.protocol.ledger import NOTHING, Budget, Charge, admit, left, total
 from grid.wire.problems import BudgetSpent
 
@@ -27,6 +29,16 @@ def test_what_was_not_used_is_given_back_when_it_is_settled() -> None:
 
     assert replace(run, state="settled").cost == a_run(rounds=4).cost
     assert replace(run, state="settled", used=0).cost == NOTHING
+
+
+def test_what_costs_more_than_there_are_numbers_for_is_refused_and_hides_no_other_cost() -> None:
+    boundless = Charge("r", "trial", "ann", (math.inf,) * len(ORDERS), 10)
+
+    with pytest.raises(BudgetSpent):
+        admit(boundless, [(BUDGET, NOTHING)])
+    assert replace(boundless, state="settled").cost == NOTHING
+    with pytest.raises(BudgetSpent):
+        admit(a_run(), [(BUDGET, replace(boundless, state="settled", used=1).cost)])
 
 
 def test_runs_add_up_to_less_than_their_epsilons_do() -> None:

@@ -6,17 +6,19 @@ import multiprocessing
 import tempfile
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from grid.privacy.rdp import epsilon_of, of_step
 from grid.protocol.ledger import Budget, Charge, total
 from grid.store import ledger
 from grid.store.schema import Transaction, connect, prepare
-from grid.wire.problems import BudgetSpent
+from grid.wire.problems import BudgetSpent, InviteRefused
 
 COST = of_step(1.0, 10.0)
 WHOLE = Budget("trial", "", 4.0, 1e-5)
@@ -61,9 +63,21 @@ class Spenders(RuleBasedStateMachine):
         except BudgetSpent:
             assert ledger.charges(self.connection, "trial") == before
 
+    @rule(which=st.integers(1, 30), dear=st.booleans())
+    def asks_again(self, which: int, dear: bool) -> None:
+        there = {each.run: each for each in ledger.charges(self.connection, "trial")}
+        if before := there.get(f"run-{which}"):
+            curve = of_step(1.0, 1.0) if dear else COST
+            try:
+                asked = Charge(before.run, "trial", before.account, curve, before.rounds)
+                assert ledger.reserve(self.connection, asked, self.number).used == before.used
+                assert not dear
+            except (BudgetSpent, InviteRefused):
+                assert there == {each.run: each for each in ledger.charges(self.connection, "trial")}
+
     @rule(which=st.integers(1, 30))
     def trains(self, which: int) -> None:
-        ledger.pay(self.connection, f"run-{which}")
+        ledger.pay(self.connection, f"run-{which}", "trial")
 
     @rule(which=st.integers(1, 30))
     def ends(self, which: int) -> None:
@@ -90,7 +104,7 @@ def test_a_run_that_asks_again_is_found_as_it_was(tmp_path: Path) -> None:
     connection = opened(tmp_path / "node.db")
     asked = Charge("r", "trial", "eve", COST, 20)
     ledger.reserve(connection, asked, 0.0)
-    assert ledger.pay(connection, "r") == 1
+    assert ledger.pay(connection, "r", "trial") == 1
 
     assert ledger.reserve(connection, asked, 1.0).used == 1
     assert len(ledger.charges(connection, "trial")) == 1
@@ -100,8 +114,42 @@ def test_no_more_rounds_are_paid_for_than_were_reserved(tmp_path: Path) -> None:
     connection = opened(tmp_path / "node.db")
     ledger.reserve(connection, Charge("r", "trial", "eve", COST, 2), 0.0)
 
-    assert [ledger.pay(connection, "r") for _ in range(4)] == [1, 2, 0, 0]
-    assert ledger.pay(connection, "unheard of") == 0
+    assert [ledger.pay(connection, "r", "trial") for _ in range(4)] == [1, 2, 0, 0]
+    assert ledger.pay(connection, "unheard of", "trial") == 0
+
+
+def test_a_run_that_gave_back_its_rounds_trains_on_only_if_they_are_there_still(tmp_path: Path) -> None:
+    connection = opened(tmp_path / "node.db")
+    asked = Charge("r", "trial", "eve", COST, 60)
+    ledger.reserve(connection, asked, 0.0)
+    ledger.pay(connection, "r", "trial")
+    ledger.settle(connection, "r")
+
+    assert ledger.pay(connection, "r", "trial") == 0
+    assert ledger.reserve(connection, asked, 1.0) == replace(asked, used=1)
+    ledger.settle(connection, "r")
+    ledger.reserve(connection, replace(asked, run="s"), 2.0)
+    with pytest.raises(BudgetSpent):
+        ledger.reserve(connection, asked, 3.0)
+    assert ledger.pay(connection, "r", "trial") == 0
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("other", [{"account": "ann"}, {"curve": of_step(1.0, 1.0)}, {"rounds": 3}])
+def test_another_run_does_not_train_in_the_name_of_one_that_paid_less(
+    tmp_path: Path, settled: bool, other: dict[str, Any]
+) -> None:
+    connection = opened(tmp_path / "node.db")
+    asked = Charge("r", "trial", "eve", COST, 2)
+    ledger.reserve(connection, asked, 0.0)
+    if settled:
+        ledger.settle(connection, "r")
+
+    with pytest.raises(InviteRefused, match="another account"):
+        ledger.reserve(connection, replace(asked, **other), 1.0)
+    assert [(each.account, each.curve, each.rounds) for each in ledger.charges(connection, "trial")] == [
+        ("eve", COST, 2)
+    ]
 
 
 def test_whoever_leaves_a_group_spends_for_itself_alone(tmp_path: Path) -> None:
