@@ -37,7 +37,7 @@ class World:
         coordinator = await a_node("coordinator", folder / "c", data=False)
         ann = await a_node("ann", folder / "ann", Learner(goal=1.0))
         directory = GatewayDirectory(ann.open.means.calls, gateway)
-        await directory.join(_presence(ann.open, [directory])._message())
+        await directory.join(_presence(ann.open)._message())
         for node in (coordinator, ann):
             self._stack.push_async_callback(node.stop)
         return gateway, coordinator, ann
