@@ -6,6 +6,8 @@ of thumb of the kind that statistical offices use; they do not add up over many 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from grid.learning.analytics import Asked, Rows, Vector
@@ -34,19 +36,37 @@ def check_disclosure(question: Asked, rows: Rows, part: Vector, least: int, mask
         raise QuestionRefused(f"{count} rows for {p} coefficients; there have to be {PER_COEFFICIENT} for each")
     if masked:
         return
-    small = _counts(question, part)
-    if np.any((small > 0) & (small < least)):
-        raise QuestionRefused(
-            f"its answer would hold counts of fewer than {least} rows: ask in a secure sum, or more coarsely"
-        )
+    for counts in _counts(question, rows, part):
+        if np.any((counts > 0) & (counts < least)):
+            raise QuestionRefused(
+                f"its answer would hold counts of fewer than {least} rows: ask in a secure sum, or more coarsely"
+            )
 
 
-def _counts(question: Asked, part: Vector) -> Vector:
-    """The numbers of rows in a part."""
+def _counts(question: Asked, rows: Rows, part: Vector) -> Iterator[Vector]:
+    """All numbers of rows that can be told from a part: those in it, and sums over columns that have two values."""
     match question:
         case Histogram():
-            return part[1:]
-        case KaplanMeier(horizon=horizon) | CoxRegression(horizon=horizon):
-            return part[1 : horizon + 2]
+            yield part[1:]
+        case KaplanMeier(time=time, event=event) | CoxRegression(time=time, event=event):
+            for happened in (0.0, 1.0):  # who is at risk no more, though nothing happened, is told as well
+                yield np.bincount(rows[time][rows[event] == happened].astype(np.int64)).astype(np.float64)
+    ones = [values == values.max() for values in (rows[name] for name in _summed(question)) if _two(values)]
+    if ones:
+        table = np.column_stack([*ones, *(~each for each in ones)]).astype(np.float64)
+        yield (table.T @ table).ravel() if coefficients(question) else table.sum(axis=0)
+
+
+def _summed(question: Asked) -> tuple[str, ...]:
+    """The columns whose sums, or sums of whose products, are in a part."""
+    match question:
+        case Histogram() | KaplanMeier():
+            return ()
+        case CoxRegression(columns=columns):
+            return columns
         case _:
-            return part[:1]
+            return reads(question)
+
+
+def _two(values: Vector) -> bool:
+    return bool(np.all((values == values.min()) | (values == values.max())) and values.min() < values.max())

@@ -71,3 +71,41 @@ def test_a_cell_may_be_empty_or_full() -> None:
     check(Histogram("x", (0.0, 1.0, 2.0, 3.0)), rows, masked=False)
     with pytest.raises(QuestionRefused, match="fewer than 6"):
         check(Histogram("x", (0.0, 1.0, 2.0, 3.0)), rows, masked=False, least=6)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Moments(("few",)),
+        LinearRegression(("few",), "y"),
+        LogisticRegression(("half",), "few"),
+        LinearRegression(("y",), "few"),
+    ],
+)
+def test_a_sum_of_ones_is_a_count(question: Question) -> None:
+    rows = {"few": np.arange(40) < 3, "half": np.arange(40) % 2, "y": np.linspace(0, 1, 40)}
+    numbers = {name: np.asarray(values, np.float64) for name, values in rows.items()}
+
+    check(question, numbers, masked=True)
+    check(question, numbers, masked=False, least=1)
+    with pytest.raises(QuestionRefused, match="fewer than 5 rows"):
+        check(question, numbers, masked=False)
+    with pytest.raises(QuestionRefused, match="fewer than 5 rows"):  # of all but a few it tells of those few
+        check(question, {**numbers, "few": 1 - numbers["few"]}, masked=False)
+
+
+def test_products_of_two_columns_count_who_has_both() -> None:
+    one, other = (np.arange(40) < 20) * 1.0, (np.arange(40) >= 18) * 1.0  # two rows have both
+    rows = {"one": one, "other": other, "y": np.linspace(0, 1, 40)}
+
+    check(Moments(("one", "other")), rows, masked=False)  # which has no products
+    with pytest.raises(QuestionRefused, match="fewer than 5 rows"):
+        check(LinearRegression(("one", "other"), "y"), rows, masked=False)
+
+
+def test_whoever_is_lost_to_follow_up_is_counted_too() -> None:
+    rows = {"time": np.repeat([1.0, 2.0, 3.0], [6, 2, 6]), "event": np.repeat([1.0, 0.0, 1.0], [6, 2, 6])}
+
+    with pytest.raises(QuestionRefused, match="fewer than 5 rows"):
+        check(KaplanMeier("time", "event", 9), rows, masked=False)
+    check(KaplanMeier("time", "event", 9), {**rows, "event": np.ones(14)}, masked=False, least=2)
