@@ -126,22 +126,24 @@ def _admission(endpoint: Endpoint[Any, Any], auth: Authenticator) -> Callable[[w
     """What must hold before a handler is called: the body of a message is here, and the caller is who may call."""
     takes_message = not endpoint.streams_in and endpoint.takes is not type(None)
     no_message = SEALED_BODY if endpoint.streams_in else EMPTY_BODY
-    who = endpoint.who
+    who, right = endpoint.who, endpoint.right
 
     async def admit(request: web.Request) -> None:
         header = request.headers.get("Authorization")
-        if header is None and who != "anyone":
+        if header is None and (who != "anyone" or right is not None):
             raise NotAuthenticated
         digest = no_message
         if takes_message:
             body = request[BODY] = await whole(request, endpoint)
             digest = sha256(body).digest() if header else digest
         if who == "account" and header:
-            request[CALLER] = await auth.account(header)
-            return
-        caller = auth.caller(header, request.method, request.raw_path, digest) if header else ANONYMOUS
+            caller = await auth.account(header)
+        else:
+            caller = auth.caller(header, request.method, request.raw_path, digest) if header else ANONYMOUS
         if who == "owner" and not caller.owner:
             raise NotAllowed("only the owner may do that")
+        if right is not None and not caller.has(right):
+            raise NotAllowed(f"only accounts whose role lets them {right.replace('-', ' ')} may do that")
         request[CALLER] = caller
 
     return admit

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from grid.crypto import errors
 from grid.crypto.encoding import b64
@@ -30,22 +30,56 @@ from grid.wire.problems import (
     SessionUnknown,
     TooManyRequests,
 )
+from grid.wire.rights import Right
 
 SESSIONS = 100_000
 DAY = 86_400.0
 
 
+class Standing(NamedTuple):
+    """What an account is here: its name, the names of its groups, what its role lets it do, and whether it owns all."""
+
+    account: str | None
+    groups: frozenset[str] = frozenset()
+    rights: frozenset[str] = frozenset()
+    owner: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request. `public` (32 bytes) and `id` name its key; a token and an account (by its name) have none."""
+    """Who sent a request. `public` (32 bytes) and `id` name its key; tokens and passwords have none.
+
+    `account`, `groups` and `rights` are of the account that the key, token or password belongs to. `session` is that
+    of a token.
+    """
 
     public: bytes | None
     id: str | None
     owner: bool
     kind: Literal["anonymous", "session", "signature", "token", "letter", "account"]
     account: str | None = None
+    groups: frozenset[str] = frozenset()
+    rights: frozenset[str] = frozenset()
+    session: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """By what this caller is known: its account, else its key."""
+        return self.account or self.id
+
+    def has(self, right: Right) -> bool:
+        """Whether its role lets it do that. An owner may do everything."""
+        return self.owner or right in self.rights
+
+    def standing_as(self, standing: Standing, *, owner: bool) -> Caller:
+        """The same caller as of now: its account may have come, gone, or become another's."""
+        if (self.account, self.groups, self.rights, self.owner) == (*standing[:3], owner):
+            return self
+        account, groups, rights, _ = standing
+        return replace(self, account=account, groups=groups, rights=rights, owner=owner)
 
 
+NOBODY = Standing(None)
 ANONYMOUS = Caller(None, None, owner=False, kind="anonymous")
 OWNER = Caller(None, None, owner=True, kind="token")
 
@@ -58,7 +92,8 @@ def token_check(digest: bytes) -> Callable[[str], bool]:
 class Authenticator:
     """Finds out who sent a request from its Authorization header.
 
-    `is_owner` judges a token, `accounts` a name and its password; `owner_keys` names the public keys (32 bytes) that
+    `is_owner` judges the owner's token, `tokens` those of accounts, `accounts` a name and its password; `standing`
+    tells of the account that a key (its id) belongs to, if any; `owner_keys` names the public keys (32 bytes) that
     speak for the owner. `refuse` raises KeyRevoked for the id of a key that is believed no more, in whatever it signs.
     Sessions live in memory for `lifetime` seconds; when there are `capacity` of them the one
     unused for longest goes, and its caller signs in again.
@@ -72,12 +107,15 @@ class Authenticator:
         is_owner: Callable[[str], bool] | None = None,
         owner_keys: Callable[[], Collection[bytes]] = frozenset,
         accounts: Callable[[str, str], Awaitable[Caller]] | None = None,
+        tokens: Callable[[str], Caller | None] = lambda _: None,
+        standing: Callable[[str], Standing | None] = lambda _: None,
         capacity: int = SESSIONS,
         lifetime: float = DAY,
         refuse: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._identity, self._now, self._entropy = identity, now, entropy
         self._is_owner, self._owner_keys, self._accounts = is_owner, owner_keys, accounts
+        self._tokens, self._standing = tokens, standing
         self._capacity, self._lifetime, self._refuse = capacity, lifetime, refuse
         self._sessions: OrderedDict[str, tuple[ServedSession, Caller]] = OrderedDict()
         self._offers, self._nonces = NonceCache(), NonceCache()
@@ -146,19 +184,19 @@ class Authenticator:
             raise _refusal(error) from None
         if header.startswith("Letter ") and (public := self._vouched.pop(header[7:], None)) is not None:
             return self._known(public, "letter")
-        if header.startswith("Bearer ") and self._is_owner is not None and self._is_owner(header[7:].strip()):
-            return OWNER
+        if header.startswith("Bearer ") and (bearer := self._bearer(header[7:].strip())) is not None:
+            return bearer
         raise NotAuthenticated("this Authorization header opens nothing here")
 
     async def account(self, header: str) -> Caller:
-        """Who sent this, by name and password (HTTP Basic, RFC 7617), or by the owner's token.
+        """Who sent this, by name and password (HTTP Basic, RFC 7617), or by a token.
 
         Raises:
             NotAuthenticated: neither; also where this daemon has no accounts.
             TooManyRequests: too many wrong passwords.
         """
-        if header.startswith("Bearer ") and self._is_owner is not None and self._is_owner(header[7:].strip()):
-            return OWNER
+        if header.startswith("Bearer ") and (bearer := self._bearer(header[7:].strip())) is not None:
+            return bearer
         try:
             name, colon, password = (
                 base64.b64decode(header.removeprefix("Basic ").strip(), validate=True).decode().partition(":")
@@ -168,6 +206,11 @@ class Authenticator:
         if self._accounts is None or not colon or not header.startswith("Basic "):
             raise NotAuthenticated("a name and a password are asked for here (HTTP Basic)")
         return await self._accounts(name, password)
+
+    def _bearer(self, token: str) -> Caller | None:
+        if self._is_owner is not None and self._is_owner(token):
+            return OWNER
+        return self._tokens(token)
 
     def _in_session(self, header: str, method: str, target: str, digest: bytes) -> Caller:
         given, now = parse_authorization(header), self._now()
@@ -192,8 +235,8 @@ class Authenticator:
         """The caller as of now: a key may have become the owner's, or ceased to be, or was revoked meanwhile."""
         if caller.id is not None:
             self._refuse(caller.id)
-        owner = caller.public in self._owner_keys()
-        return caller if owner == caller.owner else replace(caller, owner=owner)
+        standing = self._standing(caller.id or "") or NOBODY
+        return caller.standing_as(standing, owner=standing.owner or caller.public in self._owner_keys())
 
 
 def _refusal(error: errors.CryptoError) -> GridError:

@@ -11,6 +11,7 @@ from grid.wire.endpoint import Endpoint
 from grid.wire.message import Message
 from grid.wire.names import Count, Name, PublicKey
 from grid.wire.problems import NotFound
+from grid.wire.rights import Right
 
 Epsilon = Annotated[float, Meta(gt=0, le=1e6)]
 Delta = Annotated[float, Meta(gt=0, lt=1)]
@@ -61,21 +62,42 @@ class Budgets(Message, frozen=True):
 
 
 BUDGETS: Endpoint[None, Budgets] = Endpoint(
-    "GET", "/v1/budgets", gives=Budgets, who="owner", about="The privacy budgets, and what is left of them"
+    "GET",
+    "/v1/budgets",
+    gives=Budgets,
+    who="signed",
+    right=Right.MANAGE_BUDGETS,
+    about="The privacy budgets, and what is left of them",
 )
-SET_BUDGET = Endpoint("POST", "/v1/budgets", SetBudget, Done, who="owner", about="Set a privacy budget")
+SET_BUDGET = Endpoint(
+    "POST", "/v1/budgets", SetBudget, Done, who="signed", right=Right.MANAGE_BUDGETS, about="Set a privacy budget"
+)
 DROP_BUDGET = Endpoint(
-    "DELETE", "/v1/budgets", DropBudget, Done, who="owner", about="Drop a privacy budget", problems=(NotFound,)
+    "DELETE",
+    "/v1/budgets",
+    DropBudget,
+    Done,
+    who="signed",
+    right=Right.MANAGE_BUDGETS,
+    about="Drop a privacy budget",
+    problems=(NotFound,),
 )
 JOIN_GROUP = Endpoint(
-    "POST", "/v1/budgets/groups", GroupMember, Done, who="owner", about="Count an account into a group's budgets"
+    "POST",
+    "/v1/budgets/groups",
+    GroupMember,
+    Done,
+    who="signed",
+    right=Right.MANAGE_BUDGETS,
+    about="Count an account into a group's budgets",
 )
 LEAVE_GROUP = Endpoint(
     "DELETE",
     "/v1/budgets/groups",
     GroupMember,
     Done,
-    who="owner",
+    who="signed",
+    right=Right.MANAGE_BUDGETS,
     about="Count an account into a group's budgets no longer",
     problems=(NotFound,),
 )

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from grid.wire.message import JSON, OCTETS, Decoder, encode
 from grid.wire.problems import GridError
+from grid.wire.rights import Right
 
 Takes = TypeVar("Takes")
 Gives = TypeVar("Gives")
@@ -30,7 +31,8 @@ class Endpoint(Generic[Takes, Gives]):
     """One call: method, path (`{name}` marks a parameter), what it takes and gives.
 
     `limit` is the most bytes a request body may have, `deadline` the seconds in which the client
-    expects the head of the answer. `query` names a message whose fields are query parameters.
+    expects the head of the answer. `right`: accounts whose role has it may call, and the daemon's owner; nobody else.
+    `query` names a message whose fields are query parameters.
     `entry` is what a log consists of that can also be listened to, as server-sent events or through a websocket.
     `parts` says that a stream can be had in parts (`Range`, see `wire.ranges`).
     `problems` are those a caller should be ready for beyond the ones every endpoint shares.
@@ -42,6 +44,7 @@ class Endpoint(Generic[Takes, Gives]):
     gives: type[Gives] = cast("type[Gives]", type(None))
     about: str = ""
     who: Who = "anyone"
+    right: Right | None = None
     query: type | None = None
     limit: int = SMALL
     deadline: float = 10.0

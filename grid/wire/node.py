@@ -21,6 +21,7 @@ from grid.wire.problems import (
     NotFound,
     RunNotFound,
 )
+from grid.wire.rights import Right
 from grid.wire.runs import After, Event, Events, RunId
 
 Shape = Annotated[tuple[Count, ...], Meta(max_length=8)]
@@ -224,13 +225,20 @@ ADD_DATASET = Endpoint(
     "/v1/datasets",
     NewDataset,
     DatasetInfo,
-    who="owner",
+    who="signed",
+    right=Right.UPLOAD_DATA,
     about="Register a dataset",
     limit=4 * 1024 * 1024,
     problems=(DatasetExists, DatasetRefused),
 )
 REMOVE_DATASET: Endpoint[None, Done] = Endpoint(
-    "DELETE", "/v1/datasets/{name}", gives=Done, who="owner", about="Remove a dataset", problems=(DatasetNotFound,)
+    "DELETE",
+    "/v1/datasets/{name}",
+    gives=Done,
+    who="signed",
+    right=Right.UPLOAD_DATA,
+    about="Remove a dataset",
+    problems=(DatasetNotFound,),
 )
 TENSOR: Endpoint[None, Stream] = Endpoint(
     "GET",
@@ -241,25 +249,53 @@ TENSOR: Endpoint[None, Stream] = Endpoint(
     problems=(DatasetNotFound, NotAllowed),
 )
 TRUSTED: Endpoint[None, Trusted] = Endpoint(
-    "GET", "/v1/trusted", gives=Trusted, who="owner", about="Who may train here"
+    "GET", "/v1/trusted", gives=Trusted, who="signed", right=Right.EDIT_SETTINGS, about="Who may train here"
 )
-TRUST = Endpoint("POST", "/v1/trusted", Trust, Done, who="owner", about="Let a key train here")
+TRUST = Endpoint(
+    "POST", "/v1/trusted", Trust, Done, who="signed", right=Right.EDIT_SETTINGS, about="Let a key train here"
+)
 DISTRUST: Endpoint[None, Done] = Endpoint(
-    "DELETE", "/v1/trusted/{public_key}", gives=Done, who="owner", about="No longer let a key train here"
+    "DELETE",
+    "/v1/trusted/{public_key}",
+    gives=Done,
+    who="signed",
+    right=Right.EDIT_SETTINGS,
+    about="No longer let a key train here",
 )
 PEERS: Endpoint[None, KnownPeers] = Endpoint(
-    "GET", "/v1/peers", gives=KnownPeers, who="owner", about="Whom this node has met, by which key"
+    "GET",
+    "/v1/peers",
+    gives=KnownPeers,
+    who="signed",
+    right=Right.EDIT_SETTINGS,
+    about="Whom this node has met, by which key",
 )
-PIN_PEER = Endpoint("POST", "/v1/peers", PinPeer, Done, who="owner", about="Know a peer by a key that was compared")
+PIN_PEER = Endpoint(
+    "POST",
+    "/v1/peers",
+    PinPeer,
+    Done,
+    who="signed",
+    right=Right.EDIT_SETTINGS,
+    about="Know a peer by a key that was compared",
+)
 FORGET_PEER = Endpoint(
-    "DELETE", "/v1/peers", ForgetPeer, Done, who="owner", about="Meet a peer anew", problems=(NotFound,)
+    "DELETE",
+    "/v1/peers",
+    ForgetPeer,
+    Done,
+    who="signed",
+    right=Right.EDIT_SETTINGS,
+    about="Meet a peer anew",
+    problems=(NotFound,),
 )
 AUDIT = Endpoint(
     "POST",
     "/v1/audits",
     LookNow,
     LogsSeen,
-    who="owner",
+    who="signed",
+    right=Right.EDIT_SETTINGS,
     about="Look at the logs of this node's gateways now, and compare them with another member's",
     deadline=120.0,
 )
@@ -268,7 +304,8 @@ NODE_EVENTS: Endpoint[None, Events] = Endpoint(
     "/v1/events",
     gives=Events,
     query=After,
-    who="owner",
+    who="signed",
+    right=Right.EDIT_SETTINGS,
     about="What happened to the node itself, such as a gateway that lied: as the events of a run are heard",
     entry=Event,
     deadline=40.0,
@@ -283,14 +320,20 @@ REVOKE_HERE = Endpoint(
     problems=(BadRequest, BadSignature, NotFound),
 )
 PARTS: Endpoint[None, Parts] = Endpoint(
-    "GET", "/v1/parts", gives=Parts, who="owner", about="The runs that this node takes part in"
+    "GET",
+    "/v1/parts",
+    gives=Parts,
+    who="signed",
+    right=Right.TRIAGE_REQUESTS,
+    about="The runs that this node takes part in",
 )
 PART_EVENTS: Endpoint[None, Events] = Endpoint(
     "GET",
     "/v1/parts/{run}/events",
     gives=Events,
     query=After,
-    who="owner",
+    who="signed",
+    right=Right.TRIAGE_REQUESTS,
     about="What this node does in a run, and how its training goes: as the events of a run are heard",
     entry=Event,
     deadline=40.0,

@@ -65,7 +65,7 @@ SCHEMES: Json = {
         "name": "Authorization",
         "description": "`Signature <key>.<time>.<nonce>.<signature>`: Ed25519 over this one request",
     },
-    "token": {"type": "http", "scheme": "bearer", "description": "The owner's token"},
+    "token": {"type": "http", "scheme": "bearer", "description": "The owner's token, or an account's"},
 }
 
 
@@ -112,6 +112,8 @@ def _operation(endpoint: AnyEndpoint, by_kind: dict[Any, Json], components: Json
     if endpoint.parts:
         operation["parameters"] += [_header("Range", "`bytes=N-`: the rest from byte N on"), _header("If-Range", TAG)]
         operation["responses"]["206"] = {"description": "A part, by `Content-Range`", "content": {OCTETS: {}}}
+    if endpoint.right is not None:
+        operation["x-right"] = endpoint.right.value
     if endpoint.who != "anyone":
         operation["security"] = [{name: []} for name in WAYS[endpoint.who]]
     return operation

@@ -8,8 +8,9 @@ import pytest
 
 from grid.crypto.identity import Identity
 from grid.crypto.session import EMPTY_BODY, SessionKey, authorization, offer, sign_request
-from grid.transport.auth import Authenticator, token_check
+from grid.transport.auth import Authenticator, Caller, Standing, token_check
 from grid.wire.problems import BadSignature, GridError, NotAuthenticated, Replayed, SessionUnknown
+from grid.wire.rights import Right
 
 SERVER, ALICE, BOB = (Identity.from_seed(bytes([n]) * 32) for n in (1, 2, 3))
 NOW = 1_800_000_000.0
@@ -177,3 +178,24 @@ def test_a_word_of_this_process_lets_one_request_in_and_no_other() -> None:
         world.auth.caller(unused, "GET", "/x", EMPTY_BODY)
     with pytest.raises(NotAuthenticated):
         world.auth.caller("Letter ", "GET", "/x", EMPTY_BODY)
+
+
+def test_a_key_stands_for_its_account_as_it_is_now() -> None:
+    world = World()
+    standings: dict[str, Standing] = {}
+    auth = Authenticator(SERVER, lambda: world.clock, standing=standings.get)
+    message, state = offer(ALICE, SERVER.public, world.clock)
+    key = state.complete(auth.open_session(message), world.clock)
+
+    def caller(counter: int) -> Caller:
+        return auth.caller(header(key, counter), "GET", "/x?y=1", EMPTY_BODY)
+
+    assert (caller(1).account, caller(1 + 1).name) == (None, ALICE.id)
+    standings[ALICE.id] = Standing("alice", frozenset({"cardiology"}), frozenset({Right.UPLOAD_DATA}))
+    found = caller(3)
+    assert (found.name, found.groups, found.owner) == ("alice", frozenset({"cardiology"}), False)
+    assert (found.has(Right.UPLOAD_DATA), found.has(Right.EDIT_ROLES)) == (True, False)
+    standings[ALICE.id] = Standing("alice", owner=True)
+    assert caller(4).has(Right.EDIT_ROLES)
+    del standings[ALICE.id]
+    assert (caller(5).account, caller(6).owner) == (None, False)
