@@ -17,6 +17,8 @@ from grid.node.coordinator import Coordinator, key_of
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
+from grid.node.model_app import model_routes
+from grid.node.models import Models
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.node.project_app import project_routes
@@ -51,6 +53,7 @@ class NodeParts:
     participant: Participant
     projects: Projects
     ledger: Ledger
+    models: Models
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -72,6 +75,7 @@ def routes(parts: NodeParts) -> Routes:
         **_participant_routes(parts.coordinator, parts.participant),
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
+        **model_routes(parts.models),
     }
 
 
