@@ -22,6 +22,7 @@ FLOORS = (
     "transport",
     "client",
     "simulation",
+    "accounts",
     "gateway",
     "node",
     "dht",

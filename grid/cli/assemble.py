@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from grid.accounts.house import open_house
 from grid.cli.network import Belonging, Place, place
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
@@ -45,6 +46,7 @@ from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
 from grid.protocol.directory import Directory
+from grid.protocol.roles import NODE_ROLES
 from grid.protocol.secure_sum import Terms
 from grid.store.blobs import Blobs
 from grid.store.database import Database
@@ -218,6 +220,7 @@ async def open_node(
         http = await stack.enter_async_context(open_http(egress))
         blobs = Blobs(settings.data / "blobs")
         access = Access(database, time.time, owners)
+        house = open_house(database, identity, NODE_ROLES, time.time)
         for key in settings.trust:
             await access.trust(key)
         events = EventLog(database)
@@ -230,6 +233,7 @@ async def open_node(
             calls=Calls(http, identity=identity),
             egress=egress,
             access=access,
+            house=house,
             peers=Peers(database, time.time, events),
             catalogue=Catalogue(database, blobs, time.time),
             prekeys=Prekeys(database, identity, time.time),
@@ -250,6 +254,9 @@ async def open_node(
             time.time,
             is_owner=access.is_owner,
             owner_keys=access.owner_keys,
+            accounts=house.logins.check,
+            tokens=house.logins.bearer,
+            standing=house.book.standing,
             refuse=means.peers.refuse_revoked,
         )
         answering = await stack.enter_async_context(Answering(socket, auth))
@@ -283,6 +290,7 @@ async def _wire(
         version=VERSION,
         auth=auth,
         access=means.access,
+        house=means.house,
         peers=means.peers,
         catalogue=means.catalogue,
         prekeys=means.prekeys,

@@ -20,7 +20,9 @@ def budget() -> None:
     """Privacy budgets of this node's datasets. A dataset that has one is learned from under noise alone."""
 
 
-_subject = click.option("--of", "subject", default="", help="A key or a group; all who ask together, if not given.")
+_subject = click.option(
+    "--of", "subject", default="", help="An account or a group; all who ask together, if not given."
+)
 
 
 @budget.command(name="set")
@@ -41,24 +43,6 @@ def set_budget(dataset: str, epsilon: float, delta: float, subject: str, data: P
 def drop(dataset: str, subject: str, data: Path) -> None:
     """Ask for no budget on DATASET any more. What was spent stays in the ledger."""
     _say(data, wire.DROP_BUDGET, wire.DropBudget(dataset, subject))
-
-
-@budget.command()
-@click.argument("group")
-@click.argument("key")
-@data_option
-def join(group: str, key: str, data: Path) -> None:
-    """Count what the holder of KEY spends into the budgets of GROUP."""
-    _say(data, wire.JOIN_GROUP, wire.GroupMember(group, key))
-
-
-@budget.command()
-@click.argument("group")
-@click.argument("key")
-@data_option
-def leave(group: str, key: str, data: Path) -> None:
-    """Count it into them no longer."""
-    _say(data, wire.LEAVE_GROUP, wire.GroupMember(group, key))
 
 
 @budget.command(name="list")

@@ -198,7 +198,7 @@ async def open_office(data: Path) -> AsyncIterator[Office]:
         if running is None:
             raise Unreachable(f"the node of {data} does not run; start it with `grid-node start`")
         owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
-        http, address = _way_to(running.address)
+        http, address = way_to(running.address)
         async with http:
             yield Office(Calls(http, identity=owner), owner, address, node.public)
 
@@ -214,12 +214,12 @@ async def open_desk(data: Path) -> AsyncIterator[Desk]:
                 yield Files(catalogue, Access(database, time.time), Peers(database, time.time), records)
         else:
             owner, node = Identity.load(data / "owner.key"), Identity.load(data / "identity.key")
-            http, address = _way_to(running.address)
+            http, address = way_to(running.address)
             async with http:
                 yield Daemon(Calls(http, identity=owner), address, node.public)
 
 
-def _way_to(address: str) -> tuple[ClientSession, str]:
+def way_to(address: str) -> tuple[ClientSession, str]:
     """Connections to a daemon of this machine, and the address to use on them."""
     if address.startswith(UNIX):
         return open_local(address.removeprefix(UNIX)), LOCAL

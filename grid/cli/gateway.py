@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from grid.cli.accounts import account
+from grid.accounts.house import open_house
+from grid.cli import people
 from grid.cli.config import SETTINGS, daemon_options, default_data, is_loopback
 from grid.cli.daemon import Post, alone, new_loop
 from grid.cli.owner import FILE, owner_token
@@ -23,6 +24,7 @@ from grid.gateway.log import Log
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
 from grid.gateway.record import open_record
+from grid.protocol.roles import NETWORK_ROLES
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -31,7 +33,7 @@ from grid.transport.auth import Authenticator
 from grid.transport.serve import serve
 
 
-@click.group(cls=Plainly)
+@click.group(cls=Plainly, context_settings={"obj": "gateway"})
 @click.version_option(version("grid-daemon"))
 def main() -> None:
     """A gateway of the grid: lists nodes and finds data by its tags. It never sees data or models."""
@@ -97,8 +99,17 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
         click.echo(f"owner's token, shown this once (delete {data / FILE} to get another): {token}", err=True)
     identity = Identity.load_or_create(data / "identity.key")
     async with Database(data / "gateway.db", "gateway") as database:
-        record = open_record(database, Blobs(data / "deposits"), time.time, room or ROOM)
-        auth = Authenticator(identity, time.time, is_owner=is_owner, accounts=record.accounts.check)
+        house = open_house(database, identity, NETWORK_ROLES, time.time)
+        record = open_record(database, Blobs(data / "deposits"), time.time, room or ROOM, house)
+        auth = Authenticator(
+            identity,
+            time.time,
+            is_owner=is_owner,
+            owner_keys=lambda: frozenset({identity.public}),  # who reads its key owns it
+            accounts=house.logins.check,
+            tokens=house.logins.bearer,
+            standing=house.book.standing,
+        )
         log, events = Log(KeptLog(database), identity, time.time), EventLog(database)
         mailboxes = Mailboxes(database, events, Blobs(data / "letters"), time.time, room) if room else None
         async with open_gateway(
@@ -115,7 +126,8 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
             await serve(app, host=host, port=port, ready=partial(_ready, post), on_drain=partial(_let_go, mailboxes))
 
 
-main.add_command(account)
+for command in people.COMMANDS:
+    main.add_command(command)
 
 
 async def _let_go(mailboxes: Mailboxes | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from grid.cli import people
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
 from grid.cli.audit import audit
 from grid.cli.budget import budget
@@ -39,7 +40,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 URL = word(Address, "url (http://HOST:PORT)")
 
 
-@click.group(cls=Plainly)
+@click.group(cls=Plainly, context_settings={"obj": "node"})
 @click.version_option(version("grid-daemon"))
 def main() -> None:
     """A node of the grid: keeps data where it is, and lets those whom its owner trusts learn from it."""
@@ -190,6 +191,8 @@ main.add_command(dht)
 main.add_command(project)
 main.add_command(runs)
 main.add_command(budget)
+for command in people.COMMANDS:
+    main.add_command(command)
 main.add_command(revoke)
 main.add_command(rotate)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from grid.client.accounts import sign_in
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
 from grid.client.pins import MemoryPins, Pins
@@ -27,6 +28,7 @@ from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
 from grid.protocol.stopping import stopping
 from grid.protocol.transparency import moved
+from grid.wire.accounts import AccountInfo
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
 from grid.wire.node import DATASETS, DatasetInfo
 from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
@@ -345,6 +347,17 @@ class Grid:
         """
         driver = await self._coordinator(coordinator)
         return await attach(self._calls, self.identity, driver, run, self._now)
+
+    async def login(self, address: str, name: str, password: str) -> AccountInfo:
+        """Sign in at the node or gateway at an address: the caller's key stands for the account there from then on.
+
+        Raises:
+            NotAuthenticated: no account has this name and password.
+            AccountRefused: the key stands for another account.
+            TooManyRequests: there were too many wrong passwords.
+        """
+        there = await self._coordinator(address)
+        return await sign_in(self._calls, self.identity, address, there.public_key, name, password, self._now())
 
     async def projects(self, node: str) -> list[AsyncProject]:
         """The projects of the node at an address, newest first: of its owner, whose key is the caller's."""

@@ -15,6 +15,7 @@ from grid.client.run import AsyncRun, B, Result
 from grid.learning.plan import Plan
 from grid.learning.questions import Question
 from grid.learning.study import Study
+from grid.wire.accounts import AccountInfo
 from grid.wire.node import DatasetInfo
 from grid.wire.projects import Batch, ProjectInfo
 from grid.wire.runs import Event, RunInfo
@@ -169,6 +170,10 @@ class PlainGrid:
     def public_key(self) -> str:
         """The key that owners trust when they let you train (`grid-node peer trust KEY`)."""
         return self._grid.identity.id
+
+    def login(self, address: str, name: str, password: str) -> AccountInfo:
+        """Sign in at the node or gateway at an address: your key stands for the account there from then on."""
+        return self._loop.run(self._grid.login(address, name, password))
 
     def search(self, *tags: str, match: str = "all", live: bool = False) -> display.Nodes:
         """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
+from grid.accounts.app import account_routes
 from grid.client.egress import Egress
 from grid.crypto.identity import Identity
 from grid.gateway.ask import HttpAsk
@@ -91,7 +92,7 @@ async def open_gateway(
             metrics.gauge("grid_relay_bytes", "Bytes of letters that wait", lambda: mailboxes.waiting)
         if record is not None:
             await record.deposits.sweep()
-            routes = {**routes, **friendlyfl_routes(record)}
+            routes = {**routes, **account_routes(record.house), **friendlyfl_routes(record)}
         app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")
         app[REGISTER], app[SEARCHES], app[LOG] = register, Searches(register.roll, ask, now), log
         metrics.gauge("grid_members", "Members in any state", lambda: len(register.roll))

@@ -1,11 +1,11 @@
-"""The gateway's record of accounts, sites, projects and runs: its services, put together."""
+"""The gateway's record of sites, projects and runs: its services, put together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from grid.gateway.accounts import COST, Accounts
+from grid.accounts.house import House
 from grid.gateway.consortia import Consortia
 from grid.gateway.deposits import Deposits
 from grid.gateway.shared_runs import SharedRuns
@@ -18,19 +18,19 @@ from grid.store.database import Database
 class Record:
     """What dialects speak for."""
 
-    accounts: Accounts
+    house: House
     sites: Sites
     consortia: Consortia
     runs: SharedRuns
     deposits: Deposits
 
 
-def open_record(database: Database, blobs: Blobs, now: Callable[[], float], room: int, cost: int = COST) -> Record:
-    """The record in `database`; sealed envelopes that are left with runs lie in `blobs`, `room` bytes at most.
+def open_record(database: Database, blobs: Blobs, now: Callable[[], float], room: int, house: House) -> Record:
+    """The record in `database`, of the accounts of a `house`.
 
-    `cost` is that of trying a password (`Accounts`).
+    Sealed envelopes that are left with runs lie in `blobs`, `room` bytes at most.
     """
     sites = Sites(database, now)
     consortia = Consortia(database, sites, now)
     runs = SharedRuns(database, consortia, now)
-    return Record(Accounts(database, now, cost), sites, consortia, runs, Deposits(database, runs, blobs, now, room))
+    return Record(house, sites, consortia, runs, Deposits(database, runs, blobs, now, room))

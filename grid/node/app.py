@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from grid.accounts.app import account_routes
+from grid.accounts.house import House
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.audit import Audit
@@ -46,6 +48,7 @@ class NodeParts:
     version: str
     auth: Authenticator
     access: Access
+    house: House
     peers: Peers
     catalogue: Catalogue
     prekeys: Prekeys
@@ -75,6 +78,7 @@ def routes(parts: NodeParts) -> Routes:
         **_participant_routes(parts.coordinator, parts.participant),
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
+        **account_routes(parts.house),
         **model_routes(parts.models),
     }
 

@@ -29,22 +29,8 @@ def budget_routes(ledger: Ledger) -> Routes:
         await ledger.drop(asked.dataset, asked.subject)
         return body.reply(wire.DROP_BUDGET, Done(f"{asked.dataset} has no such budget any more"), request=request)
 
-    async def join(request: web.Request) -> web.StreamResponse:
-        asked = await body.read(request, wire.JOIN_GROUP)
-        await ledger.join(asked.group, asked.account)
-        done = Done(f"what {asked.account} spends counts into {asked.group}")
-        return body.reply(wire.JOIN_GROUP, done, request=request)
-
-    async def leave(request: web.Request) -> web.StreamResponse:
-        asked = await body.read(request, wire.LEAVE_GROUP)
-        await ledger.leave(asked.group, asked.account)
-        done = Done(f"what {asked.account} spends counts into {asked.group} no longer")
-        return body.reply(wire.LEAVE_GROUP, done, request=request)
-
     return {
         wire.BUDGETS: told,
         wire.SET_BUDGET: set_budget,
         wire.DROP_BUDGET: drop,
-        wire.JOIN_GROUP: join,
-        wire.LEAVE_GROUP: leave,
     }

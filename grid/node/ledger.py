@@ -31,7 +31,10 @@ def curve_of(plan: Plan | Study, strategy: Strategy) -> Curve | None:
 
 
 class Ledger:
-    """Reserve, pay, settle: each is on disk when it returns. Accounts are the keys (wire form) that sign tasks."""
+    """Reserve, pay, settle: each is on disk when it returns.
+
+    Accounts are the names of those whose keys sign tasks, or such a key (wire form) that stands for none.
+    """
 
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._db, self._now = database, now
@@ -76,22 +79,13 @@ class Ledger:
         if not await self._db.write(lambda connection: rows.drop_budget(connection, dataset, subject)):
             raise NotFound(f"there is no budget of {subject or 'all who ask'} on {dataset}")
 
-    async def join(self, group: str, account: str) -> None:
-        """An account counts into the budgets of a group."""
-        await self._db.write(lambda connection: rows.put_in_group(connection, group, account))
-
-    async def leave(self, group: str, account: str) -> None:
-        """It does no longer. Raises NotFound."""
-        if not await self._db.write(lambda connection: rows.take_out_of_group(connection, group, account)):
-            raise NotFound(f"{account} is not in {group}")
-
     async def told(self) -> tuple[wire.BudgetInfo, ...]:
         """Every budget, with what was spent and what is left of it."""
         return await self._db.read(_told)
 
 
 def _told(connection: Snapshot) -> tuple[wire.BudgetInfo, ...]:
-    members, told = rows.groups(connection), []
+    members, told = rows.members(connection), []
     for budget in rows.budgets(connection):
         whose = members.get(budget.subject, frozenset({budget.subject}))
         mine = [s for s in rows.charges(connection, budget.dataset) if not budget.subject or s.account in whose]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from grid.accounts.house import House
 from grid.client.calls import Calls
 from grid.client.egress import Egress
 from grid.crypto.envelope import Header
@@ -42,6 +43,7 @@ class Means:
     calls: Calls
     egress: Egress
     access: Access
+    house: House
     peers: Peers
     catalogue: Catalogue
     prekeys: Prekeys

@@ -93,7 +93,9 @@ class Participant:
         return self._dataset(task)
 
     def _take_part(self, task: Task, invite: Invite, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
-        data = Held(dataset, self._means.catalogue.path_of(dataset.name), invite.task.signer)
+        signer = invite.task.signer
+        account = self._means.house.book.name_of(signer)
+        data = Held(dataset, self._means.catalogue.path_of(dataset.name), signer, account)
         address = invite.coordinator_address
         journal = Journal(self._means.records, task.run, self._means.now, self._spawn)
         part = Participation(self._means, task, address, prekey, data, self._blobs, journal, self._make_room)

@@ -64,10 +64,12 @@ CALLS = frozenset({"round-opened", "spare-drawn", "evaluating"})
 
 
 class Held(NamedTuple):
-    """A dataset of this node: what is told about it, the file that its tensors lie in, and whose key asks for it."""
+    """A dataset of this node: what is told about it, the file that its tensors lie in, whose key asks for it, and by
+    what name its holder is known here."""
 
     info: DatasetInfo
     tensors: Path
+    signer: str
     account: str
 
 
@@ -237,7 +239,7 @@ class Participation:
         raise AssertionError("unreachable")
 
     async def _assignment(self, number: int, train: bool) -> None:
-        for key in (self.task.coordinator, self._data.account):  # perhaps since the round before
+        for key in (self.task.coordinator, self._data.signer):  # perhaps since the round before
             self._means.peers.refuse_revoked(key)
         if await self._is_finished(number) and train:
             return

@@ -6,6 +6,8 @@ import sqlite3
 from array import array
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from grid.privacy.rdp import Curve
 from grid.protocol.ledger import Budget, Charge, admit, again, total
 from grid.store.schema import Transaction
@@ -33,21 +35,18 @@ def budgets(connection: sqlite3.Connection) -> list[Budget]:
     return [Budget(*row) for row in rows]
 
 
-def put_in_group(connection: Transaction, name: str, account: str) -> None:
-    """An account counts into the budgets of a group."""
-    connection.execute("INSERT OR IGNORE INTO budget_groups (name, account) VALUES (?, ?)", (name, account))
-
-
-def take_out_of_group(connection: Transaction, name: str, account: str) -> bool:
-    """It does no longer, whatever it spent meanwhile; whether it did."""
-    found = connection.execute("DELETE FROM budget_groups WHERE name = ? AND account = ?", (name, account))
-    return found.rowcount > 0
-
-
-def groups(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
-    """The accounts of each group."""
-    rows = connection.execute("SELECT name, account FROM budget_groups").fetchall()
-    return {name: frozenset(who for group, who in rows if group == name) for name, _ in rows}
+def members(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
+    """Whose runs are those of an account or a group: their names, and the keys of before they were these accounts'."""
+    whose = {name: {name} for (name,) in connection.execute("SELECT name FROM accounts")}
+    for name, key in connection.execute("SELECT name, public_key FROM account_keys JOIN accounts ON id = account"):
+        whose[name].add(key)
+    groups = {name: set[str]() for (name,) in connection.execute("SELECT name FROM groups")}
+    for group, account in connection.execute(
+        "SELECT g.name, a.name FROM group_accounts "
+        "JOIN groups g ON g.id = group_id JOIN accounts a ON a.id = account_id"
+    ):
+        groups[group] |= whose[account]
+    return {name: frozenset(found) for name, found in (whose | groups).items()}
 
 
 def charges(connection: sqlite3.Connection, dataset: str) -> list[Charge]:
@@ -66,11 +65,14 @@ def reserve(connection: Transaction, asked: Charge, at: float) -> Charge:
         InviteRefused: another run was here by that name.
     """
     there = {each.run: each for each in charges(connection, asked.dataset)}
+    whose = members(connection)
     if before := there.pop(asked.run, None):
+        if before.account in whose.get(asked.account, ()):  # its key has become that account's meanwhile
+            before = replace(before, account=asked.account)
         asked = again(before, asked)
         if before.state == "reserved":
             return before
-    admit(asked, _judged(connection, asked, there.values()))
+    admit(asked, _judged(connection, asked, there.values(), whose))
     connection.execute(
         f"INSERT OR REPLACE INTO charges ({_CHARGE}, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         (asked.run, asked.dataset, asked.account, _written(asked.curve), asked.rounds, asked.used, asked.state, at),
@@ -93,9 +95,11 @@ def settle(connection: Transaction, run: str) -> None:
     connection.execute("UPDATE charges SET state = 'settled' WHERE run = ?", (run,))
 
 
-def _judged(connection: Transaction, asked: Charge, others: Iterable[Charge]) -> list[tuple[Budget, Curve]]:
+def _judged(
+    connection: Transaction, asked: Charge, others: Iterable[Charge], members: dict[str, frozenset[str]]
+) -> list[tuple[Budget, Curve]]:
     """The budgets that a run falls under, each with what other runs take of it."""
-    members, judged, there = groups(connection), [], list(others)
+    judged, there = [], list(others)
     for budget in budgets(connection):
         if budget.dataset != asked.dataset:
             continue

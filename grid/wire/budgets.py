@@ -9,13 +9,16 @@ from msgspec import Meta
 from grid.wire.directory import Done
 from grid.wire.endpoint import Endpoint
 from grid.wire.message import Message
-from grid.wire.names import Count, Name, PublicKey
+from grid.wire.names import Count, Name
 from grid.wire.problems import NotFound
 from grid.wire.rights import Right
 
 Epsilon = Annotated[float, Meta(gt=0, le=1e6)]
 Delta = Annotated[float, Meta(gt=0, lt=1)]
-Subject = Annotated[str, Meta(max_length=256, description="Empty for all who ask, a public key, or a group's name")]
+Subject = Annotated[
+    str,
+    Meta(max_length=256, description="Empty for all who ask, an account, a group, or a key that stands for no account"),
+]
 
 
 class SetBudget(Message, frozen=True):
@@ -34,13 +37,6 @@ class DropBudget(Message, frozen=True):
     subject: Subject = ""
 
 
-class GroupMember(Message, frozen=True):
-    """An account that counts into the budgets of a group."""
-
-    group: Name
-    account: PublicKey
-
-
 class BudgetInfo(Message, frozen=True):
     """A budget: `spent` and `left` in epsilon, what is `reserved` by so many runs that go on counted in full."""
 
@@ -52,7 +48,7 @@ class BudgetInfo(Message, frozen=True):
     left: float
     runs: Count
     reserved: Count
-    members: tuple[PublicKey, ...] = ()
+    members: tuple[str, ...] = ()
 
 
 class Budgets(Message, frozen=True):
@@ -80,24 +76,5 @@ DROP_BUDGET = Endpoint(
     who="signed",
     right=Right.MANAGE_BUDGETS,
     about="Drop a privacy budget",
-    problems=(NotFound,),
-)
-JOIN_GROUP = Endpoint(
-    "POST",
-    "/v1/budgets/groups",
-    GroupMember,
-    Done,
-    who="signed",
-    right=Right.MANAGE_BUDGETS,
-    about="Count an account into a group's budgets",
-)
-LEAVE_GROUP = Endpoint(
-    "DELETE",
-    "/v1/budgets/groups",
-    GroupMember,
-    Done,
-    who="signed",
-    right=Right.MANAGE_BUDGETS,
-    about="Count an account into a group's budgets no longer",
     problems=(NotFound,),
 )

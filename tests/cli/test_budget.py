@@ -14,8 +14,6 @@ from grid.cli import budget as command
 from grid.wire import budgets as wire
 from grid.wire.directory import Done
 
-KEY = "k" * 43
-
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -47,15 +45,11 @@ def run(*words: str) -> Result:
 def test_budgets_are_set_and_dropped_and_groups_made(said: list[Any]) -> None:
     run("set", "trial", "3", "--delta", "1e-6")
     run("set", "trial", "1", "--of", "students")
-    run("join", "students", KEY)
-    run("leave", "students", KEY)
     run("drop", "trial", "--of", "students")
 
     assert said == [
         (wire.SET_BUDGET, wire.SetBudget("trial", 3.0, 1e-6)),
         (wire.SET_BUDGET, wire.SetBudget("trial", 1.0, 1e-5, "students")),
-        (wire.JOIN_GROUP, wire.GroupMember("students", KEY)),
-        (wire.LEAVE_GROUP, wire.GroupMember("students", KEY)),
         (wire.DROP_BUDGET, wire.DropBudget("trial", "students")),
     ]
 

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from grid.client.grid import Grid, Remote, _quorum
 from grid.crypto.identity import Identity
-from grid.wire.problems import NoParticipants, NotAllowed, RunRefused
+from grid.transport.auth import OWNER
+from grid.wire.problems import NoParticipants, NotAllowed, NotAuthenticated, RunRefused
 from grid.wire.runs import Peer, Quorum
 from tests.grid_of_nodes import ANode, Learner, Roll, Scientist, add_dataset, member, plan_of
 
@@ -170,3 +171,20 @@ async def test_what_the_coordinator_and_the_nodes_refuse_reaches_the_scientist(
         await run.result()
     with pytest.raises(RunRefused, match="quorum of 9"):
         await g.train(plan_of(), "#pulse", coordinator=lax.address, quorum=9)
+
+
+async def test_after_a_login_the_key_on_this_machine_stands_for_the_account(
+    scientist: Scientist, start_node: StartNode
+) -> None:
+    ann = await start_node("ann")
+    people = ann.open.means.house.people
+    await people.create(OWNER, "olga")
+    await people.create(OWNER, "sue", "correct horse battery", role="User")
+    here = grid(scientist, Roll())
+
+    with pytest.raises(NotAuthenticated):
+        await here.login(ann.address, "sue", "a guess at it")
+    me = await here.login(ann.address, "sue", "correct horse battery")
+
+    assert (me.name, me.role, me.keys) == ("sue", "User", (scientist.identity.id,))
+    assert ann.open.means.house.book.name_of(scientist.identity.id) == "sue"

@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from grid.accounts.house import open_house
+from grid.accounts.passwords import Effort
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
@@ -20,6 +22,7 @@ from grid.gateway.log import Log
 from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.quotas import ROOM
 from grid.gateway.record import open_record
+from grid.protocol.roles import NETWORK_ROLES
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -29,6 +32,7 @@ from tests.gateway.fakes import Clock
 
 GATEWAY = Identity.from_seed(b"g" * 32)
 OWNERS_TOKEN = "the owner's word"
+QUICK = Effort(memory=8, passes=1)
 OPEN = Policy(allow_unsigned=True, allow_private=True)
 
 
@@ -39,8 +43,16 @@ async def gateway_at(
     """A gateway with its state in `data`; its address."""
     now = clock or Clock()
     async with Database(data / "gateway.db", "gateway") as database:
-        record = open_record(database, Blobs(data / "deposits"), now, room, cost=2)
-        auth = Authenticator(GATEWAY, now, is_owner=lambda token: token == OWNERS_TOKEN, accounts=record.accounts.check)
+        house = open_house(database, GATEWAY, NETWORK_ROLES, now, QUICK)
+        record = open_record(database, Blobs(data / "deposits"), now, room, house)
+        auth = Authenticator(
+            GATEWAY,
+            now,
+            is_owner=lambda token: token == OWNERS_TOKEN,
+            accounts=house.logins.check,
+            tokens=house.logins.bearer,
+            standing=house.book.standing,
+        )
         mailboxes = Mailboxes(database, EventLog(database), Blobs(data / "letters"), now, room)
         log = Log(KeptLog(database), GATEWAY, now)
         opened = open_gateway(

@@ -30,7 +30,7 @@ async def test_each_token_is_somebody_of_its_own_with_the_rights_of_its_type(fil
     assert tablet is not None
     assert maker is not None
     assert phone.name != tablet.name
-    assert (phone.rights, maker.rights) == (frozenset(), {Right.MAKE_REQUESTS})
+    assert (set(phone.rights), set(maker.rights)) == (set(), {str(Right.MAKE_REQUESTS)})
     assert tokens.bearer("nobody-0123456789abcdef") is None
     assert not any(caller.owner for caller in (phone, tablet, maker))
 
@@ -43,7 +43,8 @@ async def test_a_token_of_an_account_is_in_its_groups_and_has_no_more_rights_tha
     maker = tokens.bearer(MAKER)
 
     assert maker is not None
-    assert (maker.name, maker.groups, maker.rights) == ("ann", {"clinics"}, TYPES["FleaTaskGen"])
+    assert (maker.name, set(maker.groups)) == ("ann", {"clinics"})
+    assert maker.rights == TYPES["FleaTaskGen"]
     assert maker.owner is False
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from grid.privacy.rdp import epsilon_of, of_step
 from grid.protocol.ledger import Budget, Charge, total
-from grid.store import ledger
+from grid.store import accounts, ledger
 from grid.store.schema import Transaction, connect, prepare
 from grid.wire.problems import BudgetSpent, InviteRefused
 
@@ -31,8 +31,10 @@ def opened(path: Path) -> Transaction:
     connection = connect(path)
     for budget in (WHOLE, STUDENTS, ANN):
         ledger.set_budget(connection, budget)
-    for member in MEMBERS:
-        ledger.put_in_group(connection, "students", member)
+    group = accounts.put_group(connection, None, "students")
+    for member in sorted(MEMBERS):
+        row = accounts.add_account(connection, accounts.AccountRow(0, member, "", "", 1, 0.0), first=None)
+        accounts.put_in_groups(connection, row.id, [group])
     return connection
 
 
@@ -158,7 +160,8 @@ def test_whoever_leaves_a_group_spends_for_itself_alone(tmp_path: Path) -> None:
     with pytest.raises(BudgetSpent, match="students"):
         ledger.reserve(connection, Charge("s", "trial", "bob", COST, 15), 1.0)
 
-    assert ledger.take_out_of_group(connection, "students", "bob")
+    (bob,) = [row for row in accounts.accounts(connection) if row.name == "bob"]
+    accounts.put_in_groups(connection, bob.id, [])
     assert ledger.reserve(connection, Charge("s", "trial", "bob", COST, 15), 1.0).rounds == 15
     assert ledger.drop_budget(connection, "trial", "students")
     assert not ledger.drop_budget(connection, "trial", "students")
@@ -195,3 +198,17 @@ def test_processes_that_ask_at_once_do_not_overspend(tmp_path: Path) -> None:
     assert spent(connection, None) <= WHOLE.epsilon
     one_more = total([*there, Charge("x", "trial", "eve", COST, 5)])
     assert epsilon_of(one_more, 1e-5) > WHOLE.epsilon
+
+
+def test_what_a_key_spent_is_its_accounts_once_it_stands_for_one(tmp_path: Path) -> None:
+    connection = opened(tmp_path / "node.db")
+    key = "k" * 43
+    ledger.reserve(connection, Charge("r", "trial", key, COST, 8), 0.0)
+    (ann,) = [row for row in accounts.accounts(connection) if row.name == "ann"]
+    accounts.add_key(connection, ann.id, key, 1.0)
+
+    assert ledger.members(connection)["ann"] == {"ann", key}
+    assert key in ledger.members(connection)["students"]
+    assert ledger.reserve(connection, Charge("r", "trial", "ann", COST, 8), 2.0).account == "ann"  # it goes on
+    with pytest.raises(BudgetSpent, match="of ann"):
+        ledger.reserve(connection, Charge("s", "trial", "ann", COST, 30), 3.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -44,7 +45,7 @@ def resource(endpoints: tuple[Endpoint[Any, Any], ...], handlers: Handlers) -> R
     return dict(zip(endpoints, (h.listed, h.made, h.shown, h.changed, h.changed, h.removed), strict=True))
 
 
-def user_told(row: AccountRow, groups: list[GroupRow]) -> wire.User:
+def user_told(row: AccountRow, groups: Iterable[GroupRow]) -> wire.User:
     """An account, as it is told."""
     inside = [group.id for group in groups if row.id in group.accounts]
     return wire.User(row.id, row.name, row.email, time_told(row.created), inside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from grid.accounts.book import Book
 from grid.gateway.dialects.friendlyfl_rows import (
     Handlers,
     number,
@@ -15,11 +16,12 @@ from grid.gateway.dialects.friendlyfl_rows import (
     user_told,
 )
 from grid.gateway.record import Record
-from grid.store.accounts import AccountRow
+from grid.protocol.roles import NETWORK_ADMINISTRATOR
+from grid.store.accounts import AccountRow, GroupRow
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.wire import friendlyfl as wire
-from grid.wire.problems import BadRequest, NotAllowed
+from grid.wire.problems import BadRequest, NotAllowed, NotFound
 
 
 class UserRoutes:
@@ -28,53 +30,57 @@ class UserRoutes:
     _LISTING, _CREATE, _ONE, _PUT, *_ = wire.USERS
 
     def __init__(self, record: Record) -> None:
-        self._record, self._accounts = record, record.accounts
+        self._house, self._book = record.house, record.house.book
 
     def routes(self) -> Routes:
         """Its endpoints, each with its handler."""
         return resource(wire.USERS, Handlers(self._listed, self._made, self._shown, self._changed, self._removed))
 
-    async def _told(self, row: AccountRow) -> wire.User:
-        return user_told(row, await self._accounts.groups())
+    def _told(self, row: AccountRow) -> wire.User:
+        return user_told(row, self._book.groups.values())
 
     async def _listed(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
-        groups = await self._accounts.groups()
-        return page(request, self._LISTING, [user_told(row, groups) for row in await self._accounts.all()])
+        return page(request, self._LISTING, [self._told(row) for row in self._book.accounts.values()])
 
     async def _made(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
         asked: wire.UserAsked = await body.read(request, self._CREATE)
         if asked.username is None or asked.password is None:
             raise BadRequest("an account has a username and a password")
-        row = await self._accounts.create(asked.username, asked.password, asked.email or "")
-        await self._accounts.put_in_groups(row.id, asked.groups or [])
-        return body.reply(self._CREATE, await self._told(row), status=201)
+        groups, role = self._names(asked.groups or []), NETWORK_ADMINISTRATOR.name
+        row = await self._house.people.create(request[CALLER], asked.username, asked.password, asked.email or "", role)
+        await self._house.groups.put_in(row.name, groups)
+        return body.reply(self._CREATE, self._told(row), status=201)
 
-    async def _mine(self, request: web.Request) -> AccountRow:
-        row = await self._accounts.get(number(request)) if request[CALLER].owner else None
-        if row is None:
-            found = [each for each in await self._accounts.all() if each.name == request[CALLER].account]
-            if not found or found[0].id != number(request):
-                raise NotAllowed("this account is another's")
-            row = found[0]
+    def _names(self, groups: list[int]) -> list[str]:
+        return [_group(self._book, each).name for each in groups]
+
+    def _mine(self, request: web.Request) -> AccountRow:
+        row, caller = self._book.accounts.get(number(request)), request[CALLER]
+        if caller.owner and row is None:
+            raise NotFound("there is no such account")
+        if row is None or not (caller.owner or row.name == caller.account):
+            raise NotAllowed("this account is another's")
         return row
 
     async def _shown(self, request: web.Request) -> web.StreamResponse:
-        return body.reply(self._ONE, await self._told(await self._mine(request)))
+        return body.reply(self._ONE, self._told(self._mine(request)))
 
     async def _changed(self, request: web.Request) -> web.StreamResponse:
         asked: wire.UserAsked = await body.read(request, self._PUT)
-        row = await self._mine(request)
-        if asked.groups is not None:
-            only_owner(request[CALLER])
-            await self._accounts.put_in_groups(row.id, asked.groups)
-        row = await self._accounts.change(row.id, asked.email, asked.password)
-        return body.reply(self._PUT, await self._told(row))
+        row, caller = self._mine(request), request[CALLER]
+        groups = None if asked.groups is None else self._names(asked.groups)
+        if groups is not None:
+            only_owner(caller)
+        row = await self._house.people.change(
+            caller, row.name, email=asked.email, password=asked.password, groups=groups
+        )
+        return body.reply(self._PUT, self._told(row))
 
     async def _removed(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
-        await self._accounts.delete(number(request))
+        await self._house.people.remove(request[CALLER], self._mine(request).name)
         return web.Response(status=204)
 
 
@@ -84,32 +90,33 @@ class GroupRoutes:
     _LISTING, _CREATE, _ONE, _PUT, *_ = wire.GROUPS
 
     def __init__(self, record: Record) -> None:
-        self._accounts = record.accounts
+        self._groups, self._book = record.house.groups, record.house.book
 
     def routes(self) -> Routes:
         """Its endpoints, each with its handler."""
         return resource(wire.GROUPS, Handlers(self._listed, self._made, self._shown, self._changed, self._removed))
 
     async def _listed(self, request: web.Request) -> web.StreamResponse:
-        return page(request, self._LISTING, [wire.Group(row.id, row.name) for row in await self._accounts.groups()])
+        return page(request, self._LISTING, [wire.Group(row.id, row.name) for row in self._book.groups.values()])
 
     async def _made(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
-        row = await self._accounts.put_group((await body.read(request, self._CREATE)).name)
+        row = await self._groups.put((await body.read(request, self._CREATE)).name)
         return body.reply(self._CREATE, wire.Group(row.id, row.name), status=201)
 
     async def _shown(self, request: web.Request) -> web.StreamResponse:
-        row = await self._accounts.group(number(request))
+        row = _group(self._book, number(request))
         return body.reply(self._ONE, wire.Group(row.id, row.name))
 
     async def _changed(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
-        row = await self._accounts.put_group((await body.read(request, self._PUT)).name, number(request))
+        before = _group(self._book, number(request)).name
+        row = await self._groups.put((await body.read(request, self._PUT)).name, before)
         return body.reply(self._PUT, wire.Group(row.id, row.name))
 
     async def _removed(self, request: web.Request) -> web.StreamResponse:
         only_owner(request[CALLER])
-        await self._accounts.delete_group(number(request))
+        await self._groups.remove(_group(self._book, number(request)).name)
         return web.Response(status=204)
 
 
@@ -164,3 +171,11 @@ class SiteRoutes:
         said: wire.Heartbeat = await body.read(request, wire.HEARTBEAT)
         site = await self._sites.heartbeat(request[CALLER], said.uid.lower(), bool(said.status))
         return body.reply(wire.HEARTBEAT, site_told(site), status=202)
+
+
+def _group(book: Book, number: int) -> GroupRow:
+    """The group of a number. Raises NotFound."""
+    for group in book.groups.values():
+        if group.id == number:
+            return group
+    raise NotFound("there is no such group")
