@@ -1,0 +1,131 @@
+"""How checkpoints do on a dataset of this node, one beside the other: a job of its workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+from grid.learning.plan import RECIPE
+from grid.learning.tensors import Layout, data_offset, read_header
+from grid.node.means import Means
+from grid.wire.problems import BudgetSpent, ModelRefused, NotAllowed, QuestionRefused, TensorsRefused
+from grid.worker.port import Priority, Seat, TrainJob, trained_layout
+
+YARDSTICK = "#yardstick"
+"""The tag by which a node's owner says that models may be measured on a dataset by whoever may open tasks for them."""
+
+
+class Yardstick(NamedTuple):
+    """What checkpoints are measured on: a dataset of this node, and its tensors that go in and that are to come out."""
+
+    dataset: str
+    inputs: tuple[str, ...] = ("features",)
+    target: str = "target"
+
+
+class Score(NamedTuple):
+    """The mean loss of a checkpoint and its other metrics, over so many examples."""
+
+    examples: int
+    loss: float
+    metrics: Mapping[str, float]
+
+
+class Appraiser:
+    """Measures checkpoints on this node's datasets, in seats of its workers."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    async def admit(self, on: Yardstick, account: str, *, owner: bool) -> None:
+        """Whether an account, the node's owner or not, may have models measured on a dataset.
+
+        Raises:
+            DatasetNotFound
+            NotAllowed: its owner has not said that it is there for this.
+            QuestionRefused: it has too few rows to be told of.
+            BudgetSpent: it may be learned from under differential privacy alone, and a score is not noised.
+        """
+        means, info = self._means, self._means.catalogue.get(on.dataset)
+        if not owner and YARDSTICK not in info.tags:
+            raise NotAllowed(f"dataset {on.dataset} is no yardstick: its owner has not tagged it {YARDSTICK}")
+        if info.examples < means.least_rows:
+            raise QuestionRefused(f"dataset {on.dataset} has fewer than {means.least_rows} rows")
+        if means.dp_required:
+            raise BudgetSpent("this node's records may only be learned from under differential privacy")
+        await means.ledger.reserve("", on.dataset, account, None, 1)
+
+    async def compare(self, on: Yardstick, checkpoints: Sequence[Path], run: str = "") -> list[Score]:
+        """How each of the checkpoints does, all in one seat. The first one with a plan in it says what is computed.
+
+        Raises:
+            ModelRefused: none has a plan, or one is of another model.
+            PlanRefused: the plan does not fit the data.
+            WorkerFailed, WorkerBusy
+        """
+        plan = await asyncio.to_thread(_with_plan, checkpoints)
+        layout, _ = await asyncio.to_thread(trained_layout, plan)
+        job = TrainJob(
+            bundle=plan,
+            tensors=self._means.catalogue.path_of(on.dataset),
+            inputs=on.inputs,
+            target=on.target,
+            holdout=0.0,
+            priority=Priority.EVALUATION,
+            run=run,
+        )
+        seat = await self._means.trainer.open(job)
+        try:
+            await seat.call("prepare")
+            return [await _score(seat, layout, path) for path in checkpoints]
+        finally:
+            await seat.close()
+
+
+async def _score(seat: Seat, layout: Layout, checkpoint: Path) -> Score:
+    await asyncio.to_thread(load_model, checkpoint, layout, seat.inbox[: layout.size])
+    done = await seat.call("evaluate", split="train")  # nothing is held out: these are all rows
+    metrics = dict(done["metrics"])
+    return Score(done["examples"], metrics.pop("loss"), metrics)
+
+
+def load_model(path: Path, layout: Layout, into: memoryview) -> None:
+    """The tensors of a layout out of a file that may hold more, into `into` (`layout.size` bytes).
+
+    Raises:
+        ModelRefused: one is missing, or of another shape or type.
+    """
+    with path.open("rb", buffering=0) as file:
+        held, _, offset = head_of(file)
+        for spec, begin, end in layout.slots:
+            slot = held.by_name.get(spec.name)
+            if slot is None or slot.spec != spec:
+                raise ModelRefused(f"this checkpoint is of another model: {spec} is expected")
+            file.seek(offset + slot.begin)
+            _fill(file, into[begin:end])
+
+
+def head_of(file: FileIO) -> tuple[Layout, dict[str, str], int]:
+    """What a file of tensors holds, its metadata, and where its data begins. Raises ModelRefused."""
+    try:
+        prefix = file.read(8)
+        prefix += file.read(data_offset(prefix) - 8)
+        return read_header(prefix, Path(file.name).stat().st_size)
+    except TensorsRefused as error:
+        raise ModelRefused(f"this is no file of tensors: {error.detail}") from None
+
+
+def _fill(file: FileIO, into: memoryview) -> None:
+    while into:
+        into = into[file.readinto(into) :]
+
+
+def _with_plan(checkpoints: Sequence[Path]) -> Path:
+    for path in checkpoints:
+        with path.open("rb", buffering=0) as file:
+            if RECIPE in head_of(file)[1]:
+                return path
+    raise ModelRefused("none of these checkpoints has a plan in it, which would say what to compute")
