@@ -16,11 +16,12 @@ from grid.node.audit import Audit
 from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
+from grid.node.dialects.flea import flea_routes
+from grid.node.dialects.flea_rows import FleaParts
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
 from grid.node.model_app import model_routes
-from grid.node.models import Models
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.node.project_app import project_routes
@@ -56,7 +57,7 @@ class NodeParts:
     participant: Participant
     projects: Projects
     ledger: Ledger
-    models: Models
+    flea: FleaParts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -79,7 +80,8 @@ def routes(parts: NodeParts) -> Routes:
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
-        **model_routes(parts.models),
+        **model_routes(parts.flea.models),
+        **flea_routes(parts.flea),
     }
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from grid.learning.plan import RECIPE
-from grid.learning.tensors import Layout, data_offset, read_header
+from grid.learning.tensors import Layout
 from grid.node.means import Means
-from grid.wire.problems import BudgetSpent, ModelRefused, NotAllowed, QuestionRefused, TensorsRefused
+from grid.node.models import has_plan, load_model
+from grid.wire.problems import BudgetSpent, ModelRefused, NotAllowed, QuestionRefused
 from grid.worker.port import Priority, Seat, TrainJob, trained_layout
 
 YARDSTICK = "#yardstick"
@@ -92,40 +91,8 @@ async def _score(seat: Seat, layout: Layout, checkpoint: Path) -> Score:
     return Score(done["examples"], metrics.pop("loss"), metrics)
 
 
-def load_model(path: Path, layout: Layout, into: memoryview) -> None:
-    """The tensors of a layout out of a file that may hold more, into `into` (`layout.size` bytes).
-
-    Raises:
-        ModelRefused: one is missing, or of another shape or type.
-    """
-    with path.open("rb", buffering=0) as file:
-        held, _, offset = head_of(file)
-        for spec, begin, end in layout.slots:
-            slot = held.by_name.get(spec.name)
-            if slot is None or slot.spec != spec:
-                raise ModelRefused(f"this checkpoint is of another model: {spec} is expected")
-            file.seek(offset + slot.begin)
-            _fill(file, into[begin:end])
-
-
-def head_of(file: FileIO) -> tuple[Layout, dict[str, str], int]:
-    """What a file of tensors holds, its metadata, and where its data begins. Raises ModelRefused."""
-    try:
-        prefix = file.read(8)
-        prefix += file.read(data_offset(prefix) - 8)
-        return read_header(prefix, Path(file.name).stat().st_size)
-    except TensorsRefused as error:
-        raise ModelRefused(f"this is no file of tensors: {error.detail}") from None
-
-
-def _fill(file: FileIO, into: memoryview) -> None:
-    while into:
-        into = into[file.readinto(into) :]
-
-
 def _with_plan(checkpoints: Sequence[Path]) -> Path:
     for path in checkpoints:
-        with path.open("rb", buffering=0) as file:
-            if RECIPE in head_of(file)[1]:
-                return path
+        if has_plan(path):
+            return path
     raise ModelRefused("none of these checkpoints has a plan in it, which would say what to compute")

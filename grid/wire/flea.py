@@ -23,10 +23,13 @@ from grid.wire.problems import (
     ModelNotFound,
     ModelRefused,
     NotAllowed,
-    NotInvited,
     OutOfTurn,
     RunRefused,
+    StrategyRefused,
     TaskClosed,
+    TaskExists,
+    TaskNotFound,
+    TicketRefused,
     TooLarge,
     UpdateRefused,
     UpdateRepeated,
@@ -74,7 +77,8 @@ class TaskAsked(Row, frozen=True):
     """A task to be. Its checkpoints: one, a list, or a range from an initial to a final one.
 
     `link` says where its file is, if it is not handed in. `aggregation` is how results become one: the name of a
-    strategy, or `CumulativeMovingAverage`, `WeightedCumulativeMovingAverage`.
+    strategy, or `CumulativeMovingAverage`, `WeightedCumulativeMovingAverage`; `max_samples` is the most that a result
+    weighs.
     """
 
     task_id: TaskName
@@ -88,6 +92,7 @@ class TaskAsked(Row, frozen=True):
     active: bool = False
     link: Link = ""
     aggregation: Annotated[str, Meta(max_length=64)] = ""
+    max_samples: Annotated[int, Meta(ge=1, le=2**31)] = 16_384
 
 
 class TaskChange(Row, frozen=True):
@@ -267,7 +272,8 @@ ADMIN = Endpoint(
 
 # --- task generators ------------------------------------------------------------------------------
 
-_OF_A_TASK = (ModelNotFound, ModelRefused, NotAllowed, OutOfTurn, RunRefused)
+_NEW = (ModelNotFound, ModelRefused, NotAllowed, RunRefused, StrategyRefused, TaskExists)
+_OF_A_TASK = (NotAllowed, OutOfTurn, RunRefused, TaskNotFound)
 CREATE_TASK = Endpoint(
     "POST",
     f"{BASE}/create_task",
@@ -276,7 +282,7 @@ CREATE_TASK = Endpoint(
     who="signed",
     right=Right.MAKE_REQUESTS,
     about="Flea: register a task whose file lies elsewhere",
-    problems=_OF_A_TASK,
+    problems=_NEW,
 )
 REGISTER_TASK = Endpoint(
     "POST",
@@ -287,7 +293,7 @@ REGISTER_TASK = Endpoint(
     right=Right.MAKE_REQUESTS,
     limit=BUNDLE_LIMIT,
     about="Flea: register a task with its one file, as a form",
-    problems=(*_OF_A_TASK, TooLarge),
+    problems=(*_NEW, TooLarge),
 )
 MODIFY_TASK = Endpoint(
     "POST",
@@ -328,6 +334,15 @@ EVALUATE = Endpoint(
     about="Flea: compare the aggregated checkpoint with every one that the task was for",
     problems=(*_OF_A_TASK, DatasetNotFound),
 )
+ARCHIVE: Endpoint[None, TaskDetails] = Endpoint(
+    "DELETE",
+    f"{BASE}/tasks/{{task}}",
+    gives=TaskDetails,
+    who="signed",
+    right=Right.MAKE_REQUESTS,
+    about="Flea: put a task away; what was handed in and not aggregated is forgotten",
+    problems=_OF_A_TASK,
+)
 EVALUATION: Endpoint[None, Evaluation] = Endpoint(
     "GET",
     f"{BASE}/tasks/{{task}}/evaluation",
@@ -335,7 +350,7 @@ EVALUATION: Endpoint[None, Evaluation] = Endpoint(
     who="signed",
     right=Right.MAKE_REQUESTS,
     about="Flea: what came of that",
-    problems=(ModelNotFound, NotAllowed),
+    problems=(NotAllowed, TaskNotFound),
 )
 
 # --- clients --------------------------------------------------------------------------------------
@@ -344,7 +359,7 @@ TASKS: Endpoint[None, TaskList] = Endpoint(
     "GET", f"{BASE}/tasks", gives=TaskList, who="signed", query=TaskQuery, about="Flea: the open tasks of a checkpoint"
 )
 TASK: Endpoint[None, TaskDetails] = Endpoint(
-    "GET", f"{BASE}/tasks/{{task}}", gives=TaskDetails, who="signed", about="Flea: one task", problems=(ModelNotFound,)
+    "GET", f"{BASE}/tasks/{{task}}", gives=TaskDetails, who="signed", about="Flea: one task", problems=(TaskNotFound,)
 )
 BUNDLE: Endpoint[None, Stream] = Endpoint(
     "GET",
@@ -353,7 +368,7 @@ BUNDLE: Endpoint[None, Stream] = Endpoint(
     who="signed",
     parts=True,
     about="Flea: the file of a task",
-    problems=(ModelNotFound,),
+    problems=(TaskNotFound,),
 )
 COMMIT: Endpoint[None, Started] = Endpoint(
     "POST",
@@ -362,7 +377,7 @@ COMMIT: Endpoint[None, Started] = Endpoint(
     who="signed",
     query=CommitQuery,
     about="Flea: commit to a task",
-    problems=(CommitsSpent, ModelNotFound, NotAllowed, TaskClosed),
+    problems=(CommitsSpent, ModelNotFound, NotAllowed, TaskClosed, TaskNotFound),
 )
 START_TASK: Endpoint[None, Started] = Endpoint(
     "GET",
@@ -371,7 +386,7 @@ START_TASK: Endpoint[None, Started] = Endpoint(
     who="signed",
     query=CommitQuery,
     about="Flea: commit to a task, as its server had it",
-    problems=(CommitsSpent, ModelNotFound, NotAllowed, TaskClosed),
+    problems=(CommitsSpent, ModelNotFound, NotAllowed, TaskClosed, TaskNotFound),
 )
 UPLOAD: Endpoint[Stream, Told] = Endpoint(
     "PUT",
@@ -380,7 +395,7 @@ UPLOAD: Endpoint[Stream, Told] = Endpoint(
     Told,
     limit=RESULT_LIMIT,
     about="Flea: hand in a result, once, by the address that a commit gave",
-    problems=(NotInvited, TaskClosed, UpdateRefused, UpdateRepeated),
+    problems=(TaskClosed, TicketRefused, UpdateRefused, UpdateRepeated),
 )
 JOB_ERROR = Endpoint(
     "POST",
@@ -389,7 +404,7 @@ JOB_ERROR = Endpoint(
     Told,
     who="signed",
     about="Flea: a job failed",
-    problems=(NotInvited,),
+    problems=(OutOfTurn, TaskNotFound),
 )
 
 # --- model owners ---------------------------------------------------------------------------------
@@ -400,7 +415,7 @@ TASK_STATISTICS: Endpoint[None, Statistics] = Endpoint(
     gives=Statistics,
     who="signed",
     about="Flea: who committed to a task, and who handed in: for its generator and its model's owner",
-    problems=(ModelNotFound, NotAllowed),
+    problems=(NotAllowed, TaskNotFound),
 )
 MODEL_STATISTICS: Endpoint[None, Statistics] = Endpoint(
     "GET",
@@ -409,4 +424,61 @@ MODEL_STATISTICS: Endpoint[None, Statistics] = Endpoint(
     who="signed",
     about="Flea: who committed to tasks for a model, and who handed in: for its owner",
     problems=(ModelNotFound, NotAllowed),
+)
+
+# --- the repository that clients read checkpoints from ----------------------------------------------
+
+REPOSITORY = "/v1/repository"
+
+
+class RepositoryCheckpoint(Row, frozen=True):
+    """A checkpoint, as clients of that repository read it: where its file is."""
+
+    resource_path: str
+    link: str
+    created_at: str
+    info: dict[str, str]
+
+
+class RepositoryVariant(Row, frozen=True):
+    """Hyperparameters of a model."""
+
+    model_id: str
+    hyperparameters_id: str
+    upgrade_to: str
+    canonical_checkpoint: str
+    hyperparameters: dict[str, str]
+
+
+class RepositoryModel(Row, frozen=True):
+    """A model."""
+
+    model_id: str
+    details: str
+    canonical_hyperparameters: str
+
+
+REPOSITORY_MODEL: Endpoint[None, RepositoryModel] = Endpoint(
+    "GET",
+    f"{REPOSITORY}/models/{{model}}",
+    gives=RepositoryModel,
+    who="signed",
+    about="Flea: one model",
+    problems=(ModelNotFound,),
+)
+REPOSITORY_VARIANT: Endpoint[None, RepositoryVariant] = Endpoint(
+    "GET",
+    f"{REPOSITORY}/models/{{model}}/hyperparameters/{{variant}}",
+    gives=RepositoryVariant,
+    who="signed",
+    about="Flea: hyperparameters of a model",
+    problems=(ModelNotFound,),
+)
+REPOSITORY_CHECKPOINT: Endpoint[None, RepositoryCheckpoint] = Endpoint(
+    "GET",
+    f"{REPOSITORY}/models/{{model}}/hyperparameters/{{variant}}/checkpoints/{{checkpoint}}",
+    gives=RepositoryCheckpoint,
+    who="signed",
+    about="Flea: one checkpoint",
+    problems=(ModelNotFound,),
 )
