@@ -38,6 +38,7 @@ from grid.node.coordinator import MOST, Coordinator
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.means import Means
+from grid.node.models import Models
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.node.permissions import Permissions
@@ -269,11 +270,15 @@ async def open_node(
         relay.gateways = settings.gateways
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
-        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time))
+        models = Models(database, Blobs(settings.data / "models"), time.time)
+        await models.sweep()
+        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), models)
         yield node
 
 
-async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords) -> None:
+async def _wire(
+    node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords, models: Models
+) -> None:
     """Give a node its services and its application; its runs are taken up."""
     means, settings = node.means, node.settings
     coordinator = Coordinator(means, blobs, lambda: node.address, chores.begin)
@@ -296,6 +301,7 @@ async def _wire(node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chore
         coordinator=coordinator,
         participant=participant,
         ledger=means.ledger,
+        models=models,
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),

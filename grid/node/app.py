@@ -20,6 +20,8 @@ from grid.node.data_app import data_routes
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
+from grid.node.model_app import model_routes
+from grid.node.models import Models
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.node.permissions import Permissions
@@ -57,6 +59,7 @@ class NodeParts:
     participant: Participant
     projects: Projects
     ledger: Ledger
+    models: Models
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -80,6 +83,7 @@ def routes(parts: NodeParts) -> Routes:
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
+        **model_routes(parts.models),
     }
 
 

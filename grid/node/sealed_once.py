@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from grid.client.payload import BLOCK, once
+from grid.client.payload import once
 from grid.crypto.prekeys import PrekeyPublic
 from grid.store.blobs import Blobs, Draft
-from grid.transport.parts import Parts
+from grid.transport.parts import Parts, file_parts
 
 LIFE = 600.0
 """Seconds for which an envelope waits for its reader to come back."""
@@ -41,7 +41,7 @@ class SealedOnce:
             kept[3].cancel()
         timer = asyncio.get_running_loop().call_later(self._life, self._forget, recipient.owner)
         self._kept[recipient.owner] = source, recipient.id, draft, timer
-        return Parts(draft.digest, draft.size, lambda begin, end: _read(draft.path, begin, end))
+        return file_parts(draft.path, draft.digest)
 
     def close(self) -> None:
         """Throw them away."""
@@ -63,11 +63,3 @@ class SealedOnce:
         if kept := self._kept.pop(owner, None):
             kept[2].abort()
             kept[3].cancel()
-
-
-async def _read(path: Path, begin: int, end: int) -> AsyncIterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        file.seek(begin)
-        while begin < end and (block := file.read(min(BLOCK, end - begin))):
-            begin += len(block)
-            yield block

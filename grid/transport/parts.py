@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
-from grid.transport.body import send
+from grid.transport.body import BLOCK, send
 from grid.wire.ranges import Span, asked, content_range
 
 
@@ -18,6 +19,11 @@ class Parts:
     tag: str
     size: int
     read: Callable[[int, int], AsyncIterator[bytes | memoryview]]
+
+
+def file_parts(path: Path, tag: str) -> Parts:
+    """A file that never changes."""
+    return Parts(tag, path.stat().st_size, lambda begin, end: _read(path, begin, end))
 
 
 async def send_parts(request: web.Request, parts: Parts) -> web.StreamResponse:
@@ -40,3 +46,11 @@ def _span(request: web.Request, tag: str, size: int) -> Span | None:
     if request.headers.get("If-Range", tag) != tag:
         return None
     return asked(request.headers.get("Range", ""), size)
+
+
+async def _read(path: Path, begin: int, end: int) -> AsyncIterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(begin)
+        while begin < end and (block := file.read(min(BLOCK, end - begin))):
+            begin += len(block)
+            yield block

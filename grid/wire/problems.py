@@ -315,6 +315,25 @@ class AccountRefused(GridError):
     status, slug, title = 422, "account-refused", "There cannot be such an account"
 
 
+# --- models -------------------------------------------------------------------------------------
+
+
+class ModelNotFound(GridError):
+    status, slug, title = 404, "model-not-found", "There is no such model, variant or checkpoint for this caller"
+
+
+class ModelExists(GridError):
+    status, slug, title = 409, "model-exists", "A model, variant or checkpoint of this name is already here"
+
+
+class ModelRefused(GridError):
+    status, slug, title = 422, "model-refused", "This cannot be a model, a variant or a checkpoint"
+
+
+class CommitsSpent(GridError):
+    status, slug, title = 403, "commits-spent", "This caller has committed to tasks for this model as often as it may"
+
+
 # --- projects -----------------------------------------------------------------------------------
 
 
