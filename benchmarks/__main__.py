@@ -34,6 +34,7 @@ BENCHMARKS = {
     "workers": "from an assignment to the first training step",
     "sealing": "100 MB sealed and opened, beside cipher, hash and files by themselves",
     "secure": "a secure sum above a plain one: processor time, error, masks beside flwr's",
+    "permissions": "one permission, and the first page of 10,000 datasets",
     "dp": "a training step that hides each record beside a plain one, and accuracy under an epsilon of 3",
     "deaths": "a participant and a coordinator killed in the middle of a round",
     "interpreter": "a training step through a plan",

@@ -346,7 +346,7 @@ async def add_arrays(
 ) -> None:
     """Register a dataset of float32 arrays, `features` and `target`, as many rows each."""
     layout = Layout([TensorSpec(each, "F32", array.shape) for each, array in arrays.items()])
-    draft = _blobs(node).create()
+    draft = blobs_of(node).create()
     draft.write(header_bytes(layout, {"name": name}))
     for spec in layout.specs:
         draft.write(arrays[spec.name].tobytes())
@@ -357,7 +357,7 @@ async def add_arrays(
     await node.means.catalogue.add(info, draft.digest)
 
 
-def _blobs(node: OpenNode) -> Any:
+def blobs_of(node: OpenNode) -> Any:
     return node.means.catalogue._blobs
 
 

@@ -42,6 +42,7 @@ from grid.node.ledger import Ledger
 from grid.node.means import Means
 from grid.node.participant import Participant
 from grid.node.peers import Peers
+from grid.node.permissions import Permissions
 from grid.node.presence import Presence
 from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
@@ -223,8 +224,9 @@ async def open_node(
         egress = Egress(settings.allow_private)
         http = await stack.enter_async_context(open_http(egress))
         blobs = Blobs(settings.data / "blobs")
-        access = Access(database, time.time, owners)
         house = open_house(database, identity, NODE_ROLES, time.time)
+        access = Access(database, time.time, owners, house.book.standing)
+        catalogue = Catalogue(database, blobs, time.time)
         for key in settings.trust:
             await access.trust(key)
         events = EventLog(database)
@@ -239,7 +241,8 @@ async def open_node(
             access=access,
             house=house,
             peers=Peers(database, time.time, events),
-            catalogue=Catalogue(database, blobs, time.time),
+            catalogue=catalogue,
+            permissions=Permissions(database, catalogue),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
             ledger=Ledger(database, time.time),
@@ -289,6 +292,7 @@ async def _wire(
         house=means.house,
         peers=means.peers,
         catalogue=means.catalogue,
+        permissions=means.permissions,
         prekeys=means.prekeys,
         coordinator=coordinator,
         participant=participant,

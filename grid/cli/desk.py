@@ -14,19 +14,20 @@ from aiohttp import ClientSession
 from grid.cli.config import default_data
 from grid.cli.daemon import UNIX, daemon_of
 from grid.client.calls import Calls
+from grid.client.datasets import all_datasets
 from grid.client.egress import LOCAL, Egress, open_http, open_local
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
 from grid.node.peers import Peers
 from grid.node.records import RunRecords
+from grid.protocol.permission import Visibility
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog
 from grid.wire.endpoint import Endpoint, Gives, Takes
 from grid.wire.node import (
     ADD_DATASET,
-    DATASETS,
     DISTRUST,
     FORGET_PEER,
     PART_EVENTS,
@@ -66,7 +67,7 @@ class Desk(Protocol):
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
 
-    async def add(self, info: DatasetInfo, digest: str) -> DatasetInfo:
+    async def add(self, info: DatasetInfo, digest: str, visibility: Visibility = "private") -> DatasetInfo:
         """Register a file of tensors that lies in the store."""
 
     async def remove(self, name: str) -> None:
@@ -131,11 +132,12 @@ class Daemon:
 
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """All datasets."""
-        return (await self._calls.call(self._address, DATASETS, peer=self._peer)).datasets
+        return tuple(await all_datasets(self._calls, self._address, self._peer))
 
-    async def add(self, info: DatasetInfo, digest: str) -> DatasetInfo:
+    async def add(self, info: DatasetInfo, digest: str, visibility: Visibility = "private") -> DatasetInfo:
         """Register a file of tensors that lies in the store."""
-        return await self._calls.call(self._address, ADD_DATASET, NewDataset(info, digest), peer=self._peer)
+        new = NewDataset(info, digest, visibility)
+        return await self._calls.call(self._address, ADD_DATASET, new, peer=self._peer)
 
     async def remove(self, name: str) -> None:
         """Remove a dataset and its file."""

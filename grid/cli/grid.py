@@ -17,8 +17,8 @@ from grid.cli.plainly import Plainly
 from grid.cli.revoke_mine import revoke_mine
 from grid.cli.simulate import simulate
 from grid.cli.train import gateway_option, plan, train
+from grid.client.datasets import AsyncDataset
 from grid.client.grid import Node
-from grid.wire.node import DatasetInfo
 
 
 @click.group(cls=Plainly)
@@ -69,11 +69,11 @@ def search(tags: tuple[str, ...], match_any: bool, live: bool, gateway: str) -> 
 def datasets(tags: tuple[str, ...], gateway: str) -> None:
     """Describe the datasets that have every TAG, node by node."""
 
-    async def described() -> dict[str, tuple[DatasetInfo, ...]]:
+    async def described() -> dict[str, tuple[AsyncDataset, ...]]:
         async with aconnect(gateway) as grid:
             return await grid.datasets(*tags)
 
     for node, infos in asyncio.run(described()).items():
         click.echo(f"at {node}:")
-        for line in (line for info in infos for line in describe(info)):
+        for line in (line for each in infos for line in describe(each.info)):
             click.echo(f"  {line}")

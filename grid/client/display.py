@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Self, TextIO
+from typing import Generic, Protocol, Self, TextIO, TypeVar
 
 from grid.client.grid import Node
 from grid.client.run import History, RoundLine
@@ -28,7 +28,18 @@ class Nodes(tuple[Node, ...]):
         return html_table(self.HEAD, self._rows())
 
 
-class DatasetTable(dict[str, tuple[DatasetInfo, ...]]):
+class Described(Protocol):
+    """Whatever has a description of a dataset."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The description."""
+
+
+D = TypeVar("D", bound=Described)
+
+
+class DatasetTable(dict[str, tuple[D, ...]], Generic[D]):
     """Datasets by the node that holds them."""
 
     HEAD = ("node", "dataset", "examples", "tensors", "tags", "description")
@@ -37,7 +48,7 @@ class DatasetTable(dict[str, tuple[DatasetInfo, ...]]):
         return [
             (node, d.name, str(d.examples), _tensors(d), " ".join(d.tags), d.description)
             for node, found in self.items()
-            for d in found
+            for d in (each.info for each in found)
         ]
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from grid.client.accounts import sign_in
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
+from grid.client.datasets import AsyncDataset, all_datasets
 from grid.client.pins import MemoryPins, Pins
 from grid.client.projects import AsyncProject
 from grid.client.reattach import attach
@@ -30,7 +31,6 @@ from grid.protocol.stopping import stopping
 from grid.protocol.transparency import moved
 from grid.wire.accounts import AccountInfo
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
-from grid.wire.node import DATASETS, DatasetInfo
 from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
 from grid.wire.projects import PROJECT_INFO, PROJECTS
 from grid.wire.runs import (
@@ -150,15 +150,19 @@ class Grid:
                 told[node.id] = f"cannot be asked: {error.detail}"
         return told
 
-    async def datasets(self, *tags: str) -> dict[str, tuple[DatasetInfo, ...]]:
-        """The described datasets of each node that has data with these tags; silent nodes are left out."""
-        described: dict[str, tuple[DatasetInfo, ...]] = {}
+    async def datasets(self, *tags: str) -> dict[str, tuple[AsyncDataset, ...]]:
+        """The datasets of each node that has data with these tags; silent nodes are left out."""
+        described: dict[str, tuple[AsyncDataset, ...]] = {}
         for node in await self.search(*tags):
             try:
-                answer = await self._calls.call(node.address, DATASETS, peer=_public(node))
+                found = await all_datasets(self._calls, node.address, _public(node))
             except GridError:
                 continue
-            described[node.id] = tuple(d for d in answer.datasets if set(_words(tags)) <= set(d.tags))
+            described[node.id] = tuple(
+                AsyncDataset(self._calls, node.id, node.address, node.public_key, info)
+                for info in found
+                if set(_words(tags)) <= set(info.tags)
+            )
         return described
 
     async def train(

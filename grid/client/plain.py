@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Generic, Self, TypeVar
 
 from grid.client import display
+from grid.client.datasets import AsyncDataset
 from grid.client.grid import Grid
 from grid.client.projects import AsyncProject
 from grid.client.run import AsyncRun, B, Result
@@ -157,6 +158,35 @@ def _each(loop: Loop, events: AsyncIterator[Event]) -> Iterator[Event]:
             return
 
 
+class Dataset:
+    """A dataset as whoever found it sees it: described, with a mock to try plans on."""
+
+    def __init__(self, loop: Loop, dataset: AsyncDataset) -> None:
+        self._loop, self._dataset = loop, dataset
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What its node tells about it."""
+        return self._dataset.info
+
+    @property
+    def name(self) -> str:
+        """By what its node knows it."""
+        return self.info.name
+
+    @property
+    def mock(self) -> dict[str, Any]:
+        """Arrays like those of the dataset, with nobody's data in them: try a plan on these before you ask."""
+        return self._loop.run(self._dataset.mock())
+
+    def tensor(self, name: str) -> Any:
+        """One tensor, as an array, where you may have it."""
+        return self._loop.run(self._dataset.tensor(name))
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r} at {self._dataset.node}, {self.info.examples} examples)"
+
+
 class PlainGrid:
     """A grid; made by `grid.connect`. The same as the async `Grid`, with calls that wait.
 
@@ -179,10 +209,12 @@ class PlainGrid:
         """The nodes that have data with these tags: all of them, or any; `live` asks the nodes themselves."""
         return display.Nodes(self._loop.run(self._grid.search(*tags, match=match, live=live)))
 
-    def datasets(self, *tags: str) -> display.DatasetTable:
-        """The described datasets of each node that has data with these tags."""
-        found: dict[str, tuple[DatasetInfo, ...]] = self._loop.run(self._grid.datasets(*tags))
-        return display.DatasetTable(found)
+    def datasets(self, *tags: str) -> display.DatasetTable[Dataset]:
+        """The datasets of each node that has data with these tags."""
+        found: dict[str, tuple[AsyncDataset, ...]] = self._loop.run(self._grid.datasets(*tags))
+        return display.DatasetTable(
+            {node: tuple(Dataset(self._loop, each) for each in those) for node, those in found.items()}
+        )
 
     def train(self, plan: Plan, data: Any, **settings: Any) -> Run[Plan]:
         """Start a run; see `Grid.train` for the settings. Raises GridError, with the reason."""

@@ -1,7 +1,7 @@
 """Who may do what at a node.
 
-The owner (a token, or the owner's key) may do everything; trusted keys may train; every signed caller may read
-descriptions; nobody but the owner downloads data.
+The owner (a token, or the owner's key) may do everything; trusted keys and accounts may have runs driven and train;
+on which data, `permissions` says.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 from grid.crypto.identity import public_from_id
 from grid.store import keys as store
 from grid.store.database import Database
 from grid.store.schema import Transaction
+from grid.transport.auth import NOBODY, Caller, Standing
 from grid.wire.node import Trust
 from grid.wire.problems import NotAllowed, NotFound
 
@@ -29,11 +31,29 @@ def new_token() -> str:
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
-class Access:
-    """The node's rules. `owners` are the keys (ids) that speak for the owner besides the token."""
+class Asker(NamedTuple):
+    """Somebody who asks for data: the account, its groups, whether it owns the node, whether its key is trusted."""
 
-    def __init__(self, database: Database, now: Callable[[], float], owners: Iterable[str] = ()) -> None:
-        self._database, self._now = database, now
+    account: str | None = None
+    groups: frozenset[str] = frozenset()
+    owner: bool = False
+    trusted: bool = False
+
+
+class Access:
+    """The node's rules. `owners` are the keys (ids) that speak for the owner besides the token.
+
+    `standing` tells of the account that a key stands for.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], float],
+        owners: Iterable[str] = (),
+        standing: Callable[[str], Standing | None] = lambda _: None,
+    ) -> None:
+        self._database, self._now, self._standing = database, now, standing
         self._owners = frozenset(owners)
         self._trusted = {who.public_key: who for who in database.read_now(store.trusted)}
 
@@ -79,19 +99,24 @@ class Access:
         """Whose keys may train here, in the order in which they were trusted."""
         return tuple(self._trusted.values())
 
+    def asker(self, caller: Caller) -> Asker:
+        """Who asks in a request."""
+        return Asker(caller.account, caller.groups, caller.owner, caller.id in self._trusted)
+
+    def asker_of(self, public_key: str) -> Asker:
+        """Who asks in what a key (an id) signed."""
+        account, groups, _, owns = self._standing(public_key) or NOBODY
+        return Asker(account, groups, owns or public_key in self._owners, public_key in self._trusted)
+
     def may_train(self, public_key: str | None) -> None:
-        """Whether the holder of a key (an id) may learn from this node's data.
+        """Whether the holder of a key (an id) may have plans carried out here: on which data, `permissions` says.
 
         Raises:
             NotAllowed: it may not; the detail says what to ask the owner for.
         """
         if public_key is None:
             raise NotAllowed("training needs a key that can sign; a token has none")
-        if public_key not in self._trusted and public_key not in self._owners:
-            ask = f"ask its owner for `grid-node peer trust {public_key}`"
+        asker = self.asker_of(public_key)
+        if not (asker.trusted or asker.owner or asker.account is not None):
+            ask = f"ask its owner for an account, or for `grid-node peer trust {public_key}`"
             raise NotAllowed(f"this node's owner has not trusted {public_key}: {ask}")
-
-    def may_download(self, owner: bool) -> None:
-        """Whether a caller, the owner or not, may have the data itself. Raises NotAllowed."""
-        if not owner:
-            raise NotAllowed("the data stays here; only the node's owner may download it")

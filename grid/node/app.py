@@ -16,6 +16,7 @@ from grid.node.audit import Audit
 from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
+from grid.node.data_app import data_routes
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.keys import Prekeys
@@ -24,6 +25,7 @@ from grid.node.lift import Place
 from grid.node.model_app import model_routes
 from grid.node.participant import Participant
 from grid.node.peers import Peers
+from grid.node.permissions import Permissions
 from grid.node.project_app import project_routes
 from grid.node.projects import Projects
 from grid.transport import body
@@ -36,7 +38,7 @@ from grid.wire import node as wire
 from grid.wire import runs, sums
 from grid.wire.directory import Done
 from grid.wire.log import HEADS, Heads
-from grid.wire.names import Digest, Name, PublicKey
+from grid.wire.names import Digest, PublicKey
 from grid.wire.session import HEALTH, IDENTITY, SESSION
 
 
@@ -52,6 +54,7 @@ class NodeParts:
     house: House
     peers: Peers
     catalogue: Catalogue
+    permissions: Permissions
     prekeys: Prekeys
     coordinator: Coordinator
     participant: Participant
@@ -70,7 +73,8 @@ def routes(parts: NodeParts) -> Routes:
         SESSION: session_handler(parts.auth),
         IDENTITY: identity_handler(parts.identity, "node", parts.version, parts.node_id),
         HEALTH: health_handler(parts.identity, "node", parts.node_id, now=parts.now, busy=parts.busy),
-        **_data_routes(parts),
+        **data_routes(parts.catalogue, parts.permissions, parts.access, parts.ledger),
+        **_state_routes(parts),
         **_owner_routes(parts),
         **_peer_routes(parts.peers),
         **_audit_routes(parts.audits),
@@ -85,56 +89,18 @@ def routes(parts: NodeParts) -> Routes:
     }
 
 
-def _data_routes(parts: NodeParts) -> Routes:
-    catalogue = parts.catalogue
-
-    async def holds(request: web.Request) -> web.StreamResponse:
-        query = await body.read(request, wire.HOLDS)
-        return body.reply(wire.HOLDS, wire.Holds(catalogue.holds(query.query)), request=request)
-
-    async def tags(request: web.Request) -> web.StreamResponse:
-        return body.reply(wire.DATASET_TAGS, catalogue.tags(), request=request)
-
+def _state_routes(parts: NodeParts) -> Routes:
     async def status(request: web.Request) -> web.StreamResponse:
         return body.reply(wire.STATUS, parts.status(), request=request)
 
     async def prekey(request: web.Request) -> web.StreamResponse:
         return body.reply(wire.PREKEY, wire.Published(parts.prekeys.published()), request=request)
 
-    async def datasets(request: web.Request) -> web.StreamResponse:
-        return body.reply(wire.DATASETS, wire.Datasets(tuple(catalogue.list())), request=request)
-
-    async def dataset(request: web.Request) -> web.StreamResponse:
-        return body.reply(wire.DATASET, catalogue.get(body.part(request, "name", Name)), request=request)
-
-    async def tensor(request: web.Request) -> web.StreamResponse:
-        name, tensor = body.part(request, "name", Name), body.part(request, "tensor", Name)
-        parts.access.may_download(request[CALLER].owner)
-        size, blocks = catalogue.tensor_blocks(name, tensor)
-        return await body.send(request, blocks, size)
-
-    return {
-        wire.HOLDS: holds,
-        wire.DATASET_TAGS: tags,
-        wire.STATUS: status,
-        wire.PREKEY: prekey,
-        wire.DATASETS: datasets,
-        wire.DATASET: dataset,
-        wire.TENSOR: tensor,
-    }
+    return {wire.STATUS: status, wire.PREKEY: prekey}
 
 
 def _owner_routes(parts: NodeParts) -> Routes:
-    access, catalogue = parts.access, parts.catalogue
-
-    async def add(request: web.Request) -> web.StreamResponse:
-        new = await body.read(request, wire.ADD_DATASET)
-        return body.reply(wire.ADD_DATASET, await catalogue.add(new.info, new.digest), request=request)
-
-    async def remove(request: web.Request) -> web.StreamResponse:
-        name = body.part(request, "name", Name)
-        await catalogue.remove(name)
-        return body.reply(wire.REMOVE_DATASET, Done(f"dataset {name} was removed"), request=request)
+    access = parts.access
 
     async def trusted(request: web.Request) -> web.StreamResponse:
         return body.reply(wire.TRUSTED, wire.Trusted(tuple(access.trusted())), request=request)
@@ -150,8 +116,6 @@ def _owner_routes(parts: NodeParts) -> Routes:
         return body.reply(wire.DISTRUST, Done(f"{key} may no longer train here"), request=request)
 
     return {
-        wire.ADD_DATASET: add,
-        wire.REMOVE_DATASET: remove,
         wire.TRUSTED: trusted,
         wire.TRUST: trust,
         wire.DISTRUST: distrust,

@@ -10,14 +10,12 @@ from typing import NamedTuple
 from grid.learning.tensors import Layout
 from grid.node.means import Means
 from grid.node.models import has_plan, load_model
-from grid.wire.problems import BudgetSpent, ModelRefused, NotAllowed, QuestionRefused
+from grid.transport.auth import Caller
+from grid.wire.problems import BudgetSpent, ModelRefused, QuestionRefused
 from grid.worker.port import Priority, Seat, TrainJob, trained_layout
 
-YARDSTICK = "#yardstick"
-"""The tag by which a node's owner says that models may be measured on a dataset by whoever may open tasks for them."""
 
-
-class Yardstick(NamedTuple):
+class Basis(NamedTuple):
     """What checkpoints are measured on: a dataset of this node, and its tensors that go in and that are to come out."""
 
     dataset: str
@@ -39,25 +37,24 @@ class Appraiser:
     def __init__(self, means: Means) -> None:
         self._means = means
 
-    async def admit(self, on: Yardstick, account: str, *, owner: bool) -> None:
-        """Whether an account, the node's owner or not, may have models measured on a dataset.
+    async def admit(self, on: Basis, caller: Caller) -> None:
+        """Whether somebody may have models measured on a dataset: a score is something learned from it.
 
         Raises:
             DatasetNotFound
-            NotAllowed: its owner has not said that it is there for this.
+            NotAllowed: the caller may not learn from these tensors.
             QuestionRefused: it has too few rows to be told of.
             BudgetSpent: it may be learned from under differential privacy alone, and a score is not noised.
         """
-        means, info = self._means, self._means.catalogue.get(on.dataset)
-        if not owner and YARDSTICK not in info.tags:
-            raise NotAllowed(f"dataset {on.dataset} is no yardstick: its owner has not tagged it {YARDSTICK}")
-        if info.examples < means.least_rows:
+        means = self._means
+        means.permissions.check_train(means.access.asker(caller), on.dataset, (*on.inputs, on.target))
+        if means.catalogue.get(on.dataset).examples < means.least_rows:
             raise QuestionRefused(f"dataset {on.dataset} has fewer than {means.least_rows} rows")
         if means.dp_required:
             raise BudgetSpent("this node's records may only be learned from under differential privacy")
-        await means.ledger.reserve("", on.dataset, account, None, 1)
+        await means.ledger.reserve("", on.dataset, caller.name or "", None, 1)
 
-    async def compare(self, on: Yardstick, checkpoints: Sequence[Path], run: str = "") -> list[Score]:
+    async def compare(self, on: Basis, checkpoints: Sequence[Path], run: str = "") -> list[Score]:
         """How each of the checkpoints does, all in one seat. The first one with a plan in it says what is computed.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from grid.learning.tensors import Layout, Slot, data_offset, read_header
+from grid.learning.tensors import Layout, data_offset, read_header
+from grid.protocol.permission import Visibility
 from grid.store import datasets as store
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.datasets import Dataset
-from grid.store.schema import Transaction
 from grid.wire.names import Name, Tag
 from grid.wire.node import DatasetInfo
 from grid.wire.problems import DatasetExists, DatasetNotFound, DatasetRefused, TensorsRefused
@@ -82,34 +83,38 @@ class Catalogue:
         self._database, self._blobs, self._now = database, blobs, now
         self.changed = changed
         self._datasets = {d.info.name: d for d in database.read_now(store.all_datasets)}
+        self.names = sorted(self._datasets)
 
     # --- what is told ---------------------------------------------------------------------------
 
     def list(self) -> tuple[DatasetInfo, ...]:
         """All datasets, in order of name."""
-        return tuple(self._datasets[name].info for name in sorted(self._datasets))
+        return tuple(self._datasets[name].info for name in self.names)
 
     def get(self, name: str) -> DatasetInfo:
         """One dataset. Raises DatasetNotFound."""
-        return self._dataset(name).info
+        return self.dataset(name).info
 
     def tags(self) -> tuple[str, ...]:
-        """All tags of all datasets that are not private, sorted."""
-        return tuple(sorted({tag for d in self._datasets.values() if not d.private for tag in d.info.tags}))
+        """All tags of all datasets that are not hidden, sorted."""
+        return tuple(sorted({tag for d in self._datasets.values() if _advertised(d) for tag in d.info.tags}))
 
     def holds(self, query: Sequence[str]) -> bool:
         """Whether one dataset has all the tags; none are had by none."""
         return self.find(query) is not None
 
-    def find(self, tags: Sequence[str]) -> DatasetInfo | None:
-        """The dataset with all the tags; of several, the one with the most examples, then the first by name."""
-        wanted = set(tags)
-        found = [d.info for d in self._datasets.values() if wanted and not d.private and wanted <= set(d.info.tags)]
+    def find(self, tags: Sequence[str], may: Callable[[Dataset], bool] | None = None) -> DatasetInfo | None:
+        """The dataset with all the tags; of several, the one with the most examples, then the first by name.
+
+        `may`: whether who asks may find it; if not given, all that are advertised may be found.
+        """
+        wanted, may = set(tags), may or _advertised
+        found = [d.info for d in self._datasets.values() if wanted and wanted <= set(d.info.tags) and may(d)]
         return min(found, key=lambda info: (-info.examples, info.name), default=None)
 
     # --- what changes ---------------------------------------------------------------------------
 
-    async def add(self, info: DatasetInfo, digest: str) -> DatasetInfo:
+    async def add(self, info: DatasetInfo, digest: str, visibility: Visibility = "private") -> DatasetInfo:
         """Register the file of tensors that lies in the store as `digest`.
 
         Raises:
@@ -123,25 +128,72 @@ class Catalogue:
             raise DatasetRefused(f"a node can have {MAX_TAGS} different tags")
         layout, offset = await asyncio.to_thread(_layout, self._blobs.path(digest))
         _check_tensors(info, layout)
-        dataset = Dataset(info, digest, offset + layout.size)
+        dataset = Dataset(info, digest, offset + layout.size, visibility)
         await self._database.write(partial(store.add, dataset=dataset))
         self._datasets[info.name] = dataset
+        insort(self.names, info.name)
+        self.changed()
+        return info
+
+    async def change(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        visibility: Visibility | None = None,
+        mock: str | None = None,
+    ) -> DatasetInfo:
+        """Describe a dataset anew, or let others see more or less of it. `mock`: a file's digest, or empty for none.
+
+        Raises:
+            DatasetNotFound: there is no such dataset.
+            DatasetRefused: the description breaks a rule, or the mock has other tensors.
+        """
+        before = self.dataset(name)
+        info = before.info
+        if description is not None or tags is not None:
+            said = info.description if description is None else description
+            info = check_info(replace(info, description=said, tags=info.tags if tags is None else tidy_tags(tags)))
+        if len({*self.tags(), *info.tags}) > MAX_TAGS:
+            raise DatasetRefused(f"a node can have {MAX_TAGS} different tags")
+        if mock:
+            layout, _ = await asyncio.to_thread(_layout, self._blobs.path(mock))
+            _check_mock(info, layout)
+        after = Dataset(
+            info, before.digest, before.size, visibility or before.visibility, before.mock if mock is None else mock
+        )
+        await self._database.write(partial(store.change, dataset=after))
+        self._datasets[name] = after
+        if before.mock and before.mock != after.mock:
+            await self._discard(before.mock)
         self.changed()
         return info
 
     async def remove(self, name: str) -> None:
-        """Forget a dataset and delete its file, if no other dataset is the same file. Raises DatasetNotFound."""
-        dataset, last = await self._database.write(partial(_remove, name=name))
+        """Forget a dataset and delete its files, if no other dataset is the same file. Raises DatasetNotFound."""
+        dataset = await self._database.write(partial(store.remove, name=name))
         self._datasets.pop(name, None)
-        if last:
-            await asyncio.to_thread(self._blobs.delete, dataset.digest)
+        self.names.remove(name)
+        for digest in filter(None, {dataset.digest, dataset.mock}):
+            await self._discard(digest)
         self.changed()
+
+    async def _discard(self, digest: str) -> None:
+        if not await self._database.read(partial(store.uses, digest=digest)):
+            await asyncio.to_thread(self._blobs.delete, digest)
 
     # --- the data itself: for the node's workers and its owner ------------------------------------
 
     def path_of(self, name: str) -> Path:
         """The file of a dataset's tensors. Raises DatasetNotFound."""
-        return self._blobs.path(self._dataset(name).digest)
+        return self._blobs.path(self.dataset(name).digest)
+
+    def mock_blocks(self, digest: str) -> tuple[int, AsyncIterator[memoryview]]:
+        """The bytes of a mock, a file of tensors: how many, and the blocks; each is overwritten by the next."""
+        path = self._blobs.path(digest)
+        size = path.stat().st_size
+        return size, _blocks(path, 0, size)
 
     def tensor_blocks(self, name: str, tensor: str) -> tuple[int, AsyncIterator[memoryview]]:
         """The bytes of one tensor: how many, and the blocks; each is overwritten by the next.
@@ -154,18 +206,18 @@ class Catalogue:
         slot = layout.by_name.get(tensor)
         if slot is None:
             raise DatasetNotFound(f"dataset {name} has no tensor {tensor}; there are {', '.join(layout.by_name)}")
-        return slot.spec.size, _blocks(path, offset, slot)
+        return slot.spec.size, _blocks(path, offset + slot.begin, slot.spec.size)
 
-    def _dataset(self, name: str) -> Dataset:
+    def dataset(self, name: str) -> Dataset:
+        """One dataset as it is kept. Raises DatasetNotFound."""
         try:
             return self._datasets[name]
         except KeyError:
             raise DatasetNotFound(f"there is no dataset named {name}") from None
 
 
-def _remove(connection: Transaction, name: str) -> tuple[Dataset, bool]:
-    dataset = store.remove(connection, name)
-    return dataset, not store.uses(connection, dataset.digest)
+def _advertised(dataset: Dataset) -> bool:
+    return dataset.visibility != "hidden"
 
 
 def _layout(path: Path) -> tuple[Layout, int]:
@@ -192,10 +244,18 @@ def _check_tensors(info: DatasetInfo, layout: Layout) -> None:
         raise DatasetRefused(f"the target {info.target!r} is none of its tensors")
 
 
-async def _blocks(path: Path, offset: int, slot: Slot) -> AsyncIterator[memoryview]:
-    left, buffer = slot.spec.size, memoryview(bytearray(min(BLOCK, max(1, slot.spec.size))))
+def _check_mock(info: DatasetInfo, layout: Layout) -> None:
+    """A plan that runs on the mock runs on the data: the same tensors, with as many rows as its owner likes."""
+    told = {(tensor.name, tensor.dtype, tensor.shape[1:]) for tensor in info.tensors}
+    held = {(spec.name, _STORED.get(spec.dtype, spec.dtype), spec.shape[1:]) for spec in layout.specs}
+    if told != held or len({spec.shape[:1] for spec in layout.specs}) != 1:
+        raise DatasetRefused("a mock has the tensors of its dataset, all with as many rows as one another")
+
+
+async def _blocks(path: Path, begin: int, size: int) -> AsyncIterator[memoryview]:
+    left, buffer = size, memoryview(bytearray(min(BLOCK, max(1, size))))
     with path.open("rb", buffering=0) as file:
-        file.seek(offset + slot.begin)
+        file.seek(begin)
         while left:
             read = await asyncio.to_thread(file.readinto, buffer[: min(len(buffer), left)])
             if not read:

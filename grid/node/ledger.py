@@ -50,14 +50,15 @@ class Ledger:
             InviteRefused: another run was here by that name.
         """
         if curve is None:
-            budgets = await self._db.read(rows.budgets)
-            if any(budget.dataset == dataset for budget in budgets):
-                raise BudgetSpent(
-                    f"{dataset} has a privacy budget: it may be learned from under differential privacy alone"
-                )
+            await self.check_bare(dataset)
             return None
         asked = Charge(run, dataset, account, curve, rounds)
         return (await self._db.write(lambda connection: rows.reserve(connection, asked, self._now()))).used
+
+    async def check_bare(self, dataset: str) -> None:
+        """Whether something may leave of a dataset that no noise hides. Raises BudgetSpent where it has a budget."""
+        if any(budget.dataset == dataset for budget in await self._db.read(rows.budgets)):
+            raise BudgetSpent(f"{dataset} has a privacy budget: what leaves of it is under differential privacy alone")
 
     async def pay(self, run: str, dataset: str) -> int:
         """A round of a run is trained, and leaves after this. How many it has paid for; 0: it may have no more."""

@@ -17,6 +17,7 @@ from grid.node.catalogue import Catalogue
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.peers import Peers
+from grid.node.permissions import Permissions
 from grid.node.records import RunRecords
 from grid.protocol.secure_sum import Terms
 from grid.worker.port import Engine
@@ -46,6 +47,7 @@ class Means:
     house: House
     peers: Peers
     catalogue: Catalogue
+    permissions: Permissions
     prekeys: Prekeys
     records: RunRecords
     ledger: Ledger

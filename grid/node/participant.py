@@ -90,7 +90,7 @@ class Participant:
         if self._means.dp_required and read_strategy(task.strategy).analyses:
             raise InviteRefused(f"{REFUSED}, and an analysis has none")
         self._means.egress.check(invite.coordinator_address)
-        return self._dataset(task)
+        return self._dataset(task, invite.task.signer)
 
     def _take_part(self, task: Task, invite: Invite, prekey: PrekeyPublic | None, dataset: DatasetInfo) -> None:
         signer = invite.task.signer
@@ -135,17 +135,20 @@ class Participant:
         await self._means.ledger.settle(part.task.run)
         finished.sweep(self._blobs, self._live)
 
-    def _dataset(self, task: Task) -> DatasetInfo:
+    def _dataset(self, task: Task, signer: str) -> DatasetInfo:
         """The dataset that a task is for: it has all the tags, and the tensors that the task reads.
 
-        An analysis names its columns in its question, which is not here yet.
+        An analysis names its columns in its question, which is not here yet: it must be let have all tensors.
         """
-        found = self._means.catalogue.find(task.tags)
+        asker, permissions = self._means.access.asker_of(signer), self._means.permissions
+        found = permissions.find(asker, task.tags)
         if found is None:
             raise InviteRefused(f"no dataset here has the tags {' '.join(task.tags)}")
-        if read_strategy(task.strategy).analyses:
-            return found
         names = {tensor.name for tensor in found.tensors}
+        if read_strategy(task.strategy).analyses:
+            permissions.check_train(asker, found.name, names)
+            return found
         if missing := {*task.inputs, task.target} - names:
             raise InviteRefused(f"dataset {found.name!r} has no tensor {', '.join(sorted(missing))}")
+        permissions.check_train(asker, found.name, (*task.inputs, task.target))
         return found

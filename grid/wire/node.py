@@ -29,6 +29,12 @@ PeerName = Annotated[str, Meta(min_length=1, max_length=2304, description="A nod
 DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
 
+Visibility = Annotated[
+    Literal["public", "private", "hidden"],
+    Meta(description="public: accounts may have it; private: found by all; hidden: only those who are permitted"),
+]
+
+
 class Column(Message, frozen=True):
     """One column of a table and where it went: `tensor`[:, `position`]; `categories` where words became codes."""
 
@@ -61,10 +67,18 @@ class DatasetInfo(Message, frozen=True):
     created: Seconds = 0.0
 
 
+class Page(Message, frozen=True):
+    """Which part of a list is asked for: what comes behind a name, so many at most."""
+
+    after: Annotated[str, Meta(max_length=128)] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
 class Datasets(Message, frozen=True):
-    """All datasets of a node."""
+    """Datasets of a node in order of name. `more`: there are others behind the last one."""
 
     datasets: tuple[DatasetInfo, ...]
+    more: bool = False
 
 
 class NewDataset(Message, frozen=True):
@@ -72,6 +86,7 @@ class NewDataset(Message, frozen=True):
 
     info: DatasetInfo
     digest: Digest
+    visibility: Visibility = "private"
 
 
 class Query(Message, frozen=True):
@@ -210,7 +225,7 @@ STATUS: Endpoint[None, Status] = Endpoint(
 )
 PREKEY: Endpoint[None, Published] = Endpoint("GET", "/v1/prekey", gives=Published, about="The key to seal envelopes to")
 DATASETS: Endpoint[None, Datasets] = Endpoint(
-    "GET", "/v1/datasets", gives=Datasets, who="signed", about="The datasets, described"
+    "GET", "/v1/datasets", gives=Datasets, query=Page, who="signed", about="The datasets that one may find, described"
 )
 DATASET: Endpoint[None, DatasetInfo] = Endpoint(
     "GET",

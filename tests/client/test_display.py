@@ -8,6 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grid.client.calls import Calls
+from grid.client.datasets import AsyncDataset
 from grid.client.display import DatasetTable, Nodes, Progress, Rounds, Runs, round_line
 from grid.client.grid import Node
 from grid.client.run import History, RoundLine
@@ -59,7 +61,7 @@ def test_tags_of_strangers_are_shown_and_not_obeyed() -> None:
 
 def test_datasets_are_described_with_their_tensors() -> None:
     info = DatasetInfo("scans", "<b>bold</b>", ("#mri",), 12, (TensorInfo("features", "float32", (12, 3)),))
-    datasets = DatasetTable({"ann": (info,)})
+    datasets = DatasetTable({"ann": (AsyncDataset(Calls(None), "ann", "http://ann.example", None, info),)})  # type: ignore[arg-type]
 
     assert "features float32[12, 3]" in repr(datasets)
     assert "&lt;b&gt;bold&lt;/b&gt;" in datasets._repr_html_()

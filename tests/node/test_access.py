@@ -70,12 +70,6 @@ def test_a_caller_without_a_key_may_not_train(database: Database) -> None:
         at(database).may_train(None)
 
 
-def test_only_the_owner_may_download(database: Database) -> None:
-    at(database).may_download(owner=True)
-    with pytest.raises(NotAllowed, match="the data stays here"):
-        at(database).may_download(owner=False)
-
-
 async def test_a_token_opens_until_the_next_one_is_made(database: Database) -> None:
     access = at(database)
     first = await access.renew_token()

@@ -63,7 +63,7 @@ async def test_a_node_without_a_port_answers_calls_in_letters(start_hidden: Star
 async def test_its_refusals_are_those_of_any_node(start_hidden: StartNode, far: Scientist) -> None:
     ann = await start_hidden("ann")
 
-    with pytest.raises(NotAllowed, match="only the owner"):
+    with pytest.raises(NotAllowed, match="whose role lets them edit settings"):
         await far.calls.call(ann.address, TRUSTED)
     with pytest.raises(BadSignature, match="another key"):
         await far.calls.call(ann.address, DATASETS, peer=Identity.generate().public)

@@ -71,7 +71,7 @@ async def test_descriptions_are_for_those_who_sign_and_the_data_for_the_owner(
     with pytest.raises(NotAllowed, match="stays here"):
         async with stranger.download(ann.address, wire.TENSOR, name="pulse", tensor="features"):
             pass
-    with pytest.raises(NotAllowed, match="stays here"):  # before anybody learns whether it is there
+    with pytest.raises(DatasetNotFound):
         async with stranger.download(ann.address, wire.TENSOR, name="mri", tensor="features"):
             pass
     async with owner.download(ann.address, wire.TENSOR, name="pulse", tensor="features") as (size, blocks):

@@ -10,12 +10,13 @@ import pytest
 
 from grid.learning.plan import Plan
 from grid.learning.tensors import header_bytes
-from grid.node.appraisal import YARDSTICK, Appraiser, Yardstick
+from grid.node.appraisal import Appraiser, Basis
+from grid.transport.auth import OWNER, Caller
 from grid.wire.budgets import SetBudget
 from grid.wire.problems import BudgetSpent, DatasetNotFound, ModelRefused, NotAllowed, PlanRefused, QuestionRefused
 from tests.grid_of_nodes import ANode, add_arrays, plan_of
 
-ON = Yardstick("trial")
+ON = Basis("trial")
 StartNode = Callable[..., Awaitable[ANode]]
 
 
@@ -27,11 +28,11 @@ def saved(folder: Path, name: str, weights: list[float], bias: float, *, plan: b
     return path
 
 
-async def with_trial(start_node: StartNode, *tags: str, rows: int = 40, **settings: object) -> ANode:
+async def with_trial(start_node: StartNode, *, rows: int = 40, **settings: object) -> ANode:
     node = await start_node("ann", real=True, workers=1, **settings)
     features = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
     target = (features @ np.array([[1.0], [2.0], [3.0]]) + 0.5).astype(np.float32)
-    await add_arrays(node.open, {"features": features, "target": target}, "trial", tags or ("#trial",))
+    await add_arrays(node.open, {"features": features, "target": target}, "trial", ("#trial",))
     return node
 
 
@@ -63,29 +64,27 @@ async def test_without_a_plan_or_of_another_model_nothing_is_computed(start_node
         await appraiser.compare(ON, [wide])
 
 
-async def test_a_score_is_for_whom_the_datas_owner_lets_have_it(start_node: StartNode) -> None:
-    node = await with_trial(start_node)
-    appraiser = Appraiser(node.open.means)
-    await add_arrays(
-        node.open,
-        {"features": np.zeros((20, 3), np.float32), "target": np.zeros((20, 1), np.float32)},
-        "open",
-        (YARDSTICK,),
-    )
+GENERATOR = Caller(None, None, owner=False, kind="token", account="gen")
 
-    await appraiser.admit(ON, "", owner=True)
-    await appraiser.admit(Yardstick("open"), "gen", owner=False)
-    with pytest.raises(NotAllowed, match=YARDSTICK):
-        await appraiser.admit(ON, "gen", owner=False)
+
+async def test_a_score_is_for_whom_the_datas_owner_lets_learn_from_it(start_node: StartNode) -> None:
+    node = await with_trial(start_node)
+    appraiser, means = Appraiser(node.open.means), node.open.means
+
+    await appraiser.admit(ON, OWNER)
+    with pytest.raises(NotAllowed, match="may not learn"):
+        await appraiser.admit(ON, GENERATOR)
+    await means.catalogue.change("trial", visibility="public")
+    await appraiser.admit(ON, GENERATOR)
     with pytest.raises(DatasetNotFound):
-        await appraiser.admit(Yardstick("missing"), "gen", owner=False)
-    await node.open.means.ledger.set(SetBudget("open", epsilon=1.0, delta=1e-5))
+        await appraiser.admit(Basis("missing"), GENERATOR)
+    await means.ledger.set(SetBudget("trial", epsilon=1.0, delta=1e-5))
     with pytest.raises(BudgetSpent):
-        await appraiser.admit(Yardstick("open"), "gen", owner=False)
+        await appraiser.admit(ON, OWNER)
 
 
 async def test_of_few_rows_nothing_is_told(start_node: StartNode) -> None:
-    node = await with_trial(start_node, YARDSTICK, rows=4)
+    node = await with_trial(start_node, rows=4)
 
     with pytest.raises(QuestionRefused, match="fewer than"):
-        await Appraiser(node.open.means).admit(ON, "gen", owner=False)
+        await Appraiser(node.open.means).admit(ON, OWNER)

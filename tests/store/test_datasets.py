@@ -36,12 +36,19 @@ async def test_a_dataset_comes_back_as_it_was_registered(db: Database) -> None:
     assert await db.read(lambda c: datasets.get(c, "scans")) == SCANS
 
 
-async def test_all_datasets_are_listed_by_name_private_ones_marked(db: Database) -> None:
-    private = Dataset(msgspec.structs.replace(SCANS.info, name="films"), digest="a" * 64, size=2560, private=True)
+async def test_all_datasets_are_listed_by_name_hidden_ones_marked(db: Database) -> None:
+    private = Dataset(
+        msgspec.structs.replace(SCANS.info, name="films"),
+        digest="a" * 64,
+        size=2560,
+        visibility="hidden",
+        mock="b" * 64,
+    )
     await db.write(lambda c: datasets.add(c, private))
 
     assert await db.read(datasets.all_datasets) == [private, SCANS]
     assert await db.read(lambda c: datasets.uses(c, "a" * 64)) == 2
+    assert await db.read(lambda c: datasets.uses(c, "b" * 64)) == 1
 
 
 async def test_a_name_is_given_once(db: Database) -> None:

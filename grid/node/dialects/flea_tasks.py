@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from grid.node.appraisal import Yardstick
+from grid.node.appraisal import Basis
 from grid.node.dialects.flea_rows import FleaParts, evaluation_told, name_of, statistics_told, task_told
 from grid.node.tasks.registry import Asked
 from grid.store.blobs import Draft
@@ -75,7 +75,7 @@ def generator_routes(parts: FleaParts) -> Routes:
 
     async def evaluate(request: web.Request) -> web.StreamResponse:
         asked = await body.read(request, wire.EVALUATE)
-        on = Yardstick(asked.dataset, asked.inputs, asked.target)
+        on = Basis(asked.dataset, asked.inputs, asked.target)
         row = await outcome.evaluate(request[CALLER], name_of(request), on)
         return body.reply(wire.EVALUATE, evaluation_told(row), status=202)
 

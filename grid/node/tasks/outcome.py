@@ -17,9 +17,9 @@ from grid.faults import point
 from grid.learning.layouts import update_layout
 from grid.learning.strategy import Strategy, least_updates, read_strategy
 from grid.learning.tensors import Layout, header_bytes
-from grid.node.appraisal import Appraiser, Score, Yardstick
+from grid.node.appraisal import Appraiser, Basis, Score
 from grid.node.means import Means
-from grid.node.models import called, has_plan, learned, load_model, relearned
+from grid.node.models import has_plan, learned, load_model, relearned
 from grid.node.tasks.jobs import UPDATE, Jobs
 from grid.node.tasks.registry import Registry, clocked, moved, owned
 from grid.protocol import assignment
@@ -50,7 +50,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 class Comparison(Struct, frozen=True):
     """On what checkpoints are compared, and what came of it: the aggregated one, and by name those it was made from."""
 
-    on: Yardstick
+    on: Basis
     aggregated: Score | None = None
     others: dict[str, Score] = {}
 
@@ -94,15 +94,15 @@ class Outcome:
         self._spawn(self._aggregate(row))
         return row
 
-    async def evaluate(self, caller: Caller, name: str, on: Yardstick) -> TaskRow:
+    async def evaluate(self, caller: Caller, name: str, on: Basis) -> TaskRow:
         """Have the aggregated checkpoint compared with all that the task was for; returns at once.
 
         Raises:
             TaskNotFound, NotAllowed
             OutOfTurn: it is not aggregated.
-            DatasetNotFound, QuestionRefused, BudgetSpent: not on that dataset.
+            DatasetNotFound, NotAllowed, QuestionRefused, BudgetSpent: not on that dataset.
         """
-        await self._appraiser.admit(on, called(caller), owner=caller.owner)
+        await self._appraiser.admit(on, caller)
         row = await self._ask(caller, name, EvaluationAsked(), evaluation=msgspec.json.encode(Comparison(on)))
         self._spawn(self._evaluate(row))
         return row

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from grid.learning.plan import Plan
 from grid.learning.tensors import header_bytes
-from grid.node.appraisal import YARDSTICK
 from grid.node.tasks.registry import Asked, Registry
 from grid.protocol import task as machine
 from grid.transport.auth import OWNER, Caller
@@ -172,7 +171,8 @@ async def flea(start_node: StartNode, connections: aiohttp.ClientSession, tmp_pa
     tokens = tmp_path / "tokens"
     tokens.write_text(TOKENS)
     flea = Flea(await start_node("ann", tokens=tokens, least_rows=5), connections, tokens)
-    await add_dataset(flea.node.open, 10, "yard", (YARDSTICK,))
+    await add_dataset(flea.node.open, 10, "yard")
+    await flea.node.open.means.catalogue.change("yard", visibility="public")
     await flea.parts.models.put_model(WRITER, "lung", wire.NewModel("Finds nodules"))
     await flea.parts.models.put_variant(WRITER, "lung", "small", wire.NewVariant())
     await flea.checkpoints([0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2])
@@ -377,7 +377,8 @@ async def test_f4_evaluation_compares_with_every_checkpoint_of_the_range(
     flea = Flea(node, connections, tokens)
     features = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     target = (features.sum(axis=1, keepdims=True) + 1).astype(np.float32)
-    await add_arrays(node.open, {"features": features, "target": target}, "trial", (YARDSTICK,))
+    await add_arrays(node.open, {"features": features, "target": target}, "trial", ("#trial",))
+    await node.open.means.catalogue.change("trial", visibility="public")
     await flea.parts.models.put_model(WRITER, "lung", wire.NewModel())
     await flea.parts.models.put_variant(WRITER, "lung", "small", wire.NewVariant())
     await flea.checkpoints([0, 0, 0, 0], [0.5, 0.5, 0.5, 0.5], [2, 2, 2, 2])

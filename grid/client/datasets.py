@@ -1,0 +1,89 @@
+"""A dataset as whoever found it sees it: described, with a mock to try plans on, and its tensors where permitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grid.client.calls import Calls
+from grid.client.mock import array_of, arrays_of, made
+from grid.client.payload import gather
+from grid.crypto.identity import public_from_id
+from grid.wire.node import DATASETS, TENSOR, DatasetInfo, Page
+from grid.wire.permissions import MOCK
+from grid.wire.problems import DatasetNotFound, NotFound, TensorsRefused
+
+LARGEST = 4 * 1024**3
+"""Bytes of a tensor, or of a mock, that are taken into memory at most."""
+
+
+class AsyncDataset:
+    """A dataset of the node at `address`, whose key (id) is `node_key` if that is known."""
+
+    def __init__(self, calls: Calls, node: str, address: str, node_key: str | None, info: DatasetInfo) -> None:
+        self._calls, self.node, self.address, self.info = calls, node, address, info
+        self._peer = None if node_key is None else public_from_id(node_key)
+
+    @property
+    def name(self) -> str:
+        """By what its node knows it."""
+        return self.info.name
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words that it is found by."""
+        return self.info.tags
+
+    @property
+    def examples(self) -> int:
+        """Rows of each tensor."""
+        return self.info.examples
+
+    async def mock(self, rows: int | None = None, seed: int = 0) -> dict[str, Any]:
+        """Arrays like those of the dataset, with nobody's data in them: by its owner, or made from its description.
+
+        `rows` and `seed` are of those that are made.
+        """
+        try:
+            download = self._calls.download(self.address, MOCK, peer=self._peer, limit=LARGEST, name=self.name)
+            async with download as (_, blocks):
+                return arrays_of(memoryview(await gather(blocks, LARGEST)))
+        except DatasetNotFound:
+            raise
+        except NotFound:
+            return made(self.info, rows, seed)
+
+    async def tensor(self, name: str) -> Any:
+        """One tensor, as an array.
+
+        Raises:
+            DatasetNotFound: there is no such tensor that the caller may find.
+            NotAllowed: the caller may not have it.
+            BudgetSpent: what leaves of the dataset is under differential privacy alone.
+        """
+        found = [each for each in self.info.tensors if each.name == name]
+        if not found:
+            raise DatasetNotFound(f"dataset {self.name} has no tensor {name}")
+        download = self._calls.download(
+            self.address, TENSOR, peer=self._peer, limit=LARGEST, name=self.name, tensor=name
+        )
+        async with download as (_, blocks):
+            data = await gather(blocks, LARGEST)
+        try:
+            return array_of(data, found[0])
+        except ValueError as error:
+            raise TensorsRefused(f"what came is not {name}: {error}") from None
+
+
+async def all_datasets(calls: Calls, address: str, peer: bytes | None) -> list[DatasetInfo]:
+    """All datasets of a node that the caller may find, in order of name, page after page."""
+    found: list[DatasetInfo] = []
+    while True:
+        after = found[-1].name if found else ""
+        page = await calls.call(address, DATASETS, peer=peer, query=Page(after, 1000), limit=LISTING)
+        found += page.datasets
+        if not page.more or not page.datasets:
+            return found
+
+
+LISTING = 256 * 1024**2
+"""Bytes of one page of descriptions."""
