@@ -267,7 +267,7 @@ async def open_node(
         relay.gateways = settings.gateways
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
-        flea = await open_tasks(means, database, tokens, chores.begin, settings.data, settings.address)
+        flea = await open_tasks(means, database, events, tokens, chores.begin, settings.data, settings.address)
         await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), flea)
         yield node
 

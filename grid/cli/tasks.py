@@ -13,15 +13,16 @@ from grid.node.tasks.registry import Registry
 from grid.node.tokens import Tokens
 from grid.store.blobs import Blobs
 from grid.store.database import Database
+from grid.store.events import EventLog
 from grid.transport.metrics import Metrics
 
 
 async def open_tasks(
-    means: Means, database: Database, tokens: Tokens, spawn: Spawn, data: Path, address: str | None
+    means: Means, database: Database, log: EventLog, tokens: Tokens, spawn: Spawn, data: Path, address: str | None
 ) -> FleaParts:
     """The models of a node and its tasks for devices; what was owed to them when it stopped goes on."""
     models = Models(database, Blobs(data / "models"), means.now)
-    registry = Registry(database, models, means.now)
+    registry = Registry(database, log, models, means.now)
     jobs = Jobs(registry, Blobs(data / "tasks"))
     outcome = Outcome(means, registry, jobs, spawn)
     await models.sweep()

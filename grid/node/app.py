@@ -28,6 +28,7 @@ from grid.node.peers import Peers
 from grid.node.permissions import Permissions
 from grid.node.project_app import project_routes
 from grid.node.projects import Projects
+from grid.node.tasks.app import task_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -85,6 +86,7 @@ def routes(parts: NodeParts) -> Routes:
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
         **model_routes(parts.flea.models),
+        **task_routes(parts.flea.registry),
         **flea_routes(parts.flea),
     }
 
