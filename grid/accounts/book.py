@@ -89,6 +89,11 @@ class Book:
         account = self.by_key.get(key)
         return None if account is None else self.standing_of(account)
 
+    def standing_named(self, name: str) -> Standing | None:
+        """What the account of a name is; None if there is none."""
+        account = self.by_name.get(name)
+        return None if account is None else self.standing_of(account)
+
     def name_of(self, key: str) -> str:
         """By what the holder of a key is known: the account that it stands for, else the key."""
         account = self.by_key.get(key)

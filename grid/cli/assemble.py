@@ -19,6 +19,7 @@ from aiohttp import web
 
 from grid.accounts.house import open_house
 from grid.cli.network import Belonging, Place, place
+from grid.cli.tasks import open_tasks, show_tasks
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
@@ -35,12 +36,12 @@ from grid.node.audit import Audit
 from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
+from grid.node.dialects.flea_rows import FleaParts
 from grid.node.evidence import Witness
 from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.means import Means
-from grid.node.models import Models
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.node.permissions import Permissions
@@ -49,6 +50,7 @@ from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
 from grid.node.requests import Requests
+from grid.node.tokens import Tokens
 from grid.protocol.directory import Directory
 from grid.protocol.roles import NODE_ROLES
 from grid.protocol.secure_sum import Terms
@@ -88,6 +90,7 @@ class NodeSettings:
     `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
     `dp_required`: the most that a run may cost each record, as epsilon; 0: runs need not be private.
     `least_rows`: rows behind a number that an analysis lets out.
+    `tokens`: a file of bearer tokens for programs that can neither sign nor sign in (`node.tokens`).
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
@@ -114,6 +117,7 @@ class NodeSettings:
     label: str = ""
     dht: bool = False
     bootstrap: tuple[str, ...] = ()
+    tokens: Path | None = None
     network: Belonging = Belonging()  # noqa: RUF009 - it never changes
 
 
@@ -270,16 +274,9 @@ async def open_node(
             least_rows=settings.least_rows,
         )
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="grid-"))) / "node"
-        auth = Authenticator(
-            identity,
-            time.time,
-            is_owner=access.is_owner,
-            owner_keys=access.owner_keys,
-            accounts=house.logins.check,
-            tokens=house.logins.bearer,
-            standing=house.book.standing,
-            refuse=means.peers.refuse_revoked,
-        )
+        tokens = Tokens(settings.tokens, house.book.standing_named)
+        await tokens.reload()
+        auth = _authenticator(means, tokens)
         answering = await stack.enter_async_context(Answering(socket, auth))
         chores = await stack.enter_async_context(Chores())
         means.calls.relay = relay = Relay(
@@ -288,14 +285,13 @@ async def open_node(
         relay.gateways = settings.gateways
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
-        models = Models(database, Blobs(settings.data / "models"), time.time)
-        await models.sweep()
-        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), models)
+        flea = await open_tasks(means, database, events, tokens, chores.begin, settings.data, settings.address)
+        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), flea)
         yield node
 
 
 async def _wire(
-    node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords, models: Models
+    node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords, flea: FleaParts
 ) -> None:
     """Give a node its services and its application; its runs are taken up."""
     means, settings = node.means, node.settings
@@ -321,7 +317,7 @@ async def _wire(
         coordinator=coordinator,
         participant=participant,
         ledger=means.ledger,
-        models=models,
+        flea=flea,
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
@@ -332,8 +328,23 @@ async def _wire(
     metrics.gauge("grid_datasets", "Datasets of this node", lambda: len(means.catalogue.list()))
     metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
     metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
+    show_tasks(metrics, flea)
     answered = with_others(routes(node.parts), _network(node, metrics))
     node.app = create_app(answered, auth=auth, metrics=metrics, about=f"Node {means.node_id}")
+
+
+def _authenticator(means: Means, tokens: Tokens) -> Authenticator:
+    house, access = means.house, means.access
+    return Authenticator(
+        means.identity,
+        means.now,
+        is_owner=access.is_owner,
+        owner_keys=access.owner_keys,
+        accounts=house.logins.check,
+        tokens=lambda token: house.logins.bearer(token) or tokens.bearer(token),
+        standing=house.book.standing,
+        refuse=means.peers.refuse_revoked,
+    )
 
 
 def with_others(own: Routes, others: Routes) -> Routes:

@@ -100,6 +100,12 @@ def main() -> None:
 @click.option(
     "--least-rows", type=click.IntRange(1), default=LEAST_ROWS, help="The fewest rows that a statistic may be about."
 )
+@click.option(
+    "--tokens",
+    type=FILE,
+    envvar=["GRID_TOKENS", "AUTH_TOKENS_FILE"],
+    help="A file of bearer tokens for programs that can neither sign nor sign in: see docs/flea.md.",
+)
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -128,6 +134,7 @@ def start(
     sum_nodes: int,
     sum_colluding: int,
     least_rows: int,
+    tokens: Path | None,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -165,6 +172,7 @@ def start(
             sum_nodes=sum_nodes,
             sum_colluding=sum_colluding,
             least_rows=least_rows,
+            tokens=tokens,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:

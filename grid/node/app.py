@@ -17,12 +17,13 @@ from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
 from grid.node.data_app import data_routes
+from grid.node.dialects.flea import flea_routes
+from grid.node.dialects.flea_rows import FleaParts
 from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
 from grid.node.model_app import model_routes
-from grid.node.models import Models
 from grid.node.participant import Participant
 from grid.node.peers import Peers
 from grid.node.permissions import Permissions
@@ -30,6 +31,7 @@ from grid.node.project_app import project_routes
 from grid.node.projects import Projects
 from grid.node.request_app import request_routes
 from grid.node.requests import Requests
+from grid.node.tasks.app import task_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -64,7 +66,7 @@ class NodeParts:
     participant: Participant
     projects: Projects
     ledger: Ledger
-    models: Models
+    flea: FleaParts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -89,7 +91,9 @@ def routes(parts: NodeParts) -> Routes:
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
-        **model_routes(parts.models),
+        **model_routes(parts.flea.models),
+        **task_routes(parts.flea.registry),
+        **flea_routes(parts.flea),
     }
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterator
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from grid.learning.plan import refuse_code
-from grid.learning.tensors import data_offset, read_header
+from grid.learning.plan import RECIPE, refuse_code
+from grid.learning.tensors import Layout, data_offset, read_header
 from grid.protocol.model_access import ALL, Rule, rule_for
 from grid.store import models as store
 from grid.store.blobs import Blobs, Draft
@@ -20,10 +21,12 @@ from grid.store.database import Database
 from grid.store.models import CheckpointRow, ModelRow, VariantRow
 from grid.store.schema import Snapshot, Transaction
 from grid.transport.auth import Caller
+from grid.transport.body import BLOCK
 from grid.transport.parts import Parts, file_parts
 from grid.wire import models as wire
 from grid.wire.problems import ModelNotFound, ModelRefused, NotAllowed, PlanRefused, TensorsRefused
 from grid.wire.ranges import WHOLE, Piece
+from grid.worker.port import trained_layout
 
 T = TypeVar("T")
 
@@ -68,6 +71,10 @@ class Models:
         if not checkpoint.digest:
             raise ModelRefused(f"the file of checkpoint {checkpoint.name} is not here, but at {checkpoint.link}")
         return self._blobs.path(checkpoint.digest)
+
+    def draft(self) -> Draft:
+        """A file for a checkpoint to be."""
+        return self._blobs.create(wire.CHECKPOINT_LIMIT)
 
     async def sweep(self) -> None:
         """Remove the files of uploads that came to nothing. At the start only."""
@@ -186,7 +193,7 @@ class Models:
             TooLarge, Full
         """
         await self._db.read(lambda connection: owned(connection, model, caller))
-        draft = self._blobs.create(wire.CHECKPOINT_LIMIT)
+        draft = self.draft()
         try:
             async for block in blocks:
                 draft.write(block)
@@ -249,14 +256,76 @@ class Models:
 
 def check_tensors(path: Path) -> None:
     """Whether a file is in the safetensors layout, from its header alone. Raises ModelRefused."""
+    with path.open("rb", buffering=0) as file:
+        head_of(file)
+
+
+def head_of(file: FileIO) -> tuple[Layout, dict[str, str], int]:
+    """What a file of tensors holds, its metadata, and where its data begins. Raises ModelRefused."""
     try:
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            refuse_code(prefix)
-            prefix += file.read(data_offset(prefix) - 8)
-        read_header(prefix, path.stat().st_size)
+        prefix = file.read(8)
+        refuse_code(prefix)
+        prefix += file.read(data_offset(prefix) - 8)
+        return read_header(prefix, Path(file.name).stat().st_size)
     except (PlanRefused, TensorsRefused) as error:
         raise ModelRefused(f"this is no file of tensors: {error.detail}") from None
+
+
+def has_plan(path: Path) -> bool:
+    """Whether a file of tensors says how they are trained. Raises ModelRefused if it is none."""
+    with path.open("rb", buffering=0) as file:
+        return RECIPE in head_of(file)[1]
+
+
+def learned(path: Path) -> tuple[Layout, tuple[str, ...]]:
+    """What of a checkpoint is learned, and what of that are running statistics; without a plan, all of it is.
+
+    Raises:
+        ModelRefused: it is no file of tensors.
+        PlanRefused: its plan cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        layout, metadata, _ = head_of(file)
+    return trained_layout(path) if RECIPE in metadata else (layout, ())
+
+
+def load_model(path: Path, layout: Layout, into: memoryview) -> None:
+    """The tensors of a layout out of a file that may hold more, into `into` (`layout.size` bytes).
+
+    Raises:
+        ModelRefused: one is missing, or of another shape or type.
+    """
+    with path.open("rb", buffering=0) as file:
+        held, _, offset = head_of(file)
+        for spec, begin, end in layout.slots:
+            slot = held.by_name.get(spec.name)
+            if slot is None or slot.spec != spec:
+                raise ModelRefused(f"this checkpoint is of another model: {spec} is expected")
+            file.seek(offset + slot.begin)
+            _fill(file, into[begin:end])
+
+
+def relearned(path: Path, layout: Layout, data: memoryview) -> Iterator[bytes | memoryview]:
+    """A checkpoint's file with other values for what is learned (`data`, in the order of `layout`), in blocks."""
+    with path.open("rb", buffering=0) as file:
+        held, _, offset = head_of(file)
+        file.seek(0)
+        yield file.read(offset)
+        for spec, begin, end in held.slots:
+            slot = layout.by_name.get(spec.name)
+            if slot is not None:
+                yield data[slot.begin : slot.end]
+                continue
+            file.seek(offset + begin)
+            left = end - begin
+            while left and (block := file.read(min(BLOCK, left))):
+                left -= len(block)
+                yield block
+
+
+def _fill(file: FileIO, into: memoryview) -> None:
+    while into:
+        into = into[file.readinto(into) :]
 
 
 def _told(connection: Snapshot, row: ModelRow) -> wire.ModelInfo:

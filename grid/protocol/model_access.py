@@ -15,19 +15,19 @@ EVERYBODY = "*"
 class Rule(Struct, frozen=True):
     """What `subject` may do: an account or a key, a group (`@name`), or everybody (`*`).
 
-    `commits` and `opens` imply `sees`. `most`: how often it may commit to tasks for the model, all together; each
-    member of a group by itself. 0: no maximum.
+    `commits` and `opens` imply `sees`. `most`: how often it may commit to one task for the model, each member of a
+    group by itself; 0: no maximum.
     """
 
     subject: str
     sees: bool = True
     commits: bool = False
     opens: bool = False
-    most: int = 0
+    most: int = 1
 
 
 NOTHING = Rule("", sees=False)
-ALL = Rule("", commits=True, opens=True)
+ALL = Rule("", commits=True, opens=True, most=0)
 
 
 def rule_for(rules: Iterable[Rule], name: str | None, groups: Collection[str] = ()) -> Rule:
@@ -51,17 +51,17 @@ def rule_for(rules: Iterable[Rule], name: str | None, groups: Collection[str] = 
     return there.get(EVERYBODY, NOTHING)
 
 
-def admit_commit(rule: Rule, model: str, committed: int) -> None:
-    """Whether somebody who committed to tasks for a model `committed` times may do so once more.
+def admit_commit(rule: Rule, task: str, committed: int) -> None:
+    """Whether somebody who committed to a task `committed` times may do so once more.
 
     Raises:
-        NotAllowed: its owner does not let them commit at all.
+        NotAllowed: the owner of the task's model does not let them commit at all.
         CommitsSpent: not that often.
     """
     if not rule.commits:
-        raise NotAllowed(f"the owner of model {model} does not let you commit to tasks for it")
+        raise NotAllowed(f"the owner of the model does not let you commit to task {task}")
     if rule.most and committed >= rule.most:
-        raise CommitsSpent(f"you have committed to tasks for model {model} {committed} times; {rule.most} are allowed")
+        raise CommitsSpent(f"you have committed to task {task} {committed} times; {rule.most} are allowed")
 
 
 def admit_open(rule: Rule, model: str) -> None:

@@ -123,13 +123,13 @@ class CheckpointInfo(Message, frozen=True):
 class AccessRule(Message, frozen=True):
     """What a subject may do with a model. Whoever commits or opens tasks sees it, too.
 
-    `most`: how often each may commit to tasks for it, all together; 0: no maximum.
+    `most`: how often each may commit to one task for it; 0: no maximum.
     """
 
     sees: bool = True
     commits: bool = False
     opens: bool = False
-    most: Count = 0
+    most: Count = 1
 
 
 class AccessRules(Message, frozen=True):

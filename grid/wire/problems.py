@@ -288,6 +288,18 @@ class TaskClosed(GridError):
     status, slug, title = 409, "task-closed", "The task takes no commits"
 
 
+class TaskNotFound(GridError):
+    status, slug, title = 404, "task-not-found", "There is no such task, or no such job, for this caller"
+
+
+class TaskExists(GridError):
+    status, slug, title = 409, "task-exists", "A task of this name is already here"
+
+
+class TicketRefused(GridError):
+    status, slug, title = 403, "ticket-refused", "This address takes nothing from this caller"
+
+
 class UpdateRepeated(GridError):
     status, slug, title = 409, "update-repeated", "This node's update for the round was already accepted"
 
@@ -331,7 +343,7 @@ class ModelRefused(GridError):
 
 
 class CommitsSpent(GridError):
-    status, slug, title = 403, "commits-spent", "This caller has committed to tasks for this model as often as it may"
+    status, slug, title = 403, "commits-spent", "This caller has committed to the task as often as it may"
 
 
 # --- requests for access ------------------------------------------------------------------------

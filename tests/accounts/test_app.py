@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from grid.client.calls import Calls
+from grid.client.payload import once
 from grid.crypto.identity import Identity
 from grid.node.app import routes
 from grid.protocol.documents import sign_document
@@ -51,7 +52,10 @@ async def status_of(calls: Calls, address: str, endpoint: Endpoint[Any, Any]) ->
     """What comes of a call whose path and body are nonsense: 403 before anybody looks at these, or else another."""
     path = dict.fromkeys(endpoint.parameters, "n" * 43)
     try:
-        await calls.call(address, Endpoint(endpoint.method, endpoint.path), sign=True, **path)
+        if endpoint.streams_in:
+            await calls.upload(address, endpoint, once(b""), **path)
+        else:
+            await calls.call(address, Endpoint(endpoint.method, endpoint.path), sign=True, **path)
     except NotAllowed as error:
         return 403 if error.detail.startswith("only ") else 200
     except Exception:  # noqa: BLE001 - refused for another reason

@@ -1,0 +1,281 @@
+"""Jobs: a client commits to a task, and hands in once, with the ticket that it was given, while the task is open."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import math
+import os
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from grid.crypto.encoding import b64
+from grid.faults import point
+from grid.learning.tensors import MAX_HEADER, Layout, data_offset, read_header
+from grid.node.models import called, learned, seen
+from grid.node.tasks.registry import Registry, topic, visible
+from grid.protocol import assignment
+from grid.protocol.assignment import Assignment
+from grid.protocol.model_access import admit_commit
+from grid.protocol.task import admit_commit as admit_while_open
+from grid.store import events, models, tasks
+from grid.store.blobs import Blobs, Draft
+from grid.store.schema import Snapshot, Transaction
+from grid.store.tasks import JobRow, TaskRow
+from grid.transport.auth import Caller
+from grid.wire.problems import (
+    CommitsSpent,
+    ModelNotFound,
+    OutOfTurn,
+    TaskClosed,
+    TaskNotFound,
+    TensorsRefused,
+    TicketRefused,
+    UpdateRefused,
+    UpdateRepeated,
+)
+
+UPDATE = "update-"
+"""An update that waits for its sum is a file of this name and its job."""
+
+_WIDE = {"F32": "f", "F64": "d"}
+BLOCK = 256 * 1024
+
+AGAIN = frozenset({assignment.COMMITTED, assignment.FAILED})
+"""The states of a job that its client may begin anew: nothing of it was taken."""
+
+
+class Committed(NamedTuple):
+    """A client may work on a task, from this checkpoint, and hands in with this ticket."""
+
+    task: TaskRow
+    job: JobRow
+    ticket: str
+
+
+class Jobs:
+    """Who works on which task. Updates lie in `blobs` from the moment they are acknowledged to their sum."""
+
+    def __init__(self, registry: Registry, blobs: Blobs, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._registry, self._db, self.blobs, self._entropy = registry, registry.database, blobs, entropy
+        self._arriving: set[str] = set()
+
+    async def sweep(self) -> None:
+        """Remove the files of updates that were never acknowledged, or are in a sum, and of tasks that came to nothing.
+
+        At the start only.
+        """
+        needed = await self._db.read(tasks.bundles)
+        for path in await asyncio.to_thread(lambda: list(self.blobs.folder.glob("??/??/*"))):
+            if path.name not in needed:
+                self.blobs.delete(path.name)
+        kept = {UPDATE + job for job in await self._db.read(tasks.waiting)}
+        for path in self.blobs.named(UPDATE).parent.glob(UPDATE + "*"):
+            if path.name not in kept:
+                path.unlink()
+
+    async def commit(self, caller: Caller, name: str, checkpoint: str = "") -> Committed:
+        """Take a caller on, with the task's newest checkpoint unless it names another one of it.
+
+        One that has handed in nothing may begin its job anew; the ticket that it had is good no more.
+
+        Raises:
+            TaskNotFound
+            TaskClosed: it is not open, or its deadline has passed.
+            NotAllowed, CommitsSpent: the model's owner does not let the caller, or not that often.
+            ModelNotFound: the task is not for that checkpoint.
+        """
+        secret, number = b64(self._entropy(32)), str(UUID(bytes=self._entropy(16), version=4))
+        client, digest = called(caller), sha256(secret.encode()).digest()
+
+        def work(connection: Transaction) -> tuple[TaskRow, JobRow]:
+            now = self._registry.now()
+            row = visible(connection, name, caller)
+            admit_while_open(row.task, now)
+            chosen = checkpoint or row.checkpoints[-1]
+            if chosen not in row.checkpoints:
+                raise ModelNotFound(f"task {name} is not for checkpoint {chosen}, but for {', '.join(row.checkpoints)}")
+            job = self._job(connection, row, caller, number)
+            after, _ = assignment.advance(job.assignment, assignment.Committed())
+            job = replace(job, checkpoint=chosen, ticket=digest, assignment=after, updated=now)
+            tasks.put_job(connection, job)
+            events.append(connection, topic(name), "committed", now, {"client": client, "job": job.id})
+            return row, job
+
+        row, job = await self._db.write(work)
+        return Committed(row, job, f"{job.id}.{secret}")
+
+    def _job(self, connection: Snapshot, row: TaskRow, caller: Caller, number: str) -> JobRow:
+        """A new job, or the one that a caller may begin anew. Raises NotAllowed, CommitsSpent."""
+        client, now = called(caller), self._registry.now()
+        mine = tasks.jobs(connection, row.task.id, client)
+        _, rule = seen(connection, row.model, caller)
+        try:
+            admit_commit(rule, row.task.id, len(mine))
+        except CommitsSpent:
+            for job in mine:
+                if job.assignment.state in AGAIN and job.id not in self._arriving:
+                    return job
+            raise
+        return JobRow(number, client, "", b"", Assignment(row.task.id, 1, client), 0, now, now)
+
+    async def failed(self, caller: Caller, name: str, number: str, reason: str) -> None:
+        """A client gives up. Raises TaskNotFound; OutOfTurn: it has handed in already."""
+
+        def work(connection: Transaction) -> None:
+            now, job = self._registry.now(), tasks.get_job(connection, number)
+            if job.assignment.run != name or job.client != called(caller):
+                raise TaskNotFound("there is no such job of yours")
+            if job.assignment.state == assignment.FAILED:
+                return
+            if job.assignment.state in tasks.HANDED_IN:
+                raise OutOfTurn("this job's update was handed in, and that holds")
+            after, _ = assignment.advance(job.assignment, assignment.Failed(reason))
+            tasks.put_job(connection, replace(job, assignment=after, updated=now))
+            events.append(connection, topic(name), "failed", now, {"job": number, "reason": reason})
+
+        await self._db.write(work)
+
+    # --- handing in -------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def handing_in(self, ticket: str, caller: Caller) -> AsyncIterator[Handing]:
+        """Whoever shows a ticket hands in, if it is the one whose it is, or says nothing of itself; once at a time.
+
+        Raises:
+            TicketRefused: there is none like it, or it is another caller's.
+            TaskClosed: its task is not open any more.
+            UpdateRepeated: it was used, or is being used.
+        """
+        row, job = await self._db.read(partial(self._admitted, ticket=ticket, caller=caller))
+        if job.id in self._arriving:
+            raise UpdateRepeated("an update is arriving with this very ticket")
+        self._arriving.add(job.id)
+        try:
+            layout = await self._layout(row)
+            yield Handing(self, ticket, caller, row, job, layout)
+        finally:
+            self._arriving.discard(job.id)
+
+    def _admitted(self, connection: Snapshot, ticket: str, caller: Caller) -> tuple[TaskRow, JobRow]:
+        number, _, secret = ticket.partition(".")
+        try:
+            job = tasks.get_job(connection, number)
+        except TaskNotFound:
+            raise TicketRefused from None
+        if not hmac.compare_digest(job.ticket, sha256(secret.encode()).digest()):
+            raise TicketRefused
+        if caller.kind != "anonymous" and called(caller) != job.client:
+            raise TicketRefused("this ticket is another's")
+        row = tasks.get_task(connection, job.assignment.run)
+        admit_while_open(row.task, self._registry.now())
+        if job.assignment.state in tasks.HANDED_IN:
+            raise UpdateRepeated("this ticket was used")
+        return row, job
+
+    async def _layout(self, row: TaskRow) -> Layout:
+        def here(connection: Snapshot) -> list[models.CheckpointRow]:
+            found = [models.checkpoint(connection, row.model, row.variant, name) for name in row.checkpoints]
+            return [each for each in found if each.digest]
+
+        first = (await self._db.read(here))[0]
+        return (await asyncio.to_thread(learned, self._registry.models.path(first)))[0]
+
+    async def register(self, ticket: str, caller: Caller, draft: Draft, examples: int) -> JobRow:
+        """An update is all here: on disk, and its row committed, when this returns. Raises as `handing_in`."""
+        number = ticket.partition(".")[0]
+        point("before-task-file")
+        path = await draft.commit(UPDATE + number)
+        point("after-task-file")
+
+        def work(connection: Transaction) -> JobRow:
+            now = self._registry.now()
+            row, job = self._admitted(connection, ticket, caller)
+            after, _ = assignment.advance(job.assignment, assignment.Uploaded())
+            weighed = min(examples, row.most_examples)
+            job = replace(job, assignment=after, examples=weighed, updated=now)
+            tasks.put_job(connection, job)
+            told = {"client": job.client, "job": number, "examples": weighed}
+            events.append(connection, topic(row.task.id), "handed-in", now, told)
+            return job
+
+        try:
+            job = await self._db.write(work)
+        except (TicketRefused, TaskClosed):
+            path.unlink(missing_ok=True)
+            raise
+        point("after-task-row")
+        return job
+
+
+class Handing(NamedTuple):
+    """An update on its way in: what it must look like, and where it goes."""
+
+    jobs: Jobs
+    ticket: str
+    caller: Caller
+    task: TaskRow
+    job: JobRow
+    layout: Layout
+
+    @property
+    def limit(self) -> int:
+        """Bytes: the most that its file of tensors may have."""
+        return self.layout.size + MAX_HEADER + 8
+
+    def draft(self) -> Draft:
+        """A file for its tensors."""
+        return self.jobs.blobs.create(self.limit)
+
+    async def register(self, draft: Draft, examples: int) -> JobRow:
+        """It is all here, and learned from so many examples. Raises as `Jobs.register`."""
+        return await self.jobs.register(self.ticket, self.caller, draft, examples)
+
+
+def take_tensors(blocks: Iterable[bytes], layout: Layout, draft: Draft) -> None:
+    """A file of tensors into a draft, if it is of that layout; otherwise no more than its header is read.
+
+    Raises:
+        UpdateRefused: the detail says what is different, or which tensor has numbers that are not finite.
+    """
+    head, wanted = bytearray(), 0
+    try:
+        for block in blocks:
+            if not wanted or len(head) < wanted:
+                head += block
+                if not wanted and len(head) >= 8:
+                    wanted = data_offset(head)
+                if wanted and len(head) >= wanted:
+                    read_header(head)[0].require(layout)
+            draft.write(block)
+        if not wanted or draft.size != wanted + layout.size:
+            raise TensorsRefused(f"{max(0, draft.size - wanted)} bytes of tensors where {layout.size} are expected")
+    except TensorsRefused as error:
+        raise UpdateRefused(f"its tensors are not what the task's model needs: {error.detail}") from None
+    draft.cut()
+    _check_finite(draft, layout, wanted)
+
+
+def _check_finite(draft: Draft, layout: Layout, offset: int) -> None:
+    """No number may be infinite or none at all; of half-width ones the sum's worker sees to that.
+
+    Raises:
+        UpdateRefused
+    """
+    with draft.path.open("rb") as file:
+        for spec, begin, end in layout.slots:
+            if spec.dtype not in _WIDE:
+                continue
+            file.seek(offset + begin)
+            for start in range(begin, end, BLOCK):
+                numbers = array(_WIDE[spec.dtype], file.read(min(BLOCK, end - start)))
+                # A sum is finite if all numbers are, but for doubles near their end: then look at each.
+                if not math.isfinite(sum(numbers)) and not all(map(math.isfinite, numbers)):
+                    raise UpdateRefused(f"tensor {spec.name!r} has numbers that are not finite")
