@@ -24,6 +24,7 @@ from grid.cli.network import Belonging
 from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
 from grid.cli.projects import project
+from grid.cli.request import audit_log, request
 from grid.cli.revoke import revoke, rotate
 from grid.cli.runs import runs
 from grid.cli.tasks import task
@@ -203,6 +204,8 @@ main.add_command(runs)
 main.add_command(budget)
 main.add_command(model)
 main.add_command(task)
+main.add_command(request)
+main.add_command(audit_log)
 for command in people.COMMANDS:
     main.add_command(command)
 main.add_command(revoke)
