@@ -19,7 +19,7 @@ from aiohttp import web
 
 from grid.accounts.house import open_house
 from grid.cli.network import Belonging, Place, place
-from grid.cli.tasks import open_tasks, show_tasks
+from grid.cli.task_parts import open_tasks, show_tasks
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
