@@ -310,7 +310,7 @@ async def test_what_a_held_run_learned_is_handed_out_when_every_officer_released
     await gated(ann, connections, keeper.identity.id)
 
     run = await sue.grid(ann, bob).train(plan_of(), "#pulse", coordinator=keeper.address, rounds=2, held=True)
-    with pytest.raises(NotReleased, match="ann.* has not released this run"):
+    with pytest.raises(NotReleased, match=r"ann.* has not released this run"):
         await run.result()
     getting = asyncio.ensure_future(run.get())
     request = await cora.hears()
