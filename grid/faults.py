@@ -37,9 +37,14 @@ PARTICIPANT = (
 )
 WORKER = ("worker-before-fit", "worker-after-fit", "worker-check", "worker-fold", "worker-result")
 GATEWAY = ("before-join-row", "after-join-row", "before-lease-row", "after-lease-row")
-POINTS = COORDINATOR + SPARE + PARTICIPANT + WORKER + GATEWAY
+RUN = COORDINATOR + SPARE + PARTICIPANT + WORKER + GATEWAY
 """Each process's, in the order in which it passes them. `SPARE`: a coordinator's, where a node is drawn for a lost one.
 A worker's first two are at a participant."""
+
+TASK = ("before-task-file", "after-task-file", "after-task-row", "after-task-sum", "after-task-summed")
+"""Of a node with a task for devices: as an update comes in, and as they are summed."""
+
+POINTS = RUN + TASK
 
 
 def die() -> None:

@@ -19,6 +19,7 @@ from grid.node.coordinator import Coordinator, key_of
 from grid.node.data_app import data_routes
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
+from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
@@ -28,6 +29,9 @@ from grid.node.peers import Peers
 from grid.node.permissions import Permissions
 from grid.node.project_app import project_routes
 from grid.node.projects import Projects
+from grid.node.request_app import request_routes
+from grid.node.requests import Requests
+from grid.node.tasks.app import task_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -55,6 +59,8 @@ class NodeParts:
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions
+    requests: Requests
+    gates: Gates
     prekeys: Prekeys
     coordinator: Coordinator
     participant: Participant
@@ -73,7 +79,7 @@ def routes(parts: NodeParts) -> Routes:
         SESSION: session_handler(parts.auth),
         IDENTITY: identity_handler(parts.identity, "node", parts.version, parts.node_id),
         HEALTH: health_handler(parts.identity, "node", parts.node_id, now=parts.now, busy=parts.busy),
-        **data_routes(parts.catalogue, parts.permissions, parts.access, parts.ledger),
+        **data_routes(parts.catalogue, parts.permissions, parts.access, parts.ledger, parts.requests),
         **_state_routes(parts),
         **_owner_routes(parts),
         **_peer_routes(parts.peers),
@@ -84,7 +90,9 @@ def routes(parts: NodeParts) -> Routes:
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
+        **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
         **model_routes(parts.flea.models),
+        **task_routes(parts.flea.registry),
         **flea_routes(parts.flea),
     }
 
@@ -211,7 +219,12 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         fetch = await body.read(request, runs.CHECKPOINT)
         return await send_parts(request, await coordinator.checkpoint(_run(request), request[CALLER], fetch))
 
+    async def release(request: web.Request) -> web.StreamResponse:
+        await coordinator.held.released(_run(request), key_of(request[CALLER]))
+        return body.reply(runs.RELEASE, Done("it may be handed out, as far as you are concerned"), request=request)
+
     return {
+        runs.RELEASE: release,
         **_history_routes(coordinator),
         runs.PUT_BUNDLE: put_bundle,
         runs.BUNDLE_HELD: bundle_held,

@@ -15,6 +15,7 @@ from grid.node import finished
 from grid.node.journal import Journal
 from grid.node.means import Means
 from grid.node.participation import BUNDLES, Held, Participation
+from grid.node.releasing import Releasing
 from grid.node.spending import REFUSED
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
@@ -34,6 +35,7 @@ class Participant:
     def __init__(self, means: Means, blobs: Blobs, spawn: Spawn, most: int = 16) -> None:
         self._means, self._blobs, self._spawn, self._most = means, blobs, spawn, most
         self._live: dict[str, Participation] = {}
+        self.releasing = Releasing(means)
         for left in blobs.named(BUNDLES + "x").parent.glob(BUNDLES + "*"):
             left.unlink()
 
@@ -50,6 +52,7 @@ class Participant:
         if caller.public is None or task.coordinator != caller.id:
             raise InviteRefused("the task names another coordinator than the one that invites")
         dataset = self._allowed(task, invite)
+        await self._means.gates.admit(task, dataset.name, invite.task.signer)
         prekey = read_prekey(invite.prekey, caller.public, self._means.now())
         if part := self._live.get(task.run):
             part.moved(invite.coordinator_address, prekey)
@@ -66,6 +69,7 @@ class Participant:
             try:
                 task = read_document(invite.task, Task, TASK, now=self._means.now())
                 dataset = self._allowed(task, invite)
+                await self._means.gates.admit(task, dataset.name, invite.task.signer)
                 self._take_part(task, invite, self._still_good(task, invite), dataset)
             except GridError as error:
                 log.warning("run %s: %s", run, error.detail)
@@ -131,6 +135,8 @@ class Participant:
             log.exception("the part in run %s broke", part.task.run)
         finally:
             del self._live[part.task.run]
+        if part.task.held:
+            await self.releasing.over(part.task, part.address, *part.learned_from)
         await self._means.records.left(part.task.run)  # not when this node stops: then it is taken up again
         await self._means.ledger.settle(part.task.run)
         finished.sweep(self._blobs, self._live)

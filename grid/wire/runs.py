@@ -16,6 +16,7 @@ from grid.wire.problems import (
     InviteRefused,
     NoParticipants,
     NotInvited,
+    NotReleased,
     PartMismatch,
     PlanRefused,
     PrekeyUnknown,
@@ -72,7 +73,7 @@ class Task(Document, frozen=True):
     `deadline` seconds per round at most; `pace`: less than that, as many times as long as most updates of past rounds
     took (0: always the deadline; `grid.protocol.pace`); `holdout` the share of examples kept for evaluation;
     `strategy` how updates become a model, as `grid.learning.strategy` reads it (nothing: FedAvg); `stop` when the
-    run ends before its last round.
+    run ends before its last round; `held`: what it learns is handed out once every node that took part has released it.
     """
 
     run: RunId
@@ -91,6 +92,7 @@ class Task(Document, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     pace: Annotated[float, Meta(ge=0, le=100)] = 0.0
     stop: Stopping | None = None
+    held: bool = False
 
 
 class Peer(Message, frozen=True):
@@ -291,7 +293,15 @@ CHECKPOINT = Endpoint(
     who="signed",
     about="The newest checkpoint, or that of a round, sealed to the run's owner",
     parts=True,
-    problems=(RunNotFound, RangeUnsatisfiable),
+    problems=(NotReleased, RunNotFound, RangeUnsatisfiable),
+)
+RELEASE: Endpoint[None, Done] = Endpoint(
+    "POST",
+    "/v1/runs/{run}/release",
+    gives=Done,
+    who="signed",
+    about="A node that took part lets what a held run learned be handed out",
+    problems=(NotInvited, RunNotFound),
 )
 RUN_TASK: Endpoint[None, Signed] = Endpoint(
     "GET", "/v1/runs/{run}/task", gives=Signed, who="signed", about="The signed task", problems=(RunNotFound,)

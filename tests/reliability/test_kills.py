@@ -114,4 +114,4 @@ async def test_a_daemon_that_does_not_start_fails_its_test_with_its_log(tmp_path
 
 
 def test_every_point_is_in_the_matrix() -> None:
-    assert [fault.partition(":")[0] for _, _, fault in ROWS] == list(faults.POINTS)
+    assert [fault.partition(":")[0] for _, _, fault in ROWS] == list(faults.RUN)

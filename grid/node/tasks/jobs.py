@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import os
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -42,6 +44,9 @@ from grid.wire.problems import (
 
 UPDATE = "update-"
 """An update that waits for its sum is a file of this name and its job."""
+
+_WIDE = {"F32": "f", "F64": "d"}
+BLOCK = 256 * 1024
 
 AGAIN = frozenset({assignment.COMMITTED, assignment.FAILED})
 """The states of a job that its client may begin anew: nothing of it was taken."""
@@ -186,6 +191,7 @@ class Jobs:
     async def register(self, ticket: str, caller: Caller, draft: Draft, examples: int) -> JobRow:
         """An update is all here: on disk, and its row committed, when this returns. Raises as `handing_in`."""
         number = ticket.partition(".")[0]
+        point("before-task-file")
         path = await draft.commit(UPDATE + number)
         point("after-task-file")
 
@@ -201,10 +207,12 @@ class Jobs:
             return job
 
         try:
-            return await self._db.write(work)
+            job = await self._db.write(work)
         except (TicketRefused, TaskClosed):
             path.unlink(missing_ok=True)
             raise
+        point("after-task-row")
+        return job
 
 
 class Handing(NamedTuple):
@@ -235,7 +243,7 @@ def take_tensors(blocks: Iterable[bytes], layout: Layout, draft: Draft) -> None:
     """A file of tensors into a draft, if it is of that layout; otherwise no more than its header is read.
 
     Raises:
-        UpdateRefused: the detail says what is different.
+        UpdateRefused: the detail says what is different, or which tensor has numbers that are not finite.
     """
     head, wanted = bytearray(), 0
     try:
@@ -252,3 +260,22 @@ def take_tensors(blocks: Iterable[bytes], layout: Layout, draft: Draft) -> None:
     except TensorsRefused as error:
         raise UpdateRefused(f"its tensors are not what the task's model needs: {error.detail}") from None
     draft.cut()
+    _check_finite(draft, layout, wanted)
+
+
+def _check_finite(draft: Draft, layout: Layout, offset: int) -> None:
+    """No number may be infinite or none at all; of half-width ones the sum's worker sees to that.
+
+    Raises:
+        UpdateRefused
+    """
+    with draft.path.open("rb") as file:
+        for spec, begin, end in layout.slots:
+            if spec.dtype not in _WIDE:
+                continue
+            file.seek(offset + begin)
+            for start in range(begin, end, BLOCK):
+                numbers = array(_WIDE[spec.dtype], file.read(min(BLOCK, end - start)))
+                # A sum is finite if all numbers are, but for doubles near their end: then look at each.
+                if not math.isfinite(sum(numbers)) and not all(map(math.isfinite, numbers)):
+                    raise UpdateRefused(f"tensor {spec.name!r} has numbers that are not finite")

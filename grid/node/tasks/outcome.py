@@ -20,7 +20,7 @@ from grid.learning.tensors import Layout, header_bytes
 from grid.node.appraisal import Appraiser, Basis, Score
 from grid.node.means import Means
 from grid.node.models import has_plan, learned, load_model, relearned
-from grid.node.tasks.jobs import UPDATE, Jobs
+from grid.node.tasks.jobs import AGAIN, UPDATE, Jobs
 from grid.node.tasks.registry import Registry, clocked, moved, owned
 from grid.protocol import assignment
 from grid.protocol.task import (
@@ -204,11 +204,12 @@ class Outcome:
                 connection,
                 CheckpointRow(0, row.model, row.variant, name, draft.digest, draft.size, "", info, now),
             )
-            for job in judged:
+            for job in (*judged, *_left_out(connection, row)):
                 tasks.put_job(connection, job)
             moved(connection, row, Aggregated(), now, result=name)
 
         await self._db.write(work)
+        point("after-task-summed")
 
     async def _checkpoints(self, row: TaskRow) -> list[CheckpointRow]:
         def work(connection: Snapshot) -> list[CheckpointRow]:
@@ -244,6 +245,13 @@ def comparison_of(row: TaskRow) -> Comparison | None:
 
 def _handed_in(connection: Snapshot, row: TaskRow) -> list[JobRow]:
     return [job for job in tasks.jobs(connection, row.task.id) if job.assignment.state == assignment.UPLOADED]
+
+
+def _left_out(connection: Snapshot, row: TaskRow) -> list[JobRow]:
+    """The jobs that nothing came of: they are over."""
+    over = assignment.Expired("the task was summed without it")
+    left = [job for job in tasks.jobs(connection, row.task.id) if job.assignment.state in AGAIN]
+    return [replace(job, assignment=assignment.advance(job.assignment, over)[0]) for job in left]
 
 
 def _free(connection: Snapshot, row: TaskRow) -> str:

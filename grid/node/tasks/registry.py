@@ -12,11 +12,13 @@ from msgspec.structs import replace
 
 from grid.learning.strategy import Exact, Plain, Prox, QFair, Strategy, Sum, Synchronous, read_strategy
 from grid.node.models import Models, called, learned, seen
+from grid.node.records import as_events
 from grid.protocol import task as machine
 from grid.protocol.model_access import admit_open
 from grid.protocol.task import Closed, DeadlinePassed, Opened, Task, advance
 from grid.store import events, models, tasks
 from grid.store.database import Database
+from grid.store.events import EventLog
 from grid.store.models import CheckpointRow
 from grid.store.schema import Snapshot, Transaction
 from grid.store.tasks import TaskRow
@@ -30,6 +32,7 @@ from grid.wire.problems import (
     TaskExists,
     TaskNotFound,
 )
+from grid.wire.runs import After, Events
 
 MOST_EXAMPLES = 16_384
 """So much an update weighs at most, unless its task says otherwise: whoever claims more is believed no more."""
@@ -64,6 +67,7 @@ class Registry:
     """Tasks as rows; what else happens to them is in the modules beside. `changed` rings when one may end earlier."""
 
     database: Database
+    log: EventLog
     models: Models
     now: Callable[[], float]
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -191,6 +195,15 @@ class Registry:
             return tasks.statistics(connection, name=name, model="" if name else model)
 
         return await self.database.read(work)
+
+    async def events(self, caller: Caller, name: str, after: After) -> Events:
+        """What happened to one of a caller's own tasks after a cursor; waits for the first of it.
+
+        Raises:
+            TaskNotFound, NotAllowed
+        """
+        await self.own(caller, name)
+        return as_events(await self.log.wait(topic(name), after.after, after.wait), after)
 
     def figures(self) -> tasks.Figures:
         """All tasks together, for whoever watches this node."""

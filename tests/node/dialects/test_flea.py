@@ -22,6 +22,7 @@ from grid.learning.plan import Plan
 from grid.learning.tensors import header_bytes
 from grid.node.tasks.registry import Asked, Registry
 from grid.protocol import task as machine
+from grid.store import tasks as store
 from grid.transport.auth import OWNER, Caller
 from grid.wire import models as wire
 from tests.grid_of_nodes import ANode, add_arrays, add_dataset, numbers, plan_of
@@ -115,6 +116,18 @@ class Flea:
         """The numbers of a checkpoint."""
         row = await self.parts.models.checkpoint(OWNER, "lung", "small", name)
         return numbers(Plan.load(self.parts.models.path(row)).initial)
+
+    async def jobs(self) -> dict[str, tuple[str, str]]:
+        """Where the jobs of the task stand, and why, by client; that of an unnamed token by its own name."""
+        rows = await self.node.open.events._database.read(lambda connection: store.jobs(connection, "t"))
+        names = {self.parts.tokens.bearer(token).account: who for who, token in TOKEN.items()}  # type: ignore[union-attr]
+        return {names[row.client]: (row.assignment.state, row.assignment.reason) for row in rows}
+
+    async def job_of(self, who: str) -> str:
+        """The job of a client."""
+        name = self.parts.tokens.bearer(TOKEN[who]).account  # type: ignore[union-attr]
+        rows = await self.node.open.events._database.read(lambda connection: store.jobs(connection, "t", name))
+        return str(rows[0].id)
 
     async def checkpoints(self, *values: list[float]) -> None:
         """Checkpoints c1, c2, ... of the model."""
@@ -430,8 +443,9 @@ async def test_f4_a_task_may_be_put_away(flea: Flea) -> None:
 
 
 async def test_f5_tasks_are_found_by_model_hyperparameters_and_checkpoint_in_pages(flea: Flea) -> None:
-    for name, more in {"a": {"checkpointId": "c1"}, "b": {"checkpointId": "c2"}, "d": {"active": False}}.items():
-        await flea.create(name, **more)
+    await flea.create("a", checkpointId="c1")
+    await flea.create("b", checkpointId="c2")
+    await flea.create("d", active=False)
     await flea.create("c", checkpointId="", initialCheckpointId="c1", finalCheckpointId="c2")
 
     async def found(query: str) -> list[str]:
@@ -613,7 +627,7 @@ async def test_f7_no_client_commits_more_often_than_it_may_however_many_ask_at_o
 
     done = await asyncio.gather(many("phone"), many("tablet"), many("watch"))
 
-    assert done == [most] * 3
+    assert list(done) == [most] * 3
     assert "allowed" in await flea.refused("phone", "POST tasks/t", "commits-spent")
     told = await flea.ask("writer", "GET models/lung/statistics")
     assert [(each["commitments"], each["registrations"]) for each in told["clients"]] == [(most, most)] * 3
@@ -788,15 +802,41 @@ async def test_an_archive_that_is_longer_than_its_model_needs_is_refused_before_
     await flea.ask("", f"PUT {upload}", result([1, 1, 1, 1]))
 
 
-async def test_a_poisoned_update_is_left_out_of_the_sum_and_its_job_says_why(flea: Flea) -> None:
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+async def test_an_update_with_numbers_that_are_not_finite_is_refused(flea: Flea, number: float) -> None:
+    await flea.create()
+    upload = (await flea.commit())["uploadTo"]
+
+    assert "not finite" in await flea.refused("", f"PUT {upload}", "update-refused", result([1, number, 1, 1]))
+    await flea.ask("", f"PUT {upload}", result([3e38, 3e38, 3e38, 3e38]))
+
+
+async def test_an_update_that_the_sums_worker_refuses_is_left_out_and_its_job_says_why(flea: Flea) -> None:
     await flea.create()
     await flea.work("phone", [1, 1, 1, 1])
-    await flea.work("tablet", [float("nan"), 0, 0, 0])
+    await flea.work("tablet", [5, 5, 5, 5])
+    (rotten,) = (flea.node.folder / "tasks" / "named").glob(f"update-{await flea.job_of('tablet')}")
+    rotten.write_bytes(tensors([float("nan")] * 4))  # as half-width numbers could be, which are seen there first
     await flea.ask("gen", "PUT tasks/t", {"active": False})
     await flea.ask("gen", "POST tasks/t/aggregate", None, 202)
     await flea.until("aggregated")
 
     np.testing.assert_allclose(await flea.model("t"), [1, 1, 1, 1])
+    states = await flea.jobs()
+    assert states["phone"] == ("accepted", "")
+    assert states["tablet"][0] == "rejected"
+    assert "finite" in states["tablet"][1]
+
+
+async def test_a_job_that_nothing_came_of_is_over_once_its_task_is_summed(flea: Flea) -> None:
+    await flea.create()
+    await flea.work("phone", [1, 1, 1, 1])
+    await flea.commit("tablet")
+    await flea.ask("gen", "PUT tasks/t", {"active": False})
+    await flea.ask("gen", "POST tasks/t/aggregate", None, 202)
+    await flea.until("aggregated")
+
+    assert (await flea.jobs())["tablet"] == ("expired", "the task was summed without it")
 
 
 async def test_who_claims_more_samples_weighs_no_more_than_the_task_allows(flea: Flea) -> None:
@@ -818,3 +858,28 @@ async def test_every_step_of_a_task_is_in_the_log(flea: Flea) -> None:
     told = [event.kind for event in await flea.node.open.events.since("task/t", 0)]
 
     assert told == ["registered", machine.OPEN, "committed", "handed-in", machine.CLOSED]
+    events = f"GET {flea.node.address}/v1/tasks/t/events"
+    assert [event["kind"] for event in (await flea.ask("gen", f"{events}?wait=5"))["events"]] == told
+    await flea.refused("phone", events, "not-allowed")
+
+
+async def test_a_timer_closes_a_task_at_its_deadline(flea: Flea) -> None:
+    flea.parts.registry.now = time.time
+    await flea.create(deadline=time.time() + 0.3)
+
+    shown = await flea.until("closed")
+
+    assert shown["reason"] == "its deadline has passed"
+
+
+async def test_a_writers_token_makes_models_and_a_clients_does_not(flea: Flea) -> None:
+    url = f"{flea.node.address}/v1/models/heart"
+
+    await flea.refused("phone", f"PUT {url}", "not-allowed", {})
+    made = await flea.ask("writer", f"PUT {url}", {"details": "Beats"})
+    await flea.ask("writer", f"PUT {url}/variants/small", {})
+    await flea.ask("writer", f"PUT {url}/variants/small/checkpoints/c1/file", plan_of().bundle())
+    await flea.refused("phone", f"GET {url}", "model-not-found")
+    await flea.ask("writer", f"PUT {url}/access/phone", {"commits": True})
+
+    assert (made["owner"], (await flea.ask("phone", f"GET {url}"))["variants"]) == ("writer", ["small"])
