@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from grid.accounts.house import open_house
+from grid.cli.fleets import open_fleets
 from grid.cli.network import Belonging, Place, place
 from grid.cli.tasks import open_tasks, show_tasks
 from grid.client.calls import Calls
@@ -298,6 +299,7 @@ async def _wire(
         participant=participant,
         ledger=means.ledger,
         flea=flea,
+        flaas=open_fleets(means, node.events, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
