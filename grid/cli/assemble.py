@@ -20,7 +20,7 @@ from aiohttp import web
 from grid.accounts.house import open_house
 from grid.cli.fleets import open_fleets
 from grid.cli.network import Belonging, Place, place
-from grid.cli.tasks import open_tasks, show_tasks
+from grid.cli.task_parts import open_tasks, show_tasks
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
@@ -38,6 +38,8 @@ from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
 from grid.node.dialects.flea_rows import FleaParts
+from grid.node.evidence import Witness
+from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.means import Means
@@ -48,6 +50,7 @@ from grid.node.presence import Presence
 from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
+from grid.node.requests import Requests
 from grid.node.tokens import Tokens
 from grid.protocol.directory import Directory
 from grid.protocol.roles import NODE_ROLES
@@ -234,6 +237,19 @@ async def open_node(
         trainer, folder = [(engines or local_engine)(settings, preload) for preload in (training_preload(), "numpy")]
         stack.push_async_callback(trainer.close)
         stack.push_async_callback(folder.close)
+        ledger = Ledger(database, time.time)
+        permissions = Permissions(database, catalogue)
+        requests = Requests(
+            database,
+            events,
+            identity,
+            time.time,
+            access=access,
+            book=house.book,
+            permissions=permissions,
+            ledger=ledger,
+            witness=Witness(database, catalogue, ledger, blobs, f"grid-daemon {VERSION}"),
+        )
         means = Means(
             identity=identity,
             node_id=settings.node_id,
@@ -243,10 +259,12 @@ async def open_node(
             house=house,
             peers=Peers(database, time.time, events),
             catalogue=catalogue,
-            permissions=Permissions(database, catalogue),
+            permissions=permissions,
+            requests=requests,
+            gates=Gates(database, catalogue, access, requests, identity.id),
             prekeys=Prekeys(database, identity, time.time),
             records=RunRecords(database, events, time.time),
-            ledger=Ledger(database, time.time),
+            ledger=ledger,
             trainer=trainer,
             folder=folder,
             runs=settings.data / "runs",
@@ -294,6 +312,8 @@ async def _wire(
         peers=means.peers,
         catalogue=means.catalogue,
         permissions=means.permissions,
+        requests=means.requests,
+        gates=means.gates,
         prekeys=means.prekeys,
         coordinator=coordinator,
         participant=participant,

@@ -19,12 +19,15 @@ from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
 from grid.cli.dht import dht
+from grid.cli.models import model
 from grid.cli.network import Belonging
 from grid.cli.pinned import in_full, one_line
 from grid.cli.plainly import Plainly, word
 from grid.cli.projects import project
+from grid.cli.request import audit_log, request
 from grid.cli.revoke import revoke, rotate
 from grid.cli.runs import runs
+from grid.cli.tasks import task
 from grid.crypto.identity import Identity, fingerprint
 from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
@@ -199,6 +202,10 @@ main.add_command(dht)
 main.add_command(project)
 main.add_command(runs)
 main.add_command(budget)
+main.add_command(model)
+main.add_command(task)
+main.add_command(request)
+main.add_command(audit_log)
 for command in people.COMMANDS:
     main.add_command(command)
 main.add_command(revoke)

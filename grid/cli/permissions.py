@@ -19,6 +19,7 @@ from grid.wire import permissions as wire
 from grid.wire.endpoint import Endpoint
 from grid.wire.node import DATASET, DatasetInfo
 from grid.wire.problems import BadRequest
+from grid.wire.requests import SET_GATES, GateSetting
 
 VISIBILITY = click.Choice(["public", "private", "hidden"])
 
@@ -136,4 +137,15 @@ async def _mock(data: Path, name: str, path: Path | None, reading: dict[str, Any
             raise
 
 
-COMMANDS = (set_dataset, permit, forbid, unsay, show, mock)
+@click.command()
+@click.argument("name")
+@click.option("--admission/--no-admission", default=False, help="An officer admits each run before it begins.")
+@click.option("--release/--no-release", default=False, help="An officer releases what a run learned before it leaves.")
+@click.option("--keeper", "keepers", multiple=True, help="The key of a node that may drive such runs; may be repeated.")
+@data_option
+def gate(name: str, admission: bool, release: bool, keepers: tuple[str, ...], data: Path) -> None:
+    """Say what an officer looks at, of runs on the dataset NAME: these gates, and no others."""
+    click.echo(_ask(data, SET_GATES, GateSetting(admission, release, keepers), name=name).message)
+
+
+COMMANDS = (set_dataset, permit, forbid, unsay, show, mock, gate)

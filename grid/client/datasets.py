@@ -7,10 +7,12 @@ from typing import Any
 from grid.client.calls import Calls
 from grid.client.mock import array_of, arrays_of, made
 from grid.client.payload import gather
+from grid.client.requests import AsyncRequest, Office, ask
 from grid.crypto.identity import public_from_id
 from grid.wire.node import DATASETS, TENSOR, DatasetInfo, Page
-from grid.wire.permissions import MOCK
+from grid.wire.permissions import MOCK, Action
 from grid.wire.problems import DatasetNotFound, NotFound, TensorsRefused
+from grid.wire.requests import Ask
 
 LARGEST = 4 * 1024**3
 """Bytes of a tensor, or of a mock, that are taken into memory at most."""
@@ -72,6 +74,22 @@ class AsyncDataset:
             return array_of(data, found[0])
         except ValueError as error:
             raise TensorsRefused(f"what came is not {name}: {error}") from None
+
+    async def request_access(
+        self, reason: str, *, tensor: str | None = None, action: Action = "train", epsilon: float | None = None
+    ) -> AsyncRequest:
+        """Ask for the download of a `tensor`; for so much `epsilon` more of the budget; else for an `action`.
+
+        Raises:
+            NotAllowed: there is no account for the caller at this node.
+            RequestRefused: this cannot be asked for.
+        """
+        office = Office(self.address, self._peer)
+        if tensor is not None:
+            return await ask(self._calls, office, Ask("download", self.name, reason, tensor=tensor))
+        if epsilon is not None:
+            return await ask(self._calls, office, Ask("budget", self.name, reason, epsilon=epsilon))
+        return await ask(self._calls, office, Ask("permission", self.name, reason, action=action))
 
 
 async def all_datasets(calls: Calls, address: str, peer: bytes | None) -> list[DatasetInfo]:

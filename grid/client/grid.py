@@ -17,28 +17,29 @@ from grid.client.datasets import AsyncDataset, all_datasets
 from grid.client.pins import MemoryPins, Pins
 from grid.client.projects import AsyncProject
 from grid.client.reattach import attach
+from grid.client.requests import AsyncRequest, Office, ask, requests_at
 from grid.client.run import AsyncRun, B
+from grid.client.settings import Settings, parameters_of, quorum_of
 from grid.crypto.identity import Identity, public_from_id
 from grid.learning.plan import Plan
-from grid.learning.private import Privacy, made_private
+from grid.learning.private import Privacy
 from grid.learning.questions import Question
 from grid.learning.recipe import Dp
-from grid.learning.strategy import ANALYSIS, Strategy, check_recipe, fitted, least_updates, noised, travelling
+from grid.learning.strategy import ANALYSIS, Strategy, least_updates, travelling
 from grid.learning.study import Study
 from grid.protocol.directory import Directory
 from grid.protocol.documents import read_document, sign_document
-from grid.protocol.stopping import stopping
 from grid.protocol.transparency import moved
 from grid.wire.accounts import AccountInfo
 from grid.wire.directory import NODE_RECORD, Member, NodeRecord, Search
-from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember, StrategyRefused
+from grid.wire.problems import GridError, LogForked, NoParticipants, NotAMember
 from grid.wire.projects import PROJECT_INFO, PROJECTS
+from grid.wire.requests import Ask, Training
 from grid.wire.runs import (
     RUNS,
     START_RUN,
     TASK,
     Peer,
-    Quorum,
     RunInfo,
     StartRun,
     Stopping,
@@ -190,6 +191,7 @@ class Grid:
         dp: Privacy | Dp | None = None,
         coordinator: str | None = None,
         stop_on: str | Stopping | None = None,
+        held: bool = False,
     ) -> AsyncRun[Plan]:
         """Start a run of `plan` on all verified nodes whose data has the tags `data`.
 
@@ -207,41 +209,57 @@ class Grid:
         within it; `broadcast`: how models travel to the nodes ("exact", "bf16"); `dp`: what the run may cost each
         record, or how its steps are noised (`grid.learning.private`), with which no examples are held out and
         nothing is measured; `coordinator`: a node's address, or None for one in this process; `stop_on`: the
-        metric after which the run ends before its last round, as `Stopping` or in words (`stopping`).
+        metric after which the run ends before its last round, as `Stopping` or in words (`stopping`); `held`: what it
+        learns is handed out once an officer of each node that asks for that has released it.
 
         Raises:
             NoParticipants: nobody has such data.
             StrategyRefused: no such strategy, or not with this plan.
             RunRefused, NotAllowed, PlanRefused: the coordinator does not take the run, or the plan cannot be private.
         """
-        plan = made_private(plan, dp, rounds) if dp else plan
-        if plan.recipe.dp and stop_on:
-            raise StrategyRefused("a private run is not measured, so no metric can end it")
+        settings = Settings(
+            rounds, quorum, target_updates, drawn, deadline, pace, holdout, tuple(inputs), target, seed, strategy,
+            upload, broadcast, secure, clip, noise, clip_quantile, dp, stop_on, held,
+        )  # fmt: skip
         party = await self._party(data, coordinator)
-        peers = len(party.peers)
-        least = _quorum(quorum, peers, 0, 0, 1).minimum
-        chosen = fitted(strategy, least) if isinstance(strategy, str) else strategy
-        secure = secure or bool(clip or noise or clip_quantile)
-        if secure and upload not in {None, "masked"}:
-            raise StrategyRefused(f"secure sums need updates under masks; they cannot travel as {upload}")
-        upload = "masked" if secure else upload
-        chosen = travelling(chosen, upload, broadcast) if upload or broadcast else chosen
-        if clip or noise or clip_quantile:
-            chosen = noised(chosen, clip, noise, least, clip_quantile)
-        check_recipe(chosen, plan.recipe)
-        parameters = {
-            "rounds": rounds,
-            "inputs": tuple(inputs),
-            "target": target,
-            "quorum": _quorum(quorum, peers, target_updates, drawn, least_updates(chosen)),
-            "deadline": deadline,
-            "pace": pace,
-            "holdout": 0.0 if plan.recipe.dp else holdout,
-            "strategy": msgspec.to_builtins(chosen),
-            "seed": seed,
-            "stop": stopping(stop_on) if isinstance(stop_on, str) else stop_on,
-        }
+        plan, parameters = parameters_of(plan, len(party.peers), settings)
         return await self._start(plan, party, parameters)
+
+    async def request_training(
+        self, plan: Plan, data: str | Sequence[str], *, reason: str, **settings: Any
+    ) -> list[AsyncRequest]:
+        """Ask every node whose data has the tags `data` to admit a run: a request each, with the plan in it.
+
+        `settings` as in `train`, without a coordinator: once the requests are accepted, `train` with the same ones
+        starts the run that was admitted.
+
+        Raises:
+            NoParticipants, StrategyRefused, PlanRefused: as in `train`.
+            RequestRefused, NotAllowed: a node does not take the request.
+        """
+        tags = _words((data,) if isinstance(data, str) else data)
+        peers = _peers(await self.search(*tags), tags)
+        plan, said = parameters_of(plan, len(peers), Settings(**settings))
+        wish = Training(plan.digest, *(said[each] for each in ("rounds", "inputs", "target", "holdout", "strategy")))
+        asked = []
+        for peer in peers:
+            office = Office(peer.node_address, key := public_from_id(peer.public_key))
+            await hand_in_plan(self._calls, self.identity, office.address, key, plan, self._now())
+            found = await all_datasets(self._calls, *office)
+            fitting = [info for info in found if set(tags) <= set(info.tags)]
+            if not fitting:
+                raise NoParticipants(f"{peer.node_id} shows you no dataset with the tags {' '.join(tags)}")
+            chosen = min(fitting, key=lambda info: (-info.examples, info.name))
+            asked.append(await ask(self._calls, office, Ask("training", chosen.name, reason, training=wish)))
+        return asked
+
+    async def requests(self, *nodes: str) -> list[AsyncRequest]:
+        """The caller's requests at the nodes of these addresses, newest first: answered or not."""
+        found = []
+        for address in nodes:
+            there = await self._coordinator(address)
+            found += await requests_at(self._calls, Office(address, public_from_id(there.public_key)))
+        return found
 
     async def analyse(
         self,
@@ -306,7 +324,7 @@ class Grid:
         peers = len(party.peers)
         secure = peers >= least_updates(travelling(ANALYSIS, "masked")) if secure is None else secure
         chosen = travelling(ANALYSIS, "masked") if secure else ANALYSIS
-        asked = _quorum(quorum, peers, 0, 0, least_updates(chosen))
+        asked = quorum_of(quorum, peers, 0, 0, least_updates(chosen))
         asks = {"strategy": msgspec.to_builtins(chosen), "quorum": asked, "deadline": deadline}
         return await self._start(study, party, study.parameters | reads | asks)
 
@@ -314,9 +332,7 @@ class Grid:
         """Who takes part in a run. Raises NoParticipants."""
         tags = _words((data,) if isinstance(data, str) else data)
         nodes = await self.search(*tags)
-        peers = tuple(node.peer() for node in nodes if node.verified)
-        if not peers:
-            raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
+        peers = _peers(nodes, tags)
         skipped = tuple(node.id for node in nodes if not node.verified)
         return _Party(tags, peers, skipped, await self._coordinator(coordinator))
 
@@ -412,12 +428,12 @@ class Grid:
         return Node(member.node_id, record.node_address, record.tags, True, member.state, member.record.signer)
 
 
-def _quorum(quorum: int | Literal["all"] | None, peers: int, target: int, drawn: int, least: int) -> Quorum:
-    """What a round needs: `all` of those it waits for, of `peers` nodes, or half of those that are drawn of them."""
-    asked = min(drawn or peers, peers)
-    if quorum == "all":
-        return Quorum(target or asked, target, drawn)
-    return Quorum(quorum or max(min((asked + 1) // 2, target or asked), least), target, drawn)
+def _peers(nodes: Sequence[Node], tags: Sequence[str]) -> tuple[Peer, ...]:
+    """Those of some nodes that proved who they are. Raises NoParticipants."""
+    peers = tuple(node.peer() for node in nodes if node.verified)
+    if not peers:
+        raise NoParticipants(f"no node on this grid has data with the tags {' '.join(tags)}")
+    return peers
 
 
 def _words(tags: Sequence[str]) -> tuple[str, ...]:

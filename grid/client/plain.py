@@ -12,6 +12,7 @@ from grid.client import display
 from grid.client.datasets import AsyncDataset
 from grid.client.grid import Grid
 from grid.client.projects import AsyncProject
+from grid.client.requests import AsyncRequest
 from grid.client.run import AsyncRun, B, Result
 from grid.learning.plan import Plan
 from grid.learning.questions import Question
@@ -19,6 +20,7 @@ from grid.learning.study import Study
 from grid.wire.accounts import AccountInfo
 from grid.wire.node import DatasetInfo
 from grid.wire.projects import Batch, ProjectInfo
+from grid.wire.requests import RequestInfo
 from grid.wire.runs import Event, RunInfo
 
 T = TypeVar("T")
@@ -158,6 +160,35 @@ def _each(loop: Loop, events: AsyncIterator[Event]) -> Iterator[Event]:
             return
 
 
+class Request:
+    """A request of yours at a node. It goes on without you: `g.requests` finds it again."""
+
+    def __init__(self, loop: Loop, request: AsyncRequest) -> None:
+        self._loop, self._request = loop, request
+
+    @property
+    def info(self) -> RequestInfo:
+        """As it was known last."""
+        return self._request.info
+
+    @property
+    def state(self) -> str:
+        """As it is now: pending, accepted, denied, ..."""
+        return self._loop.run(self._request.refresh()).state
+
+    def decided(self) -> RequestInfo:
+        """Wait until an officer decided."""
+        return self._loop.run(self._request.decided())
+
+    def withdraw(self) -> RequestInfo:
+        """Take it back."""
+        return self._loop.run(self._request.withdraw())
+
+    def __repr__(self) -> str:
+        why = f": {self.info.why}" if self.info.why else ""
+        return f"Request({self.info.id}, {self.info.asked.kind} of {self.info.asked.dataset}, {self.info.state}{why})"
+
+
 class Dataset:
     """A dataset as whoever found it sees it: described, with a mock to try plans on."""
 
@@ -178,6 +209,10 @@ class Dataset:
     def mock(self) -> dict[str, Any]:
         """Arrays like those of the dataset, with nobody's data in them: try a plan on these before you ask."""
         return self._loop.run(self._dataset.mock())
+
+    def request_access(self, reason: str, **what: Any) -> Request:
+        """Ask the node for access, and say why: see `AsyncDataset.request_access`."""
+        return Request(self._loop, self._loop.run(self._dataset.request_access(reason, **what)))
 
     def tensor(self, name: str) -> Any:
         """One tensor, as an array, where you may have it."""
@@ -219,6 +254,15 @@ class PlainGrid:
     def train(self, plan: Plan, data: Any, **settings: Any) -> Run[Plan]:
         """Start a run; see `Grid.train` for the settings. Raises GridError, with the reason."""
         return Run(self._loop, self._loop.run(self._grid.train(plan, data, **settings)))
+
+    def request_training(self, plan: Plan, data: Any, *, reason: str, **settings: Any) -> list[Request]:
+        """Ask every node with such data to admit a run: see `Grid.request_training`."""
+        asked = self._loop.run(self._grid.request_training(plan, data, reason=reason, **settings))
+        return [Request(self._loop, each) for each in asked]
+
+    def requests(self, *nodes: str) -> list[Request]:
+        """Your requests at the nodes of these addresses, answered or not."""
+        return [Request(self._loop, each) for each in self._loop.run(self._grid.requests(*nodes))]
 
     def analyse(self, question: Question, data: Any, **settings: Any) -> Run[Study]:
         """Ask a question of all rows; see `Grid.analyse` for the settings. Raises GridError, with the reason."""

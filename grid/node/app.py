@@ -21,6 +21,7 @@ from grid.node.dialects.flaas import flaas_routes
 from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
+from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
@@ -30,6 +31,8 @@ from grid.node.peers import Peers
 from grid.node.permissions import Permissions
 from grid.node.project_app import project_routes
 from grid.node.projects import Projects
+from grid.node.request_app import request_routes
+from grid.node.requests import Requests
 from grid.node.tasks.app import task_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
@@ -58,6 +61,8 @@ class NodeParts:
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions
+    requests: Requests
+    gates: Gates
     prekeys: Prekeys
     coordinator: Coordinator
     participant: Participant
@@ -77,7 +82,7 @@ def routes(parts: NodeParts) -> Routes:
         SESSION: session_handler(parts.auth),
         IDENTITY: identity_handler(parts.identity, "node", parts.version, parts.node_id),
         HEALTH: health_handler(parts.identity, "node", parts.node_id, now=parts.now, busy=parts.busy),
-        **data_routes(parts.catalogue, parts.permissions, parts.access, parts.ledger),
+        **data_routes(parts.catalogue, parts.permissions, parts.access, parts.ledger, parts.requests),
         **_state_routes(parts),
         **_owner_routes(parts),
         **_peer_routes(parts.peers),
@@ -88,6 +93,7 @@ def routes(parts: NodeParts) -> Routes:
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
+        **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
         **model_routes(parts.flea.models),
         **task_routes(parts.flea.registry),
         **flea_routes(parts.flea),

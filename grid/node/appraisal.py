@@ -11,7 +11,7 @@ from grid.learning.tensors import Layout
 from grid.node.means import Means
 from grid.node.models import has_plan, load_model
 from grid.transport.auth import Caller
-from grid.wire.problems import BudgetSpent, ModelRefused, QuestionRefused
+from grid.wire.problems import BudgetSpent, ModelRefused, NotAllowed, QuestionRefused
 from grid.worker.port import Priority, Seat, TrainJob, trained_layout
 
 
@@ -42,7 +42,7 @@ class Appraiser:
 
         Raises:
             DatasetNotFound
-            NotAllowed: the caller may not learn from these tensors.
+            NotAllowed: the caller may not learn from these tensors, or by itself.
             QuestionRefused: it has too few rows to be told of.
             BudgetSpent: it may be learned from under differential privacy alone, and a score is not noised.
         """
@@ -50,6 +50,8 @@ class Appraiser:
         means.permissions.check_train(means.access.asker(caller), on.dataset, (*on.inputs, on.target))
         if means.catalogue.get(on.dataset).examples < means.least_rows:
             raise QuestionRefused(f"dataset {on.dataset} has fewer than {means.least_rows} rows")
+        if means.sums_only and not caller.owner:
+            raise NotAllowed("what this node measures is told in sums alone")
         if means.dp_required:
             raise BudgetSpent("this node's records may only be learned from under differential privacy")
         await means.ledger.reserve("", on.dataset, caller.name or "", None, 1)

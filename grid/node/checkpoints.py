@@ -17,6 +17,9 @@ UPDATES = "updates"
 PLAN = "plan.safetensors"
 """The bundle of a run, in its folder for as long as its checkpoints are: they are numbers for this plan."""
 
+BUNDLE = "bundle-"
+"""Bundles of runs to come or going on are files of this name and their digest."""
+
 KEPT = 2
 """How many checkpoints are kept: the newest, and the one that its round began with; the best one beside them."""
 

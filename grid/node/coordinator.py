@@ -21,7 +21,7 @@ from grid.learning.scheme import Scheme
 from grid.learning.strategy import Masked, least_updates, read_strategy
 from grid.learning.study import Study, read_bundle
 from grid.node.broadcast import Broadcast
-from grid.node.checkpoints import PLAN, sweep
+from grid.node.checkpoints import BUNDLE, PLAN, sweep
 from grid.node.drive import Drive
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
@@ -55,9 +55,6 @@ from grid.wire.runs import (
 )
 
 log = logging.getLogger(__name__)
-
-BUNDLE = "bundle-"
-"""Bundles of runs to come or going on are files of this name and their digest."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 

@@ -9,6 +9,7 @@ from grid.node.access import Access
 from grid.node.catalogue import Catalogue
 from grid.node.ledger import Ledger
 from grid.node.permissions import Permissions
+from grid.node.requests import Requests
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.wire import node as wire
@@ -17,12 +18,16 @@ from grid.wire.directory import Done
 from grid.wire.names import Name
 
 
-def data_routes(catalogue: Catalogue, permissions: Permissions, access: Access, ledger: Ledger) -> Routes:
+def data_routes(
+    catalogue: Catalogue, permissions: Permissions, access: Access, ledger: Ledger, requests: Requests
+) -> Routes:
     """Every endpoint of datasets, with its handler."""
-    return {**_asked(catalogue, permissions, access, ledger), **_kept(catalogue, permissions)}
+    return {**_asked(catalogue, permissions, access, ledger, requests), **_kept(catalogue, permissions)}
 
 
-def _asked(catalogue: Catalogue, permissions: Permissions, access: Access, ledger: Ledger) -> Routes:
+def _asked(
+    catalogue: Catalogue, permissions: Permissions, access: Access, ledger: Ledger, requests: Requests
+) -> Routes:
     async def holds(request: web.Request) -> web.StreamResponse:
         query = await body.read(request, wire.HOLDS)
         return body.reply(wire.HOLDS, wire.Holds(catalogue.holds(query.query)), request=request)
@@ -45,6 +50,7 @@ def _asked(catalogue: Catalogue, permissions: Permissions, access: Access, ledge
         permissions.check_read(asker, name, tensor)
         if not asker.owner:
             await ledger.check_bare(name)
+        await requests.downloaded(asker.account, name, tensor)
         size, blocks = catalogue.tensor_blocks(name, tensor)
         return await body.send(request, blocks, size)
 

@@ -8,12 +8,13 @@ from grid.learning.plan import Plan
 from grid.learning.strategy import Masked, Strategy
 from grid.learning.study import Study
 from grid.privacy.rdp import Curve, epsilon_of, of_step
-from grid.protocol.ledger import Budget, Charge, left, total
+from grid.protocol.ledger import NOTHING, Budget, Charge, admit, left, total
 from grid.store import ledger as rows
 from grid.store.database import Database
-from grid.store.schema import Snapshot
+from grid.store.schema import Snapshot, Transaction
 from grid.wire import budgets as wire
 from grid.wire.problems import BudgetSpent, NotFound
+from grid.wire.requests import Cost
 
 
 def curve_of(plan: Plan | Study, strategy: Strategy) -> Curve | None:
@@ -59,6 +60,36 @@ class Ledger:
         """Whether something may leave of a dataset that no noise hides. Raises BudgetSpent where it has a budget."""
         if any(budget.dataset == dataset for budget in await self._db.read(rows.budgets)):
             raise BudgetSpent(f"{dataset} has a privacy budget: what leaves of it is under differential privacy alone")
+
+    async def check(self, dataset: str, account: str, curve: Curve | None, rounds: int) -> None:
+        """Whether a run would fit into all budgets as they are; nothing is set aside. Raises BudgetSpent."""
+        if curve is None:
+            await self.check_bare(dataset)
+            return
+        asked = Charge("", dataset, account, curve, rounds)
+        admit(asked, await self._db.read(lambda connection: rows.judge(connection, asked)))
+
+    async def costs(self, dataset: str, account: str, curve: Curve | None, rounds: int) -> tuple[Cost, ...]:
+        """What a run would take of every budget that it falls under: no share where nothing hides it."""
+        asked = Charge("", dataset, account, NOTHING if curve is None else curve, rounds)
+        judged = await self._db.read(lambda connection: rows.judge(connection, asked))
+        told = []
+        for budget, spent in judged:
+            cost = epsilon_of(asked.cost, budget.delta) if any(asked.cost) else None if rounds else 0.0
+            share = None if cost is None else cost / budget.epsilon
+            told.append(Cost(budget.subject or "all who ask", budget.epsilon, cost, share, left(budget, spent)))
+        return tuple(told)
+
+    async def raise_budget(self, by: wire.SetBudget) -> None:
+        """The budget of an account on a dataset, so much larger than it was; as large, if there was none."""
+
+        def write(connection: Transaction) -> None:
+            there = [b for b in rows.budgets(connection) if (b.dataset, b.subject) == (by.dataset, by.subject)]
+            epsilon = by.epsilon + sum(each.epsilon for each in there)
+            delta = there[0].delta if there else by.delta
+            rows.set_budget(connection, Budget(by.dataset, by.subject, epsilon, delta))
+
+        await self._db.write(write)
 
     async def pay(self, run: str, dataset: str) -> int:
         """A round of a run is trained, and leaves after this. How many it has paid for; 0: it may have no more."""

@@ -14,11 +14,13 @@ from grid.crypto.identity import Identity
 from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.node.catalogue import Catalogue
+from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.peers import Peers
 from grid.node.permissions import Permissions
 from grid.node.records import RunRecords
+from grid.node.requests import Requests
 from grid.protocol.secure_sum import Terms
 from grid.worker.port import Engine
 
@@ -48,6 +50,8 @@ class Means:
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions
+    requests: Requests
+    gates: Gates
     prekeys: Prekeys
     records: RunRecords
     ledger: Ledger

@@ -50,6 +50,7 @@ class Participant:
         if caller.public is None or task.coordinator != caller.id:
             raise InviteRefused("the task names another coordinator than the one that invites")
         dataset = self._allowed(task, invite)
+        await self._means.gates.admit(task, dataset.name, invite.task.signer)
         prekey = read_prekey(invite.prekey, caller.public, self._means.now())
         if part := self._live.get(task.run):
             part.moved(invite.coordinator_address, prekey)
@@ -66,6 +67,7 @@ class Participant:
             try:
                 task = read_document(invite.task, Task, TASK, now=self._means.now())
                 dataset = self._allowed(task, invite)
+                await self._means.gates.admit(task, dataset.name, invite.task.signer)
                 self._take_part(task, invite, self._still_good(task, invite), dataset)
             except GridError as error:
                 log.warning("run %s: %s", run, error.detail)

@@ -12,7 +12,7 @@ from grid.crypto.identity import public_from_id
 from grid.learning.plan import Plan
 from grid.learning.study import Study
 from grid.node.batches import Batches
-from grid.node.coordinator import BUNDLE
+from grid.node.checkpoints import BUNDLE
 from grid.node.means import Means
 from grid.node.project_records import Kept, ProjectRecords, read_membership, read_project
 from grid.protocol.documents import sign_document

@@ -147,7 +147,6 @@ FLEET: Machine[Fleet, object] = Machine(
         (RUNNING, Started): (start, frozenset({RUNNING})),
         (RUNNING, Halted): (halt, frozenset({STOPPED})),
         (RUNNING, RoundCounted): (count, frozenset({RUNNING, COMPLETED})),
-        (COMPLETED, Started): (start, frozenset({RUNNING})),
     },
 )
 TURN: Machine[Turn, object] = Machine(

@@ -80,6 +80,12 @@ def reserve(connection: Transaction, asked: Charge, at: float) -> Charge:
     return asked
 
 
+def judge(connection: sqlite3.Connection, asked: Charge) -> list[tuple[Budget, Curve]]:
+    """The budgets that a run would fall under, each with what other runs take of it; nothing is set aside."""
+    others = [each for each in charges(connection, asked.dataset) if each.run != asked.run]
+    return _judged(connection, asked, others, members(connection))
+
+
 def pay(connection: Transaction, run: str, dataset: str) -> int:
     """One more round of a run was paid for; how many were. 0: nothing is reserved for it, or no more."""
     row = connection.execute(
@@ -96,7 +102,7 @@ def settle(connection: Transaction, run: str) -> None:
 
 
 def _judged(
-    connection: Transaction, asked: Charge, others: Iterable[Charge], members: dict[str, frozenset[str]]
+    connection: sqlite3.Connection, asked: Charge, others: Iterable[Charge], members: dict[str, frozenset[str]]
 ) -> list[tuple[Budget, Curve]]:
     """The budgets that a run falls under, each with what other runs take of it."""
     judged, there = [], list(others)

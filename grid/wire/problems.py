@@ -346,6 +346,21 @@ class CommitsSpent(GridError):
     status, slug, title = 403, "commits-spent", "This caller has committed to the task as often as it may"
 
 
+# --- requests for access ------------------------------------------------------------------------
+
+
+class RequestRefused(GridError):
+    status, slug, title = 422, "request-refused", "This cannot be asked for"
+
+
+class NotAdmitted(GridError):
+    status, slug, title = 403, "not-admitted", "An officer has to admit this run first"
+
+
+class NotReleased(GridError):
+    status, slug, title = 403, "not-released", "What this run learned was not released yet"
+
+
 # --- projects -----------------------------------------------------------------------------------
 
 

@@ -72,7 +72,7 @@ class Task(Document, frozen=True):
     `deadline` seconds per round at most; `pace`: less than that, as many times as long as most updates of past rounds
     took (0: always the deadline; `grid.protocol.pace`); `holdout` the share of examples kept for evaluation;
     `strategy` how updates become a model, as `grid.learning.strategy` reads it (nothing: FedAvg); `stop` when the
-    run ends before its last round.
+    run ends before its last round; `held`: what it learns is handed out once every node that took part has released it.
     """
 
     run: RunId
@@ -91,6 +91,7 @@ class Task(Document, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     pace: Annotated[float, Meta(ge=0, le=100)] = 0.0
     stop: Stopping | None = None
+    held: bool = False
 
 
 class Peer(Message, frozen=True):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from grid.client.grid import Grid, Remote, _quorum
+from grid.client.grid import Grid, Remote
+from grid.client.settings import quorum_of
 from grid.crypto.identity import Identity
 from grid.transport.auth import OWNER
 from grid.wire.problems import NoParticipants, NotAllowed, NotAuthenticated, RunRefused
@@ -121,7 +122,7 @@ def test_a_quorum_is_a_number_or_all_that_a_round_waits_for_and_half_by_itself(
 ) -> None:
     usual: dict[str, Any] = {"quorum": None, "peers": 3, "target": 0, "drawn": 0, "least": 1}
 
-    assert _quorum(**(usual | asked)) == wanted
+    assert quorum_of(**(usual | asked)) == wanted
 
 
 async def test_a_run_of_all_nodes_with_a_draw_and_a_pace_is_what_its_task_says(

@@ -98,11 +98,10 @@ def test_no_project_has_more_rounds_than_were_asked_for(rounds: int, events: lis
     assert (fleet.state == COMPLETED) == (fleet.counted == rounds)
 
 
-def test_a_completed_project_goes_on_if_more_rounds_are_asked_for() -> None:
-    fleet = Fleet(1, 1, COMPLETED)
-    with pytest.raises(RunRefused, match="1 rounds are complete, of 1"):
-        FLEET.advance(fleet, Started())
-    with pytest.raises(OutOfTurn):
-        FLEET.advance(fleet, Halted())
-    assert FLEET.advance(Fleet(2, 1, COMPLETED), Started())[0].state == RUNNING
+def test_a_project_that_has_all_its_rounds_does_not_begin_again() -> None:
+    for event in (Started(), Halted()):
+        with pytest.raises(OutOfTurn):
+            FLEET.advance(Fleet(1, 1, COMPLETED), event)
+    with pytest.raises(RunRefused, match="2 rounds are complete, of 2"):
+        FLEET.advance(Fleet(2, 2, STOPPED), Started())
     assert FLEET.advance(Fleet(2, 1, RUNNING), Halted())[0].state == STOPPED

@@ -309,7 +309,7 @@ def settle_tensors(draft: Draft, layout: Layout, offset: int) -> None:
     """All of a file of tensors is in a draft, whose data begin at `offset`. Raises UpdateRefused as `take_tensors`."""
     came = max(0, draft.size - offset)
     if not offset or came != layout.size:
-        raise UpdateRefused(f"{came} bytes of tensors came where the task's model has {layout.size}")
+        raise UpdateRefused(f"{came} bytes of tensors where {layout.size} are expected")
     draft.cut()
     _check_finite(draft, layout, offset)
 
