@@ -300,6 +300,8 @@ async def _wire(
     await coordinator.resume()
     participant = Participant(means, blobs, chores.begin)
     await participant.resume()
+    chores.begin(participant.releasing.keep())
+    chores.begin(means.requests.keep())
     batches = Batches(means, projects, coordinator, chores.begin, settings.data / "projects")
     started = means.now()
     node.parts = NodeParts(

@@ -99,6 +99,10 @@ class Run(Generic[B]):
         shown = display.Progress(self._run.task.rounds) if progress else None
         return self._loop.run(self._run.result(shown))
 
+    def get(self) -> B:
+        """What the run has learned, once it is over and every node that holds it back has released it."""
+        return self._loop.run(self._run.get())
+
     def checkpoint(self, round: int = 0) -> B:  # noqa: A002 - the word for it
         """The plan with the parameters of the newest checkpoint, or of that of a round, also while the run goes on."""
         return self._loop.run(self._run.checkpoint(round))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +21,7 @@ from grid.learning.scheme import Scheme
 from grid.learning.strategy import read_strategy
 from grid.learning.study import Study
 from grid.protocol.stopping import judge
-from grid.wire.problems import RunRefused, Unreachable
+from grid.wire.problems import NotReleased, RunRefused, Unreachable
 from grid.wire.runs import (
     CHECKPOINT,
     RUN,
@@ -245,10 +246,26 @@ class AsyncRun(Generic[B]):
     async def _metrics(self, since: int) -> Measured:
         return await self._calls.call(self._address, RUN_METRICS, query=Since(since), peer=self._peer, run=self.id)
 
+    async def get(self) -> B:
+        """What the run has learned, once it is over and, where it is held, every node has released it.
+
+        Raises:
+            RunRefused: the run failed or was stopped.
+        """
+        cursor = 0
+        try:
+            return (await self.result()).plan
+        except NotReleased:
+            while True:
+                cursor = (await self._events(After(cursor, WAIT))).after  # somebody may have released it
+                with suppress(NotReleased):
+                    return await self.checkpoint()
+
     async def checkpoint(self, round: int = 0) -> B:  # noqa: A002 - the word for it
         """The plan with the parameters of the newest checkpoint, or of the one that a round made.
 
         Raises:
+            NotReleased: the run is held, and somebody has not released it.
             RunNotFound: there is none yet, or it is no longer kept: the newest two are, and the best one.
         """
         prekey, now = Prekey.generate(), self._now()

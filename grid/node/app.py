@@ -223,7 +223,12 @@ def _scientist_routes(coordinator: Coordinator) -> Routes:
         fetch = await body.read(request, runs.CHECKPOINT)
         return await send_parts(request, await coordinator.checkpoint(_run(request), request[CALLER], fetch))
 
+    async def release(request: web.Request) -> web.StreamResponse:
+        await coordinator.held.released(_run(request), key_of(request[CALLER]))
+        return body.reply(runs.RELEASE, Done("it may be handed out, as far as you are concerned"), request=request)
+
     return {
+        runs.RELEASE: release,
         **_history_routes(coordinator),
         runs.PUT_BUNDLE: put_bundle,
         runs.BUNDLE_HELD: bundle_held,

@@ -26,6 +26,7 @@ from grid.node.drive import Drive
 from grid.node.late_intake import steps_of
 from grid.node.means import Means
 from grid.node.opening import Opening
+from grid.node.releasing import Keeper
 from grid.node.resuming import broken_off, peers_of
 from grid.node.sealed_once import SealedOnce
 from grid.node.summing import Summing
@@ -71,6 +72,7 @@ class Coordinator:
         self._live: dict[str, Drive] = {}
         self._partials: Partials[Opening] = Partials()
         self._sealed = SealedOnce(blobs)
+        self.held = Keeper(means)
         self._handed_in: set[str] = set()
         self._driving: dict[str, asyncio.Task[None]] = {}
         self._resumed: list[tuple[Drive, Path]] = []
@@ -215,8 +217,10 @@ class Coordinator:
 
         Raises:
             RunNotFound: no such run, not the caller's, or without such a checkpoint.
+            NotReleased: it is held, and somebody has not released it.
         """
         await self._owned(run, caller)
+        await self.held.check(run)
         path = await self._means.records.checkpoint(run, fetch.round)
         if path is None:
             which = f"the checkpoint of round {fetch.round} is not kept here" if fetch.round else ""

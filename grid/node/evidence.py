@@ -127,9 +127,9 @@ class Witness:
             raise RequestRefused("its plan is not kept here any more") from None
 
     @staticmethod
-    def with_figures(evidence: Evidence, figures: dict[str, float]) -> Evidence:
-        """More was measured."""
-        return replace(evidence, figures=evidence.figures | figures)
+    def with_figures(evidence: Evidence, figures: dict[str, float], provenance: dict[str, str]) -> Evidence:
+        """More was measured, or is known of where it comes from."""
+        return replace(evidence, figures=evidence.figures | figures, provenance=evidence.provenance | provenance)
 
 
 def average(evidence: Evidence, past: list[Evidence]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from grid.node import finished
 from grid.node.journal import Journal
 from grid.node.means import Means
 from grid.node.participation import BUNDLES, Held, Participation
+from grid.node.releasing import Releasing
 from grid.node.spending import REFUSED
 from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
@@ -34,6 +35,7 @@ class Participant:
     def __init__(self, means: Means, blobs: Blobs, spawn: Spawn, most: int = 16) -> None:
         self._means, self._blobs, self._spawn, self._most = means, blobs, spawn, most
         self._live: dict[str, Participation] = {}
+        self.releasing = Releasing(means)
         for left in blobs.named(BUNDLES + "x").parent.glob(BUNDLES + "*"):
             left.unlink()
 
@@ -133,6 +135,8 @@ class Participant:
             log.exception("the part in run %s broke", part.task.run)
         finally:
             del self._live[part.task.run]
+        if part.task.held:
+            await self.releasing.over(part.task, part.address, *part.learned_from)
         await self._means.records.left(part.task.run)  # not when this node stops: then it is taken up again
         await self._means.ledger.settle(part.task.run)
         finished.sweep(self._blobs, self._live)

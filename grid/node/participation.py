@@ -109,6 +109,7 @@ class Participation:
         self._bundle_path: Path
         self._turn = asyncio.Lock()
         self.state = "preparing"
+        self.address, self.learned_from = address, (data.info.name, data.account)
 
     async def carry_out(self) -> None:
         """The whole run, until the coordinator ends it, or cannot be reached any more."""
@@ -155,6 +156,7 @@ class Participation:
     def moved(self, address: str, prekey: PrekeyPublic) -> None:
         """The coordinator is there again, perhaps elsewhere."""
         self._upstream.moved(address, prekey)
+        self.address = address
 
     @staticmethod
     def _newest(events: list[Event], node: str) -> list[Event]:
@@ -288,9 +290,7 @@ class Participation:
             await self._train_masked(number, seat, measured, self._clipping)
             return
         done, cost = await self._fit(number, seat)
-        told = {"examples": done["examples"], **done["metrics"], **cost}
-        self._journal.note("trained", round=number, **told, device=seat.device)
-        self.state = "uploading"
+        self._trained(number, done, cost, seat.device)
         learned = Report(
             status="trained",
             examples=done["examples"],
@@ -306,12 +306,20 @@ class Participation:
             await self._seal(number, seat, learned)
             await self._hand_in()
 
+    def _trained(self, number: int, done: dict[str, Any], cost: dict[str, Any], device: str) -> None:
+        """Note what came of a training: for the owner alone, the norm of a held run's update."""
+        norm = {"norm": done["norm"]} if "norm" in done else {}
+        told = {"examples": done["examples"], **done["metrics"], **cost, **norm}
+        self._journal.note("trained", round=number, **told, device=device)
+        self.state = "uploading"
+
     async def _fit(self, number: int, seat: Seat) -> tuple[dict[str, Any], dict[str, float]]:
         """Train in the seat; what came of it, and what that cost each record, where the plan is private."""
         secret = self._spending.begin()
         point("before-fit")
         hears, seed = self._journal.progress_of(number), self.task.seed + number
-        done = await seat.call("fit", hears, round=number, seed=seed, **secret)
+        told = {"norm": True} if self.task.held else {}
+        done = await seat.call("fit", hears, round=number, seed=seed, **secret, **told)
         point("after-fit")
         return done, await self._spending.paid(number)
 
@@ -330,9 +338,7 @@ class Participation:
             await asyncio.gather(agreeing, return_exceptions=True)
         cost = {"epsilon": rule.epsilon(number), "delta": rule.delta} if rule.noisy else {}
         cost |= ({"clip": clip} if clip else {}) | paid
-        told = {"examples": done["examples"], **done["metrics"], **cost}
-        self._journal.note("trained", round=number, **told, device=seat.device)
-        self.state = "uploading"
+        self._trained(number, done, cost, seat.device)
         own = [done["examples"], done["metrics"].get("loss", 0.0), 0, []]
         if measured is not None:
             own[2:] = measured.examples, [measured.metrics.get(name, 0.0) for name in self._scheme.metrics]

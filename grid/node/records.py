@@ -324,6 +324,20 @@ class RunRecords:
         rows = await self._db.read(lambda connection: results.reports(connection, run))
         return [row for row in rows if row.round >= since]
 
+    async def released(self, run: str, key: str, name: str) -> None:
+        """A node lets what a run learned be handed out; said once."""
+        at = self._now()
+
+        def work(connection: Transaction) -> None:
+            if runs.release(connection, run, key, at):
+                _tell(connection, run, "released", at, {"node": name}, to_all=False)
+
+        await self._db.write(work)
+
+    async def unreleased(self, run: str) -> list[str]:
+        """The nodes that took part in a run and have not let go of it."""
+        return await self._db.read(lambda connection: runs.unreleased(connection, run))
+
     async def names(self, run: str) -> dict[str, str]:
         """The node ids of a run's participants, by key."""
         rows = await self._db.read(lambda connection: runs.participants(connection, run))

@@ -31,7 +31,7 @@ from grid.protocol.request import (
 from grid.store import requests as rows
 from grid.store.database import Database
 from grid.store.events import EventLog
-from grid.store.schema import Transaction
+from grid.store.schema import Snapshot, Transaction
 from grid.transport.auth import Caller
 from grid.wire import requests as wire
 from grid.wire.budgets import SetBudget
@@ -43,8 +43,11 @@ from grid.wire.runs import After, Events
 
 WAITS = 90 * 86_400.0
 """Seconds after which a request lapses on which nobody decided."""
+TENDED = 60.0
+"""Seconds after which it is looked again what has lapsed."""
 OPEN = 100
 """Requests of one account that may be undecided at once."""
+NOTHING: dict[str, str] = {}
 _NEEDS = {
     "download": "tensor",
     "permission": "action",
@@ -170,12 +173,12 @@ class Requests:
         found = await self._database.read(partial(rows.logged, after=asked.after, limit=asked.limit))
         return tuple(found)
 
-    async def measured(self, number: int, figures: dict[str, float]) -> None:
-        """Something was measured about a request."""
+    async def measured(self, number: int, figures: dict[str, float], provenance: dict[str, str] = NOTHING) -> None:
+        """Something was measured about a request, or is known of where it comes from."""
 
         def write(connection: Transaction) -> None:
             _, evidence = rows.get(connection, number)
-            rows.measured(connection, number, self._witness.with_figures(evidence, figures))
+            rows.measured(connection, number, self._witness.with_figures(evidence, figures, provenance))
 
         await self._database.write(write)
 
@@ -202,27 +205,48 @@ class Requests:
             if request.asked.tensor == tensor:
                 await self._move(request.id, Used(self._now()))
 
-    async def ask_release(self, run: str, account: str, dataset: str, figures: dict[str, float]) -> wire.RequestInfo:
-        """A run is over here whose result waits for an officer; a second time it is found as it is."""
-        found = await self._database.read(partial(rows.find, kind="release", run=run))
-        if found:
-            return await self._told(found[0], officer=False)
+    async def ask_release(
+        self,
+        run: str,
+        account: str,
+        dataset: str,
+        figures: dict[str, float],
+        where: dict[str, str],
+        *,
+        at_once: bool,
+    ) -> None:
+        """A run is over here whose result waits for an officer, or is released `at_once`; said once."""
+        if await self._database.read(partial(rows.find, kind="release", run=run)):
+            return
         asked = wire.Ask("release", dataset, f"run {run} is over; its result waits to be handed to {account}")
         info = await self._new(asked, account, "", run)
-        await self.measured(info.id, figures)
-        return info
+        await self.measured(info.id, figures, where)
+        if at_once:
+            now = self._now()
+            await self._move(info.id, Accepted("node", f"{dataset} has no gate after runs", now, now + WAITS))
 
-    async def to_release(self) -> list[str]:
-        """The runs whose release was accepted and was not told to their coordinators yet."""
-        return [r.run for r in await self._database.read(partial(rows.find, kind="release", state="accepted")) if r.run]
+    async def to_release(self) -> list[tuple[str, dict[str, str]]]:
+        """The runs whose release was accepted and was not told to their coordinators yet, and where these are."""
+
+        def read(connection: Snapshot) -> list[tuple[str, dict[str, str]]]:
+            found = rows.find(connection, kind="release", state="accepted")
+            return [(each.run, rows.get(connection, each.id)[1].provenance) for each in found]
+
+        return await self._database.read(read)
 
     async def was_released(self, run: str) -> None:
         """The coordinator of a run knows that its result may be handed out."""
         for request in await self._database.read(partial(rows.find, kind="release", run=run, state="accepted")):
             await self._move(request.id, Used(self._now()))
 
+    async def keep(self) -> None:
+        """Let lapse what is to lapse, as long as this node runs."""
+        while True:
+            await self.tend()
+            await asyncio.sleep(TENDED)
+
     async def tend(self) -> None:
-        """Let lapse what nobody decided on or used in time; to be called now and then."""
+        """Let lapse what nobody decided on or used in time."""
         for state in ("pending", "accepted", "released"):
             for request in await self._of(state):
                 if request.expires <= self._now():

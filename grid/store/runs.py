@@ -134,3 +134,22 @@ def _run_row(
 ) -> RunRow:
     where = Run(run, rounds, current, State(state), reason)
     return RunRow(where, role, task, owner, *rest)  # type: ignore[arg-type]
+
+
+# --- held runs ------------------------------------------------------------------------------------
+
+
+def release(connection: sqlite3.Connection, run: str, key: str, at: float) -> bool:
+    """A node lets what a run learned be handed out; whether that is new."""
+    made = connection.execute("INSERT OR IGNORE INTO releases (run, public_key, at) VALUES (?, ?, ?)", (run, key, at))
+    return made.rowcount > 0
+
+
+def unreleased(connection: sqlite3.Connection, run: str) -> list[str]:
+    """The names of those who were ready in a run and have not released it."""
+    rows = connection.execute(
+        "SELECT node_id FROM participants p WHERE run = ? AND role = 'coordinator' AND ready = 1 "
+        "AND NOT EXISTS (SELECT 1 FROM releases r WHERE r.run = p.run AND r.public_key = p.public_key)",
+        (run,),
+    )
+    return [name for (name,) in rows]

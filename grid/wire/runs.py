@@ -16,6 +16,7 @@ from grid.wire.problems import (
     InviteRefused,
     NoParticipants,
     NotInvited,
+    NotReleased,
     PartMismatch,
     PlanRefused,
     PrekeyUnknown,
@@ -292,7 +293,15 @@ CHECKPOINT = Endpoint(
     who="signed",
     about="The newest checkpoint, or that of a round, sealed to the run's owner",
     parts=True,
-    problems=(RunNotFound, RangeUnsatisfiable),
+    problems=(NotReleased, RunNotFound, RangeUnsatisfiable),
+)
+RELEASE: Endpoint[None, Done] = Endpoint(
+    "POST",
+    "/v1/runs/{run}/release",
+    gives=Done,
+    who="signed",
+    about="A node that took part lets what a held run learned be handed out",
+    problems=(NotInvited, RunNotFound),
 )
 RUN_TASK: Endpoint[None, Signed] = Endpoint(
     "GET", "/v1/runs/{run}/task", gives=Signed, who="signed", about="The signed task", problems=(RunNotFound,)

@@ -149,11 +149,13 @@ class _Training:
         epochs: int | None = None,
         steps: int | None = None,
         secret: bytes = b"",
+        norm: bool = False,
     ) -> dict[str, Any]:
         """Train the model of the inbox into an update in the outbox; the `numbers` it gives belong into its report.
 
         `seed`, `epochs` and `steps` take the place of the plan's. Of progress it says step, steps, epoch and loss.
         A plan with `dp` needs a `secret`, 16 random bytes used once; of it no loss is told, for that is not noised.
+        With `norm`, the L2 norm of what the parameters moved is told, which is for this node's owner.
         """
         before = time.perf_counter()
         if seed is not None:
@@ -177,14 +179,25 @@ class _Training:
         if not (self._is_finite() if private else math.isfinite(fitted.loss)):
             raise WorkerFailed("the training diverged: its loss is not a finite number")
         point("worker-after-fit")
+        moved = {"norm": self._norm()} if norm else {}
         numbers |= self._finish(self._strategy, self._plan.recipe, fitted, came, made, self._own)
-        return self._encoded() | {
-            "examples": fitted.examples,
-            "steps": fitted.steps,
-            "metrics": {} if private else {"loss": fitted.loss},
-            "numbers": numbers,
-            "seconds": time.perf_counter() - before,
-        }
+        return (
+            self._encoded()
+            | moved
+            | {
+                "examples": fitted.examples,
+                "steps": fitted.steps,
+                "metrics": {} if private else {"loss": fitted.loss},
+                "numbers": numbers,
+                "seconds": time.perf_counter() - before,
+            }
+        )
+
+    def _norm(self) -> float:
+        """How far the parameters moved from the model in the inbox to that in the outbox, all together."""
+        came, made = self._states["inbox"], self._states["outbox"]
+        names = [entry.name for entry in self._plan.recipe.model.named("param")]
+        return math.sqrt(sum(float(np.sum(np.square(np.asarray(made[n]) - np.asarray(came[n])))) for n in names))
 
     def _is_finite(self) -> bool:
         """Whether the model in the outbox is: all that may be asked of a private one."""

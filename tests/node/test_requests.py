@@ -24,12 +24,15 @@ from grid.wire.problems import (
     DatasetNotFound,
     NotAllowed,
     NotFound,
+    NotInvited,
+    NotReleased,
     OutOfTurn,
     RequestRefused,
+    RunNotFound,
     RunRefused,
     TooManyRequests,
 )
-from grid.wire.runs import After
+from grid.wire.runs import RELEASE, After
 from tests.grid_of_nodes import ANode, Learner, Scientist, plan_of
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -67,6 +70,12 @@ class Desk:
 
     async def see(self, number: int) -> wire.RequestInfo:
         return await self.calls.call(self.office.address, wire.REQUEST, sign=True, id=number)
+
+    async def hears(self) -> wire.RequestInfo:
+        """The only request that there is, once there is one."""
+        await self.calls.call(self.office.address, wire.REQUEST_EVENTS, query=After(0, 10.0), sign=True)
+        (request,) = (await self.calls.call(self.office.address, wire.REQUESTS, sign=True)).requests
+        return request
 
     async def states(self) -> list[tuple[int, str]]:
         return [(each.id, each.state) for each in await requests_at(self.calls, self.office)]
@@ -279,3 +288,86 @@ async def test_every_change_is_in_the_log_and_in_the_events_of_who_asked(
     heard = await sue.calls.call(ann.address, wire.REQUEST_EVENTS, query=After(), sign=True)
     assert [event.kind for event in heard.events] == ["request-pending", "request-denied"]
     assert (await at(BOB).calls.call(ann.address, wire.REQUEST_EVENTS, query=After(), sign=True)).events == ()
+
+
+# --- the gate after a run ---------------------------------------------------------------------------
+
+
+async def gated(node: ANode, connections: ClientSession, *keepers: str) -> None:
+    """What is learned from a node's data waits for an officer of it."""
+    setting = wire.GateSetting(release=True, keepers=keepers)
+    await Calls(connections, identity=OLGA).call(node.address, wire.SET_GATES, setting, sign=True, name="pulse")
+    await node.open.means.permissions.permit("pulse", Permit("train", True, user="sue"))
+
+
+async def test_what_a_held_run_learned_is_handed_out_when_every_officer_released_it(
+    ann: ANode, start_node: StartNode, connections: ClientSession, at: Callable[[Identity], Desk]
+) -> None:
+    sue, cora = Scientist(connections, SUE), at(CORA)
+    bob, keeper = await start_node("bob", Learner()), await start_node("keeper")
+    for node in (bob, keeper):
+        await node.open.means.access.trust(SUE.id)
+    await gated(ann, connections, keeper.identity.id)
+
+    run = await sue.grid(ann, bob).train(plan_of(), "#pulse", coordinator=keeper.address, rounds=2, held=True)
+    with pytest.raises(NotReleased, match=r"ann.* has not released this run"):
+        await run.result()
+    getting = asyncio.ensure_future(run.get())
+    request = await cora.hears()
+    told = await cora.see(request.id)
+    assert told.evidence is not None
+    assert (told.asked.kind, told.run, told.account, told.state) == ("release", run.id, "sue", "pending")
+    assert told.evidence.figures["rounds"] == 2.0
+    assert told.evidence.provenance["coordinator"] == keeper.identity.id
+    assert not getting.done()
+    await cora.decide(request.id, True, "fine")
+
+    assert (await getting).layout == plan_of().layout
+    assert (await run.result()).plan is not None
+    assert (await cora.see(request.id)).state == "released"
+
+
+async def test_a_result_that_is_denied_stays_where_it_is(
+    ann: ANode, connections: ClientSession, at: Callable[[Identity], Desk]
+) -> None:
+    sue, cora = Scientist(connections, SUE), at(CORA)
+    await gated(ann, connections)
+
+    run = await sue.grid(ann).train(plan_of(), "#pulse", coordinator=ann.address, held=True)
+    with pytest.raises(NotReleased):
+        await run.result()
+    request = await cora.hears()
+    await cora.decide(request.id, False, "it knows one patient by heart")
+    with pytest.raises(NotReleased):
+        await run.checkpoint()
+
+
+async def test_a_gate_after_runs_wants_a_held_task_and_a_coordinator_that_keeps_it(
+    ann: ANode, start_node: StartNode, connections: ClientSession
+) -> None:
+    sue, elsewhere = Scientist(connections, SUE), await start_node("elsewhere")
+    await elsewhere.open.means.access.trust(SUE.id)
+    await gated(ann, connections)
+
+    for words, why in (
+        ({"coordinator": ann.address}, "the task must be held"),
+        ({"coordinator": elsewhere.address, "held": True}, "driven by a node that keeps its result"),
+    ):
+        run = await sue.grid(ann).train(plan_of(), "#pulse", **words)  # type: ignore[arg-type]
+        with pytest.raises(RunRefused, match=why):
+            await run.result()
+
+
+async def test_only_those_who_took_part_release_a_run(
+    ann: ANode, connections: ClientSession, at: Callable[[Identity], Desk]
+) -> None:
+    sue = Scientist(connections, SUE)
+    await gated(ann, connections)
+    run = await sue.grid(ann).train(plan_of(), "#pulse", coordinator=ann.address, held=True)
+    with pytest.raises(NotReleased):
+        await run.result()
+
+    with pytest.raises(NotInvited):
+        await sue.calls.call(ann.address, RELEASE, sign=True, run=run.id)
+    with pytest.raises(RunNotFound):
+        await sue.calls.call(ann.address, RELEASE, sign=True, run="x" * 32)
