@@ -23,6 +23,7 @@ FLOORS = (
     "client",
     "simulation",
     "accounts",
+    "associations",
     "gateway",
     "node",
     "dht",

@@ -11,6 +11,7 @@ import click
 
 from grid.cli import people
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
+from grid.cli.association import association, own_statistics
 from grid.cli.audit import audit
 from grid.cli.budget import budget
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
@@ -206,6 +207,8 @@ main.add_command(model)
 main.add_command(task)
 main.add_command(request)
 main.add_command(audit_log)
+main.add_command(association)
+main.add_command(own_statistics)
 for command in people.COMMANDS:
     main.add_command(command)
 main.add_command(revoke)
