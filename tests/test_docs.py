@@ -24,6 +24,7 @@ FLOORS = (
     "simulation",
     "accounts",
     "associations",
+    "relay",
     "gateway",
     "node",
     "dht",

@@ -136,6 +136,20 @@ def test_curl_searches_and_joins_with_the_json_of_the_rfc(terminals: Place) -> N
     assert '"Bob"' in listed
 
 
+@pytest.mark.slow
+def test_phones_learn_by_fleas_http_alone(tmp_path: Path) -> None:
+    place = Place(tmp_path, {})
+
+    said = place.run(sys.executable, str(ROOT / "examples" / "flea" / "circus.py"), str(tmp_path), "2")
+
+    rounds = re.findall(
+        r"^round-(\d): 20 phones; accuracy round-\d (0\.\d+), before round-\d (0\.\d+)$", said, re.MULTILINE
+    )
+    assert [number for number, *_ in rounds] == ["1", "2"]
+    assert float(rounds[0][2]) < float(rounds[0][1]) <= float(rounds[1][1])
+    assert float(rounds[1][1]) > 0.85
+
+
 def test_the_example_is_the_readmes() -> None:
     assert (ROOT / "examples" / "digits" / "train.py").read_text(encoding="utf-8") == PYTHON
     assert len([line for line in PYTHON.splitlines() if line]) <= 10

@@ -19,6 +19,8 @@ from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
 from grid.node.data_app import data_routes
+from grid.node.dialects.flaas import flaas_routes
+from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.gates import Gates
@@ -72,6 +74,7 @@ class NodeParts:
     projects: Projects
     ledger: Ledger
     flea: FleaParts
+    flaas: FlaasParts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -101,6 +104,7 @@ def routes(parts: NodeParts) -> Routes:
         **model_routes(parts.flea.models),
         **task_routes(parts.flea.registry),
         **flea_routes(parts.flea),
+        **flaas_routes(parts.flaas),
     }
 
 

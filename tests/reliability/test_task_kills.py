@@ -26,12 +26,20 @@ FAULTS = dict(zip(faults.TASK, (6, 6, 6, 1, 1), strict=True))
 
 
 def token(number: int) -> str:
-    return f"client-{number:02}-0123456789abcdef"
+    return f"client-{number:04}-0123456789abcdef"
+
+
+def tokens(folder: Path, clients: int) -> str:
+    """The file of tokens of so many clients."""
+    lines = [f"FleaClient {token(number)}" for number in range(clients)]
+    (folder / "tokens").write_text("\n".join([*lines, f"FleaTaskGen {MAKER}", f"ModelsWriter {WRITER}"]))
+    return str(folder / "tokens")
 
 
 def result(number: int) -> bytes:
-    """A client's result: the numbers of one are twice those of the one before, so that a sum tells who is in it."""
-    values = np.full(4, 2.0**number, np.float32)
+    """A client's result: of the first twelve, the numbers of one are twice those of the one before, so that a sum tells
+    who is in it."""
+    values = np.full(4, 2.0 ** (number % CLIENTS), np.float32)
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         report = {"taskId": "t", "numSamples": 1, "taskParameters": {}, "deviceInfo": {}}
@@ -97,10 +105,7 @@ class Clients:
 async def test_every_acknowledged_update_is_summed_once(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokens = tmp_path / "tokens"
-    clients = "".join(f"FleaClient {token(number)}\n" for number in range(CLIENTS))
-    tokens.write_text(f"{clients}FleaTaskGen {MAKER}\nModelsWriter {WRITER}\n")
-    monkeypatch.setenv("GRID_TOKENS", str(tokens))
+    monkeypatch.setenv("GRID_TOKENS", tokens(tmp_path, CLIENTS))
     node = Daemon("ann", tmp_path / "ann", fault)
 
     async with kept([node]), pool() as http:
@@ -117,3 +122,25 @@ async def test_every_acknowledged_update_is_summed_once(
     assert (told["commitments"], told["registrations"]) == (CLIENTS, CLIENTS)
     assert node.deaths == (1 if fault else 0)
     assert not list((node.data / "tasks" / "named").glob("update-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_of_a_thousand_uploads_at_once_each_that_was_acknowledged_is_summed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = 1000
+    monkeypatch.setenv("GRID_TOKENS", tokens(tmp_path, crowd))
+    node = Daemon("ann", tmp_path / "ann", "after-task-row:500")
+
+    async with kept([node]), pool() as http:
+        fleet = Clients(node, http)
+        await fleet.opened()
+        await asyncio.gather(*(fleet.work(number) for number in range(crowd)))
+        await fleet.summed()
+        told = await fleet.ask(MAKER, "GET /v1/flea/tasks/t/statistics")
+        made = await fleet.ask(MAKER, "GET /v1/repository/models/lung/hyperparameters/small/checkpoints/t")
+
+    assert node.deaths == 1
+    assert (told["commitments"], told["registrations"]) == (crowd, crowd)
+    assert made["info"] == {"task": "t", "updates": str(crowd), "examples": str(crowd)}
