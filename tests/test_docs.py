@@ -23,6 +23,7 @@ FLOORS = (
     "client",
     "simulation",
     "accounts",
+    "relay",
     "gateway",
     "node",
     "dht",

@@ -36,12 +36,17 @@ BREACHES = {
     "a gateway that reads": (
         "grid/gateway/x.py",
         "import grid.crypto.sealing",
-        "The gateway can neither compute nor read",
+        "A gateway and a relay can neither compute nor read",
     ),
     "a gateway that computes": (
         "grid/gateway/x.py",
         "import grid.client.study",
-        "The gateway can neither compute nor read",
+        "A gateway and a relay can neither compute nor read",
+    ),
+    "a relay that reads": (
+        "grid/relay/x.py",
+        "import grid.crypto.sealing",
+        "A gateway and a relay can neither compute nor read",
     ),
     "rules with a clock": ("grid/protocol/x.py", "from time import time", "Rules have no world"),
     "a table that calls": (

@@ -18,16 +18,15 @@ from typing import Any
 from aiohttp import web
 
 from grid.accounts.house import open_house
-from grid.cli.network import Belonging, Place, place
+from grid.cli.fleets import open_fleets
+from grid.cli.network import Belonging
+from grid.cli.reach import Reach, open_mailboxes, open_reach, reach_routes
 from grid.cli.task_parts import open_tasks, show_tasks
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
 from grid.client.egress import Egress, open_http
 from grid.client.relay import Relay
 from grid.crypto.identity import Identity
-from grid.dht.app import dht_routes
-from grid.dht.front import Front, front_routes
-from grid.dht.upkeep import PeerCache
 from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
 from grid.node.answering import AnsweredLetters, Answering
@@ -62,7 +61,6 @@ from grid.transport.auth import Authenticator
 from grid.transport.metrics import Metrics
 from grid.transport.serve import running, serve
 from grid.wire import node as wire
-from grid.wire.problems import Unreachable
 from grid.wire.relay import mailbox_address
 from grid.worker.engine import GPU_SEATS, IsolationPolicy, LocalEngine, capabilities
 from grid.worker.gpus import Device, Gpu, chosen, here
@@ -75,17 +73,15 @@ VERSION = version("grid-daemon")
 PATIENCE = 600.0
 """Seconds that a job of a run waits for a worker at most; it goes sooner if its round is closed."""
 
-OPENING = 10.0
-"""Seconds that a gateway has to open a mailbox for a program that cannot do without."""
-
 
 @dataclass(frozen=True)
 class NodeSettings:
     """What a node needs to know to start; `address` is how others reach it, its own if None.
 
-    Without `listen` nobody can connect to it: its address is its mailbox at the first of its `gateways`. `label` tells
-    its mailboxes from others of the same key. With `dht` it is a peer of the `network` without a centre that those at
-    `bootstrap` are part of, or begins one.
+    Without `listen` nobody can connect to it: its address is its mailbox at the first of its `gateways`, else at a
+    relay of its network. `label` tells its mailboxes from others of the same key. With `dht` it is a peer of the
+    `network` without a centre that those at `bootstrap` are part of, or begins one; it keeps mailboxes for others there
+    if it has `relay_room` for their letters, in bytes.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
     `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
     `dp_required`: the most that a run may cost each record, as epsilon; 0: runs need not be private.
@@ -117,6 +113,7 @@ class NodeSettings:
     label: str = ""
     dht: bool = False
     bootstrap: tuple[str, ...] = ()
+    relay_room: int = 0
     tokens: Path | None = None
     network: Belonging = Belonging()  # noqa: RUF009 - it never changes
 
@@ -129,7 +126,7 @@ class OpenNode:
 
     app: web.Application
     parts: NodeParts
-    network: Place | None = None
+    reach: Reach
 
     def __init__(self, settings: NodeSettings, means: Means, events: EventLog, relay: Relay, socket: Path) -> None:
         self.settings, self.means, self.events = settings, means, events
@@ -137,25 +134,29 @@ class OpenNode:
         self.address = self.here = ""
 
     def answers(self, address: str) -> None:
-        """It answers here from now on, and reads its letters: what was interrupted goes on."""
+        """It answers here from now on, and reads its letters."""
         settings = self.settings
         self.here = address
-        if not settings.listen:
-            address = mailbox_address(settings.gateways[0], self.relay.name)
-        self.address = settings.address or address
         for gateway in settings.gateways:
             self.relay.reads(gateway)
-        self.parts.coordinator.go_on()
-        self.parts.projects.go_on()
+        if settings.listen:
+            self.reached_at(address)
+        elif settings.gateways:
+            self.reached_at(mailbox_address(settings.gateways[0], self.relay.name))
+
+    def reached_at(self, address: str) -> None:
+        """Others reach it here from now on. Once they do, what was interrupted goes on."""
+        before, self.address = self.address, self.settings.address or address
+        if not before:
+            self.parts.coordinator.go_on()
+            self.parts.projects.go_on()
 
     async def readable(self) -> None:
-        """Wait until the gateways take letters for it. Raises Unreachable."""
+        """Wait until relays take letters for it. Raises Unreachable if it has no port, and none does."""
+        if not self.settings.listen:
+            self.reached_at(await self.reach.berth.find())
         for gateway in self.settings.gateways:
-            try:
-                async with asyncio.timeout(OPENING):
-                    await self.relay.reads(gateway).opened.wait()
-            except TimeoutError:
-                raise Unreachable(f"the gateway {gateway} opens no mailbox") from None
+            await self.relay.reads(gateway).usable()
 
 
 async def run_node(
@@ -168,26 +169,60 @@ async def run_node(
     identity = Identity.load_or_create(settings.data / "identity.key")
     owner = Identity.load_or_create(settings.data / "owner.key")
     async with open_node(settings, identity, owners=(owner.id,)) as node, Chores() as chores:
-        presence: list[Presence] = []
-
-        def answering(address: str) -> None:
-            node.answers(address)
-            local(node.here)
-            presence.append(_presence(node))
-            chores.begin(presence[0].keep())
-            chores.begin(node.means.prekeys.keep())
-            if node.network is not None:
-                chores.begin(node.network.upkeep.run())
-            if settings.warm and isinstance(node.means.trainer, LocalEngine):
-                chores.begin(node.means.trainer.warm())
-            ready(address if settings.listen else node.address)
-
-        async def leave() -> None:
-            node.events.close()
-            await presence[0].leave()
-
+        listing = Listing(node, chores, ready, local)
         host = settings.host if settings.listen else None
-        await serve(node.app, host=host, port=settings.port, ready=answering, on_drain=leave, local=node.socket)
+        await serve(
+            node.app, host=host, port=settings.port, ready=listing.begin, on_drain=listing.leave, local=node.socket
+        )
+
+
+class Listing:
+    """Has a node reached and listed from when it answers until it leaves.
+
+    `ready` gets its address once it is reached there; `local` that for this machine. `chores` own what runs meanwhile.
+    """
+
+    def __init__(
+        self,
+        node: OpenNode,
+        chores: Chores,
+        ready: Callable[[str], None],
+        local: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._node, self._chores, self._ready, self._local = node, chores, ready, local
+        self._presence = _presence(node)
+        self._listed = False
+
+    def begin(self, address: str) -> None:
+        """The node answers here."""
+        node, settings, chores = self._node, self._node.settings, self._chores
+        node.answers(address)
+        self._local(node.here)
+        chores.begin(node.means.prekeys.keep())
+        if node.reach.network is not None:
+            chores.begin(node.reach.network.upkeep.run())
+        if settings.warm and isinstance(node.means.trainer, LocalEngine):
+            chores.begin(node.means.trainer.warm())
+        if settings.listen or settings.gateways:
+            self._reached(address if settings.listen else node.address)
+        if not settings.listen:
+            chores.begin(node.reach.berth.keep(self._reached, node.address))
+
+    async def leave(self) -> None:
+        """Let go of those who listen; say good-bye."""
+        self._node.events.close()
+        if self._node.reach.mailboxes is not None:
+            self._node.reach.mailboxes.close()
+        await self._presence.leave()
+
+    def _reached(self, address: str) -> None:
+        self._node.reached_at(address)
+        if self._listed:
+            self._presence.advertise()
+            return
+        self._listed = True
+        self._chores.begin(self._presence.keep())
+        self._ready(address)
 
 
 Engines = Callable[[NodeSettings, str], Engine]
@@ -208,6 +243,8 @@ async def embedded_node(
     ):
         node.answers(address)
         await node.readable()
+        if not settings.listen:
+            chores.begin(node.reach.berth.keep(node.reached_at, node.address))
         if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum
             chores.begin(node.means.folder.warm())
         try:
@@ -285,9 +322,29 @@ async def open_node(
         relay.gateways = settings.gateways
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
+        node.reach = await _reach(node, database, chores)
         flea = await open_tasks(means, database, events, tokens, chores.begin, settings.data, settings.address)
         await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), flea)
         yield node
+
+
+async def _reach(node: OpenNode, database: Database, chores: Chores) -> Reach:
+    """How a node is reached, and what it does for those who are not."""
+    settings = node.settings
+    mailboxes = None
+    if settings.relay_room:
+        mailboxes = await open_mailboxes(database, node.events, settings.data, settings.relay_room)
+        chores.begin(mailboxes.tend())
+    return open_reach(
+        node.means,
+        node.relay,
+        settings.data,
+        settings.gateways,
+        settings.bootstrap if settings.dht else None,
+        belonging=settings.network,
+        listens=settings.listen,
+        mailboxes=mailboxes,
+    )
 
 
 async def _wire(
@@ -320,6 +377,7 @@ async def _wire(
         participant=participant,
         ledger=means.ledger,
         flea=flea,
+        flaas=open_fleets(means, node.events, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
@@ -331,7 +389,7 @@ async def _wire(
     metrics.gauge("grid_runs_coordinated", "Runs that this node drives", lambda: sum(coordinator.running().values()))
     metrics.gauge("grid_runs_joined", "Runs that this node takes part in", lambda: sum(participant.running().values()))
     show_tasks(metrics, flea)
-    answered = with_others(routes(node.parts), _network(node, metrics))
+    answered = with_others(routes(node.parts), reach_routes(node.reach, means, metrics))
     node.app = create_app(answered, auth=auth, metrics=metrics, about=f"Node {means.node_id}")
 
 
@@ -355,30 +413,6 @@ def with_others(own: Routes, others: Routes) -> Routes:
     return {**{each: own[each] for each in own if (each.method, each.path) not in taken}, **others}
 
 
-def _network(node: OpenNode, metrics: Metrics) -> Routes:
-    """Give a node its place in a network without a centre, if it is to have one: what it answers there."""
-    means, settings = node.means, node.settings
-    if not settings.dht:
-        return {}
-    cache = PeerCache(settings.data / "network.json")
-    node.network = here = place(
-        means.identity,
-        means.calls,
-        means.egress,
-        settings.bootstrap,
-        belonging=settings.network,
-        cache=cache,
-        listens=settings.listen,
-    )
-    metrics.gauge("grid_dht_contacts", "Peers that this node knows", lambda: len(here.peer.table))
-    metrics.gauge("grid_dht_records", "Records that it keeps", lambda: len(here.peer.shelf))
-    metrics.gauge("grid_dht_lookups", "Lookups since the start", lambda: here.peer.count["lookups"])
-    metrics.gauge("grid_dht_calls", "Calls of lookups since the start", lambda: here.peer.count["calls"])
-    metrics.gauge("grid_dht_refused", "Records refused", lambda: sum(here.peer.answers.refused.values()))
-    front = Front(here.peer, here.directory, means.now, means.catalogue.holds)
-    return {**dht_routes(here.peer), **front_routes(front, here.peer)}
-
-
 def _audit(means: Means, gateway: str) -> Audit:
     directory = GatewayDirectory(means.calls, gateway)
     return Audit(means.calls, directory, means.peers, means.node_id, means.identity.id)
@@ -387,7 +421,9 @@ def _audit(means: Means, gateway: str) -> Audit:
 def _presence(node: OpenNode) -> Presence:
     means = node.means
     audits: dict[Directory, Audit] = {audit.directory: audit for audit in node.parts.audits}
-    directories: list[Directory] = [*audits, *([] if node.network is None else [node.network.directory])]
+    directories: list[Directory] = [*audits]
+    if node.reach.network is not None:
+        directories.append(node.reach.network.directory)
 
     async def audit(directory: Directory) -> None:
         if directory in audits:  # a network without a centre keeps no log
@@ -396,7 +432,7 @@ def _presence(node: OpenNode) -> Presence:
     presence = Presence(
         means.identity,
         means.node_id,
-        node.address,
+        lambda: node.address,
         directories,
         means.catalogue,
         means.prekeys,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
@@ -59,8 +60,8 @@ async def aconnect(
 
     `identity` is the caller's key, the one in `home()` if not given. A coordinator in this process listens on
     `host`; `address` is how participants reach it, where that is another. Without `listen` they reach it through the
-    gateway, and it has no port. `pins`: by which keys others are known; a file beside the key in `home()`, or for an
-    `identity` that was given, what this program itself meets.
+    gateway, or a relay of the network, and it has no port. `pins`: by which keys others are known; a file beside the
+    key in `home()`, or for an `identity` that was given, what this program itself meets.
     """
     me = identity or my_identity()
     if pins is None:
@@ -70,38 +71,69 @@ async def aconnect(
         calls = Calls(http, identity=me)
         urls = (url,) if isinstance(url, str) else tuple(url)
         gateways = tuple(each for each in urls if not each.startswith(NETWORK))
-        (await stack.enter_async_context(open_relay(calls, me, time.time))).gateways = gateways
-        first = gateways[0] if gateways else ""
-        here = _Here(me, stack, Place(host, address, listen, first))
-        directory = _directory(urls, calls, me, pins)
-        yield Grid(directory, calls, me, embed=here, now=time.time, pins=pins, gateway=first or "dht")
+        relay = await stack.enter_async_context(open_relay(calls, me, time.time))
+        relay.gateways, networks = gateways, _networks(urls, calls, me)
+        relay.finds = partial(_found, networks.values()) if networks else None
+        here = _Here(me, stack, Place(host, address, listen, gateways, *_first_network(urls)))
+        directory = _directory(urls, calls, networks, pins)
+        yield Grid(
+            directory, calls, me, embed=here, now=time.time, pins=pins, gateway=gateways[0] if gateways else "dht"
+        )
 
 
-def _directory(urls: Sequence[str], calls: Calls, me: Identity, pins: Pins) -> Directory:
-    """The directories at some addresses, in their order; all peers of one network are one directory."""
+class Network(Directory, Protocol):
+    """A directory without a centre, which knows where the holder of a key is."""
+
+    async def address_of(self, public: bytes) -> str | None:
+        """Where the peer with this key answers, as it says itself."""
+
+
+def _peers(urls: Sequence[str]) -> dict[str, list[str]]:
+    """The addresses of peers among `urls`, by the name of their network."""
     peers = dict[str, list[str]]()
     for url in urls:
         if url.startswith(NETWORK):
             address, _, name = url.removeprefix(NETWORK).partition("#")
             peers.setdefault(name, []).append(address)
+    return peers
+
+
+def _first_network(urls: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    return next(((tuple(peers), name) for name, peers in _peers(urls).items()), ((), ""))
+
+
+def _networks(urls: Sequence[str], calls: Calls, me: Identity) -> dict[str, Network]:
+    return {name: _network(me, calls, peers, name) for name, peers in _peers(urls).items()}
+
+
+def _directory(urls: Sequence[str], calls: Calls, networks: Mapping[str, Network], pins: Pins) -> Directory:
+    """The directories at some addresses, in their order; all peers of one network are one directory."""
     found = dict[str, Directory]()
     for url in urls:
         name = url.partition("#")[2]
-        if not url.startswith(NETWORK):
+        if url.startswith(NETWORK):
+            found[NETWORK + name] = networks[name]
+        else:
             found[url] = GatewayDirectory(calls, url, pins)
-        elif NETWORK + name not in found:
-            found[NETWORK + name] = _network(me, calls, peers[name], name)
     several = list(found.values())
     return several[0] if len(several) == 1 else Preferring(several, time.time)
 
 
-def _network(me: Identity, calls: Calls, peers: Sequence[str], name: str) -> Directory:
+def _network(me: Identity, calls: Calls, peers: Sequence[str], name: str) -> Network:
     try:
         network = import_module("grid.cli.network")
     except ImportError:
         raise Unreachable("a network without a centre needs grid-daemon[dht]") from None
-    searching: Directory = network.searching(me, calls, Egress(allow_private=True), peers, name)
+    searching: Network = network.searching(me, calls, Egress(allow_private=True), peers, name)
     return searching
+
+
+async def _found(networks: Collection[Network], public: bytes) -> str | None:
+    """Where the holder of a key answers, as the first network says that knows it."""
+    for network in networks:
+        if address := await network.address_of(public):
+            return address
+    return None
 
 
 def connect(
@@ -124,7 +156,9 @@ class Place(NamedTuple):
     host: str
     address: str | None
     listen: bool
-    gateway: str
+    gateways: tuple[str, ...]
+    peers: tuple[str, ...]
+    network: str
 
 
 class _Here:

@@ -57,12 +57,15 @@ def place(
     belonging: Belonging = Belonging(),  # noqa: B008 - it never changes
     cache: PeerCache | None = None,
     listens: bool = True,
+    relays: bool = False,
 ) -> Place:
     """A place in the network that the peers at `bootstrap` are part of. Nobody is called yet."""
     peer = Peer(identity, belonging.rules(), HttpTransport(calls), now=time.time, allowed=egress.check)
     upkeep = Upkeep(peer, bootstrap, cache)
     proof = belonging.proof()
-    directory = DhtDirectory(peer, identity, calls, upkeep, now=time.time, listens=listens, membership=proof)
+    directory = DhtDirectory(
+        peer, identity, calls, upkeep, now=time.time, listens=listens, relays=relays, membership=proof
+    )
     return Place(peer, upkeep, directory)
 
 

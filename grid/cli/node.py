@@ -56,10 +56,14 @@ def main() -> None:
 @click.option(
     "--listen/--no-listen",
     default=True,
-    help="Answer on a port, or have no port at all: letters that wait at the first --gateway are fetched from there.",
+    help="Answer on a port, or have no port at all: letters are fetched from a --gateway, or a node with --relay.",
 )
 @click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
 @click.option("--dht", is_flag=True, help="Be a peer of a network without a centre, beside gateways or without any.")
+@click.option("--relay", is_flag=True, help="Keep sealed letters there for nodes without a port. [needs --dht]")
+@click.option(
+    "--relay-room", type=click.IntRange(1), default=1024, help="MiB of letters that wait here at most, with --relay."
+)
 @click.option("--bootstrap", type=URL, multiple=True, help="A peer of that network; may be repeated. [implies --dht]")
 @click.option("--network", default="", help="The name of that network, where there is more than one.")
 @click.option("--issuer", type=KEY, multiple=True, help="A key whose members alone may take part; may be repeated.")
@@ -119,6 +123,8 @@ def start(
     listen: bool,
     gateway: tuple[str, ...],
     dht: bool,
+    relay: bool,
+    relay_room: int,
     bootstrap: tuple[str, ...],
     network: str,
     issuer: tuple[str, ...],
@@ -144,8 +150,7 @@ def start(
     When it is ready it prints one line, `listening on http://HOST:PORT`; with --no-listen that is its mailbox.
     """
     logs.setup(log_level)
-    if not (listen or gateway):
-        raise click.UsageError("a node that does not listen needs a --gateway to fetch its letters from")
+    _check(listen=listen, listed=bool(gateway), dht=dht or bool(bootstrap), relay=relay)
     try:
         gpus_for(device)
     except GpuMissing as missing:
@@ -161,6 +166,7 @@ def start(
             gateways=gateway,
             dht=dht or bool(bootstrap),
             bootstrap=bootstrap,
+            relay_room=relay_room * 1024**2 if relay else 0,
             network=Belonging(network, issuer, membership, network_secret),
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
@@ -179,6 +185,13 @@ def start(
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_start(settings, post))
+
+
+def _check(*, listen: bool, listed: bool, dht: bool, relay: bool) -> None:
+    if not (listen or listed or dht):
+        raise click.UsageError("a node that does not listen needs a --gateway, or --dht, to fetch its letters from")
+    if relay and not (listen and dht):
+        raise click.UsageError("a node that relays needs a port, and --dht to be found by")
 
 
 async def _start(settings: NodeSettings, post: Post) -> None:

@@ -179,8 +179,8 @@ class Calls:
         return await self._somehow(address, peer, say)
 
     async def _somehow(self, address: str, peer: bytes | None, say: Callable[[str], Awaitable[T]]) -> T:
-        """Say something at an address. Where nobody can be connected to, nothing was said: a letter says it then."""
-        relay = self.relay if peer is not None and mailbox_at(address) is None else None
+        """Say something at an address. Where nobody can be connected to, nothing was said, and it is said elsewhere."""
+        relay = self.relay
         if relay is None or peer is None:
             return await say(address)
         if (box := relay.instead(peer, address)) is not None:

@@ -14,7 +14,7 @@ from grid.client.payload import once
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import Prekey
 from grid.wire.node import Published
-from grid.wire.problems import GridError, NotFound, Unreachable
+from grid.wire.problems import GridError, MailboxFull, NotFound, Unreachable
 from grid.wire.relay import (
     LETTER,
     LETTER_LIMIT,
@@ -47,6 +47,9 @@ REOPEN = 3600.0
 
 GATHER = 0.05
 """Seconds for which letters that were dealt with are gathered into one message."""
+
+LOST = 3.0
+"""Seconds after which a relay that does not answer is taken to be gone."""
 
 AT_ONCE = 1024
 """Letters that are dealt with at once; others wait at the gateway."""
@@ -108,9 +111,21 @@ class Waiting:
 
 
 class Mailbox:
-    """The mailbox `name` at `gateway`. `read` runs for as long as it is read; `opened` is set once it is."""
+    """The mailbox `name` at `gateway`. `read` runs for as long as it is read; `opened` is set once it is.
 
-    def __init__(self, calls: Calls, gateway: str, name: str, prekeys: Prekeys, heard: Heard) -> None:
+    `lost` is set for as long as nothing is heard of the gateway, or it relays nothing; `gone` is called then.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        gateway: str,
+        name: str,
+        prekeys: Prekeys,
+        heard: Heard,
+        gone: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._gone = gone
         self._calls, self.gateway, self.name = calls, gateway, name
         self._prekeys, self._heard = prekeys, heard
         self._known: set[str] = set()  # being dealt with, or waiting to be taken out
@@ -118,13 +133,30 @@ class Mailbox:
         self._some_done = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._patience = Patience(public_from_id(key_of(name))[0] / 255)
-        self.opened = asyncio.Event()
+        self.opened, self.lost = asyncio.Event(), asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def usable(self) -> bool:
+        """Wait until it is open, or its gateway is lost; whether it is open."""
+        either = [asyncio.ensure_future(event.wait()) for event in (self.opened, self.lost)]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in either:
+                each.cancel()
+        return not self.lost.is_set()
 
     async def read(self) -> None:
         """Deal with every letter, until cancelled."""
+        self._reading = asyncio.current_task()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take_out())
-            failures, cursor, published, when = 0, 0, b"", 0.0
+            failures, cursor, published, when, since = 0, 0, b"", 0.0, 0.0
             loop = asyncio.get_running_loop()
             while True:
                 try:
@@ -134,6 +166,9 @@ class Mailbox:
                     cursor = await self._listen(group, cursor)
                     failures = 0
                 except GridError as error:
+                    since = since if failures else loop.time()
+                    if isinstance(error, (NotFound, MailboxFull)) or loop.time() - since >= LOST:
+                        self._lose()
                     pause = NO_RELAY if isinstance(error, NotFound) else PAUSES[min(failures, len(PAUSES) - 1)]
                     if not failures:
                         log.info("no letters from %s: %s", self.gateway, error.detail)
@@ -146,7 +181,14 @@ class Mailbox:
 
     async def _open(self, published: bytes) -> None:
         await self._calls.call(self.gateway, OPEN_MAILBOX, Published(published), mailbox=self.name)
+        self.lost.clear()
         self.opened.set()
+
+    def _lose(self) -> None:
+        if not self.lost.is_set():
+            self.opened.clear()
+            self.lost.set()
+            self._gone(self.gateway)
 
     async def _listen(self, group: asyncio.TaskGroup, cursor: int) -> int:
         """Begin to deal with what waits behind a cursor; the cursor of the last of it."""

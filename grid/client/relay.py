@@ -37,13 +37,14 @@ from grid.wire.problems import (
     LetterRepeated,
     MailboxFull,
     MailboxUnknown,
+    NotFound,
     QuotaSpent,
     TooManyRequests,
     TooSlow,
     Unreachable,
     to_problem,
 )
-from grid.wire.relay import LETTER_HELD, LETTER_LIMIT, MAILBOX, POST_LETTER, key_of, mailbox_address
+from grid.wire.relay import LETTER_HELD, LETTER_LIMIT, MAILBOX, POST_LETTER, key_of, mailbox_address, mailbox_at
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,9 @@ class Answered(Protocol):
 Serve = Callable[[bytes, Call, Body], Awaitable[tuple[int, dict[str, str], Body]]]
 """Answers a call of the holder of a public key (32 bytes): status, headers that travel, body. Raises Unreachable."""
 
+Finds = Callable[[bytes], Awaitable[str | None]]
+"""Where the holder of a public key (32 bytes) answers now, as far as that is known."""
+
 
 class Response:
     """An answer that came in a letter: as much of aiohttp's response as `Calls` looks at."""
@@ -106,7 +110,8 @@ class Response:
 class Relay:
     """Sends calls in letters and hears their answers, in the mailbox of `identity` with this `label`.
 
-    `spawn` owns what runs beside the calls. At `gateways` those are looked for to whom nobody can connect.
+    `spawn` owns what runs beside the calls. At `gateways` those are looked for to whom nobody can connect; `finds`, if
+    there is one, says where the holder of a key answers now.
     """
 
     def __init__(
@@ -127,10 +132,11 @@ class Relay:
         self._boxes: dict[str, Mailbox] = {}
         self._serving: set[str] = set()
         self._busy: Counter[bytes] = Counter()
-        self._asked: dict[str, tuple[bytes, asyncio.Future[Response]]] = {}
+        self._asked: dict[str, tuple[bytes, asyncio.Future[Response], str]] = {}
         self._keys: dict[tuple[str, str], tuple[PrekeyPublic, float]] = {}
         self._instead: dict[tuple[bytes, str], tuple[str, float]] = {}
         self.gateways: tuple[str, ...] = ()
+        self.finds: Finds | None = None
 
     def serves(self, serve: Serve, answered: Answered) -> None:
         """Calls of others are answered from here on."""
@@ -141,10 +147,28 @@ class Relay:
         box = self._boxes.get(gateway)
         if box is None:
             if len(self._boxes) >= MOST:
+                for lost in [each for each, held in self._boxes.items() if held.lost.is_set()]:
+                    self.reads_no_more(lost)
+            if len(self._boxes) >= MOST:
                 raise Unreachable(f"letters are read at {MOST} gateways already")
-            box = self._boxes[gateway] = Mailbox(self._calls, gateway, self.name, self._prekeys, self._heard)
+            box = self._boxes[gateway] = Mailbox(
+                self._calls, gateway, self.name, self._prekeys, self._heard, self._gone
+            )
             self._spawn(box.read())
         return box
+
+    def reads_no_more(self, gateway: str) -> None:
+        """Leave the mailbox at this gateway, unless it is one of `gateways`, which may come back."""
+        if gateway not in self.gateways and (box := self._boxes.pop(gateway, None)):
+            box.close()
+
+    def _gone(self, gateway: str) -> None:
+        """No answer will come from there; it may from where else the one asked can be found."""
+        if self.finds is None or gateway in self.gateways:
+            return
+        for _, answer, at in self._asked.values():
+            if at == gateway and not answer.done():
+                answer.set_exception(Unreachable(f"the relay {gateway} is gone"))
 
     # --- where nobody can be connected to -------------------------------------------------------
 
@@ -159,20 +183,25 @@ class Relay:
 
     async def box_of(self, peer: bytes, address: str) -> str | None:
         """Where the holder of a key reads letters at this moment: see `Relayed.box_of`."""
-        name = b64(peer)
+        name, (at, _) = b64(peer), mailbox_at(address) or ("", "")
         for gateway in self.gateways:
+            if gateway == at:
+                continue
             try:
                 silent = (await self._calls.call(gateway, MAILBOX, mailbox=name)).silent
             except GridError:
                 continue
             if silent < SILENT:
-                if len(self._instead) >= REMEMBERED:
-                    self._instead.clear()
-                box = mailbox_address(gateway, name)
-                self._instead[peer, address] = box, self._now() + INSTEAD
-                log.info("%s: nobody can connect there; calls go through %s", address, gateway)
-                return box
-        return None
+                return self._use(mailbox_address(gateway, name), peer, address)
+        found = None if self.finds is None else await self.finds(peer)
+        return None if found in {None, address} else self._use(str(found), peer, address)
+
+    def _use(self, box: str, peer: bytes, address: str) -> str:
+        if len(self._instead) >= REMEMBERED:
+            self._instead.clear()
+        self._instead[peer, address] = box, self._now() + INSTEAD
+        log.info("%s: nobody can connect there; calls go to %s", address, box)
+        return box
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -181,7 +210,7 @@ class Relay:
         self, gateway: str, mailbox: str, sent: Request, body: AsyncIterable[bytes] | None, patience: float
     ) -> AsyncIterator[Response]:
         """The response to a call: see `Relayed.ask`."""
-        await self.reads(gateway).opened.wait()
+        await self.reads(gateway).usable()  # if it is not, what is posted says so
         peer = public_from_id(key_of(mailbox))
         recipient = await self._prekey(gateway, mailbox, peer)
         head = Call(
@@ -196,7 +225,7 @@ class Relay:
         written = Written(self._header(peer, self._now() + patience + LATE), head, recipient, length)
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         async with written.by(self._identity, once(sent.body) if body is None else body) as letter:
-            self._asked[letter.name] = peer, answer
+            self._asked[letter.name] = peer, answer, gateway
             try:
                 await self._post(gateway, mailbox, letter)
                 response = await answer
@@ -218,12 +247,19 @@ class Relay:
         held, until = self._keys.get((gateway, mailbox), (None, 0.0))
         if held is None or self._now() >= until:
             try:
-                published = (await self._calls.call(gateway, MAILBOX, mailbox=mailbox)).prekey
-            except MailboxUnknown:
+                box = await self._calls.call(gateway, MAILBOX, mailbox=mailbox)
+            except (MailboxUnknown, NotFound):  # no such mailbox, or no relay there any more
                 raise unconnected(f"nobody reads the mailbox {mailbox} at {gateway}") from None
-            held = read_prekey(published, peer, self._now())
+            if box.silent > AWAY and await self._moved(gateway, mailbox, peer):
+                raise unconnected(f"{mailbox} reads elsewhere than at {gateway}")
+            held = read_prekey(box.prekey, peer, self._now())
             self._keys[gateway, mailbox] = held, min(self._now() + PREKEY_LIFE, held.not_after)
         return held
+
+    async def _moved(self, gateway: str, mailbox: str, peer: bytes) -> bool:
+        """Whether the holder of a mailbox at which nobody listens says that it is somewhere else now."""
+        found = None if self.finds is None else await self.finds(peer)
+        return found not in {None, mailbox_address(gateway, mailbox)}
 
     async def _post(self, gateway: str, mailbox: str, letter: Letter) -> None:
         """Post a letter; where there is no room for it, again and again."""
@@ -268,7 +304,7 @@ class Relay:
                 self._serving.discard(name)
 
     def _give(self, sender: bytes, answer: Answer, body: Body) -> None:
-        peer, waits = self._asked.get(answer.to, (b"", None))
+        peer, waits, _ = self._asked.get(answer.to, (b"", None, ""))
         if waits is None or waits.done() or peer != sender:  # whoever asked has given up, or never was
             body.close()
         else:

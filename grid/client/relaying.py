@@ -58,13 +58,13 @@ class Relayed(Protocol):
         """
 
     def instead(self, peer: bytes, address: str) -> str | None:
-        """The mailbox of `peer` to use in place of an address where it could not be connected to a moment ago."""
+        """The address of `peer` to use in place of one where it could not be connected to a moment ago."""
 
     def forget(self, peer: bytes, address: str) -> None:
         """Try the address itself again."""
 
     async def box_of(self, peer: bytes, address: str) -> str | None:
-        """The address of a mailbox in which the holder of a key reads at this moment, for want of `address`."""
+        """Where else the holder of a key answers at this moment, for want of `address`: mostly a mailbox."""
 
 
 def stretched(endpoint: Endpoint[object, object], seconds: float) -> float:

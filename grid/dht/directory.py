@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from grid.client.calls import Calls
 from grid.crypto import errors
 from grid.crypto.identity import Identity, public_from_id
-from grid.dht.ids import name_key, peer_key, tag_key
+from grid.dht.ids import distance, name_key, peer_key, relay_key, tag_key
 from grid.dht.peer import Peer
 from grid.dht.records import LIFE, MOST, TAGS, Held
 from grid.dht.shelf import fits, wanted
@@ -50,7 +50,8 @@ class DhtDirectory:
     """The `Directory` that no gateway keeps.
 
     A node publishes its record anew with each renewal, under its key, its name and its tags. `membership` is what
-    lets it in, where not everybody may; `listens`: whether others can connect to it. Names are not unique here: each
+    lets it in, where not everybody may; `listens`: whether others can connect to it; `relays`: whether it keeps
+    mailboxes for those who cannot be connected to. Names are not unique here: each
     key may go by any name, so whoever is found under a name with others is unverified, and resolved by its key alone.
     """
 
@@ -63,10 +64,11 @@ class DhtDirectory:
         *,
         now: Callable[[], float],
         listens: bool = True,
+        relays: bool = False,
         membership: Signed | None = None,
     ) -> None:
         self._peer, self._identity, self._calls, self._upkeep = peer, identity, calls, upkeep
-        self._now, self._listens, self._membership = now, listens, membership
+        self._now, self._listens, self._relays, self._membership = now, listens, relays, membership
         self._said: NodeRecord | None = None
         self._keys = set[bytes]()
         self._version = 0
@@ -128,6 +130,7 @@ class DhtDirectory:
             network=self._peer.network.name,
             listens=self._listens,
             membership=self._membership,
+            relays=self._relays,
         )
         while len(encode(full, MSGPACK)) > MOST and (full.tags or full.models):
             full = replace(full, tags=full.tags[:-1]) if full.tags else replace(full, models=())
@@ -168,6 +171,23 @@ class DhtDirectory:
             keys = ", ".join(sorted(held.signed.signer for held in named))
             raise NodeIdTaken(f"{node_id} is the name of several keys, ask for one of them: {keys}")
         return _member(named[0])
+
+    async def relays(self) -> tuple[str, ...]:
+        """Where mailboxes are kept for those who have no port, in an order of this peer's own."""
+        await self._upkeep.connect()
+        network, place = self._peer.network, peer_key(self._identity.public)
+        found = await self._peer.collect(relay_key(network.name, network.secret), Want())
+        some = [held for held in found.records.values() if held.said.listens and held.id != place]
+        return tuple(held.said.node_address for held in sorted(some, key=lambda held: distance(held.id, place)))
+
+    async def address_of(self, public: bytes) -> str | None:
+        """Where the peer with this key answers, as it says itself; None if nobody knows it."""
+        try:
+            await self._upkeep.connect()
+            held = (await self._peer.collect(peer_key(public), Want(limit=1))).records
+        except GridError:
+            return None
+        return next((each.said.node_address for each in held.values() if each.id == peer_key(public)), None)
 
     async def witness(self, node: str, peer: bytes) -> int:
         """See `Directory.witness`: there is no log here, and no need to believe anybody. Compares nothing."""

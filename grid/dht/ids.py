@@ -27,6 +27,11 @@ def name_key(node_id: str, network: str, secret: bytes = b"") -> bytes:
     return _word_key(b"name", node_id, network, secret)
 
 
+def relay_key(network: str, secret: bytes = b"") -> bytes:
+    """Where the records of those are kept that relay letters for peers without a port."""
+    return _word_key(b"relay", "", network, secret)
+
+
 def distance(one: bytes, other: bytes) -> int:
     """How far two keys are apart, 0 to 2**160 - 1."""
     return int.from_bytes(one, "big") ^ int.from_bytes(other, "big")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from grid.crypto import errors
 from grid.crypto.identity import public_from_id
-from grid.dht.ids import name_key, peer_key, tag_key
+from grid.dht.ids import name_key, peer_key, relay_key, tag_key
 from grid.protocol.documents import read_document
 from grid.wire.dht import MEMBERSHIP, Membership, PeerRecord
 from grid.wire.directory import NODE_RECORD
@@ -83,9 +83,11 @@ class Network:
         return held
 
     def keys(self, said: PeerRecord, signer: str) -> set[bytes]:
-        """Every key under which a record may be kept: its owner's, its name's, its tags'."""
-        tags = {tag_key(tag, self.name, self.secret) for tag in said.tags}
-        return {peer_key(public_from_id(signer)), name_key(said.node_id, self.name, self.secret), *tags}
+        """Every key under which a record may be kept: its owner's, its name's, its tags', and that of relays."""
+        keys = {tag_key(tag, self.name, self.secret) for tag in said.tags}
+        if said.relays:
+            keys.add(relay_key(self.name, self.secret))
+        return {peer_key(public_from_id(signer)), name_key(said.node_id, self.name, self.secret), *keys}
 
     def _proved(self, signed: Signed, now: float) -> Held:
         if len(signed.payload) > MOST:

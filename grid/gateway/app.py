@@ -17,13 +17,13 @@ from grid.gateway.ask import HttpAsk
 from grid.gateway.checks import INTERVAL, Checks
 from grid.gateway.dialects.friendlyfl import friendlyfl_routes
 from grid.gateway.log import Log
-from grid.gateway.mailboxes import Mailboxes
 from grid.gateway.record import Record
 from grid.gateway.register import LEASE, MemberStore, Register
-from grid.gateway.relay import relay_routes
 from grid.gateway.roll import Listed
 from grid.gateway.search import Searches
 from grid.gateway.transparency import log_routes
+from grid.relay.app import relay_routes
+from grid.relay.mailboxes import Mailboxes
 from grid.transport.app import CALLER, Routes, create_app
 from grid.transport.auth import Authenticator
 from grid.transport.body import part, query, read, reply

@@ -17,6 +17,8 @@ from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
 from grid.node.data_app import data_routes
+from grid.node.dialects.flaas import flaas_routes
+from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.gates import Gates
@@ -67,6 +69,7 @@ class NodeParts:
     projects: Projects
     ledger: Ledger
     flea: FleaParts
+    flaas: FlaasParts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -94,6 +97,7 @@ def routes(parts: NodeParts) -> Routes:
         **model_routes(parts.flea.models),
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
         **flea_routes(parts.flea),
+        **flaas_routes(parts.flaas),
     }
 
 

@@ -35,7 +35,7 @@ PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 class Presence:
     """One node's presence in any number of directories, each on its own: none waits for another.
 
-    `address` is where the node answers; `busy` whether it would rather not be asked for work;
+    `address` is where the node answers at this moment; `busy` whether it would rather not be asked for work;
     `audit` looks after a directory each time that it was told of us.
     """
 
@@ -43,7 +43,7 @@ class Presence:
         self,
         identity: Identity,
         node_id: str,
-        address: str,
+        address: Callable[[], str],
         directories: Sequence[Directory],
         catalogue: Catalogue,
         prekeys: Prekeys,
@@ -66,13 +66,13 @@ class Presence:
                 group.create_task(self._keep_in(directory, news))
 
     def advertise(self) -> None:
-        """The tags changed: tell every directory now."""
+        """The tags changed, or the address: tell every directory now."""
         for news in self._news:
             news.set()
 
     async def leave(self) -> None:
         """Say good-bye everywhere, as far as anybody hears it."""
-        leave = Leave(self._node_id, self._address)
+        leave = Leave(self._node_id, self._address())
         results = await asyncio.gather(*(d.leave(leave) for d in self._directories), return_exceptions=True)
         for result in results:
             if isinstance(result, GridError):
@@ -114,18 +114,18 @@ class Presence:
         return (await directory.renew(Renew(self._node_id, self._busy()))).lease
 
     def _message(self) -> Join:
-        now = self._now()
+        now, address = self._now(), self._address()
         self._version = max(self._version + 1, int(now * 1000))  # never the same twice, even within a millisecond
         record = NodeRecord(
             node_id=self._node_id,
-            node_address=self._address,
+            node_address=address,
             version=self._version,
             expires=now + RECORD_LIFE,
             tags=self._catalogue.tags(),
             public_key=self._identity.id,
         )
         signed = sign_document(self._identity, NODE_RECORD, record)
-        return Join(self._node_id, self._address, signed, self._prekeys.published())
+        return Join(self._node_id, address, signed, self._prekeys.published())
 
 
 async def _rang(news: asyncio.Event, seconds: float) -> bool:

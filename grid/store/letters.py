@@ -1,4 +1,4 @@
-"""A gateway's mailboxes: who reads where, and the sealed letters that wait.
+"""A relay's mailboxes: who reads where, and the sealed letters that wait.
 
 A letter is a row, and the event by which its recipient hears of it; what is small lies in the event itself. Once it
 is taken the event is gone, and the row stays until the letter expires, so that it is not taken in a second time.

@@ -35,12 +35,14 @@ class PeerRecord(NodeRecord, frozen=True, omit_defaults=True):
 
     `listens`: whether others can connect to it; who does not publishes and searches, and keeps nothing for others.
     `membership`: what lets it in, where not everybody may. A record without address and tags says good-bye.
+    `relays`: it keeps mailboxes for those who have no port; the address of such a one is its mailbox there.
     """
 
     node_address: Annotated[str, Meta(max_length=2048)]
     network: Annotated[str, Meta(max_length=64)] = ""
     listens: bool = True
     membership: Signed | None = None
+    relays: bool = False
 
 
 class Membership(Document, frozen=True):

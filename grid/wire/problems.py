@@ -372,6 +372,17 @@ class ProjectRefused(GridError):
     status, slug, title = 422, "project-refused", "This project cannot be as asked"
 
 
+# --- fleets of devices --------------------------------------------------------------------------
+
+
+class DeviceNotFound(GridError):
+    status, slug, title = 404, "device-not-found", "This account is no device, or there is nothing for it"
+
+
+class RoundNotFound(GridError):
+    status, slug, title = 404, "round-not-found", "The project has no such round"
+
+
 # --- the relay ----------------------------------------------------------------------------------
 
 

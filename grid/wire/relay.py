@@ -1,6 +1,6 @@
-"""The relay: mailboxes at a gateway for sealed letters, so that a node needs no inbound port.
+"""The relay: mailboxes for sealed letters, at a gateway or at a node, so that another needs no inbound port.
 
-A letter is an envelope (`crypto.envelope`) for one recipient; its id is the SHA-256 of its bytes. The gateway proves
+A letter is an envelope (`crypto.envelope`) for one recipient; its id is the SHA-256 of its bytes. The relay proves
 who posts it and that its signature holds, keeps it until it is taken or its time is over, and cannot open it.
 """
 

@@ -19,10 +19,10 @@ from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptLog, KeptMembers
 from grid.gateway.log import Log
-from grid.gateway.mailboxes import Mailboxes
-from grid.gateway.quotas import ROOM
 from grid.gateway.record import open_record
 from grid.protocol.roles import NETWORK_ROLES
+from grid.relay.mailboxes import Mailboxes
+from grid.relay.quotas import ROOM
 from grid.store.blobs import Blobs
 from grid.store.database import Database
 from grid.store.events import EventLog

@@ -93,7 +93,7 @@ def told(tmp_path: Path) -> Callable[..., Presence]:
 
         catalogue = Catalogue(database, Blobs(tmp_path / "blobs"), now)
         prekeys = Prekeys(database, ME, now)
-        return Presence(ME, "ann", "http://ann.example", desks, catalogue, prekeys, now=now, busy=busy)
+        return Presence(ME, "ann", lambda: "http://ann.example", desks, catalogue, prekeys, now=now, busy=busy)
 
     return make
 

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from grid.protocol import assignment, membership, project, request, run, secure_sum, summing, task
+from grid.protocol import assignment, fleet, membership, project, request, run, secure_sum, summing, task
 from grid.protocol import round as round_
 from grid.protocol.assignment import ASSIGNMENT
+from grid.protocol.fleet import FLEET, TURN
 from grid.protocol.machine import BrokenRule, Machine, diagram
 from grid.protocol.membership import MEMBERSHIP
 from grid.protocol.neighbours import Circle
@@ -26,7 +27,7 @@ from grid.protocol.task import TASK
 from grid.wire.problems import GridError, OutOfTurn
 from grid.wire.requests import Ask
 
-MACHINES: list[Machine[Any, Any]] = [TASK, BATCH, RUN, ROUND, ASSIGNMENT, PART, SUM, MEMBERSHIP, REQUEST]
+MACHINES: list[Machine[Any, Any]] = [TASK, BATCH, RUN, ROUND, ASSIGNMENT, PART, SUM, MEMBERSHIP, REQUEST, FLEET, TURN]
 FOUR = frozenset({"ann", "bob", "dan", "eve"})
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
 
@@ -183,6 +184,14 @@ def sum_events(_: summing.Sum) -> list[object]:
     return [*answers, summing.Gone("dan"), summing.TimeOver(), *map(summing.Collected, (FOUR, frozenset({"ann"})))]
 
 
+def fleet_events(_: fleet.Fleet) -> list[object]:
+    return [fleet.Started(), fleet.Halted(), fleet.RoundCounted()]
+
+
+def turn_events(_: fleet.Turn) -> list[object]:
+    return [fleet.Mustered(), fleet.Enough(), fleet.TooFew(""), fleet.Summed()]
+
+
 def request_events(_: request.Request) -> list[object]:
     decided = [request.Accepted("cora", "", 1.0, 9.0), request.Denied("cora", "", 1.0), request.OverBudget("", 1.0)]
     return [*decided, request.Withdrawn(1.0), request.Used(1.0), request.TimeOver(1.0), request.TimeOver(99.0)]
@@ -198,6 +207,8 @@ WALKS: list[tuple[Machine[Any, Any], list[Any], Callable[[Any], list[object]]]] 
     (ASSIGNMENT, [assignment.Assignment("r", 1, "alice")], assignment_events),
     (PART, [secure_sum.took_part("ann", THREE, 2, secure_sum.Terms(2), Circle(THREE, 2, b""))], part_events),
     (SUM, [summing.Sum(FOUR), summing.Sum(frozenset({"ann", "dan"}))], sum_events),
+    (FLEET, [fleet.Fleet(rounds=2)], fleet_events),
+    (TURN, [fleet.Turn(0)], turn_events),
     (REQUEST, [request.Request(1, "sue", Ask("download", "scans", "why", tensor="age"), 0.0, 9.0)], request_events),
     (MEMBERSHIP, [membership.joined("n", 0.0, 90.0, verified=v) for v in (True, False)], member_events),
 ]

@@ -33,6 +33,7 @@ from grid.transport.auth import Caller
 from grid.wire.problems import (
     CommitsSpent,
     ModelNotFound,
+    NotInvited,
     OutOfTurn,
     TaskClosed,
     TaskNotFound,
@@ -48,8 +49,14 @@ UPDATE = "update-"
 _WIDE = {"F32": "f", "F64": "d"}
 BLOCK = 256 * 1024
 
-AGAIN = frozenset({assignment.COMMITTED, assignment.FAILED})
+AGAIN = frozenset({assignment.COMMITTED, assignment.FETCHED, assignment.TRAINING, assignment.FAILED})
 """The states of a job that its client may begin anew: nothing of it was taken."""
+
+Claim = Callable[[Snapshot], tuple[TaskRow, JobRow]]
+"""Whose update may come in: looked at when it begins, and again when it is all here."""
+
+STEPS = ((assignment.COMMITTED, assignment.Fetched()), (assignment.FETCHED, assignment.TrainingStarted()))
+"""What a client says of itself between its commitment and its update, each in the state in which it is news."""
 
 
 class Committed(NamedTuple):
@@ -154,15 +161,55 @@ class Jobs:
             TaskClosed: its task is not open any more.
             UpdateRepeated: it was used, or is being used.
         """
-        row, job = await self._db.read(partial(self._admitted, ticket=ticket, caller=caller))
+        async with self._handing(partial(self._admitted, ticket=ticket, caller=caller)) as handing:
+            yield handing
+
+    @asynccontextmanager
+    async def handing_in_as(self, caller: Caller, name: str) -> AsyncIterator[Handing]:
+        """The same for a client that says who it is, and has no ticket: it hands in for its one job of a task.
+
+        Raises:
+            TaskNotFound, TaskClosed, UpdateRepeated
+            NotInvited: it has not committed to the task.
+        """
+        async with self._handing(partial(self._own, caller=caller, name=name)) as handing:
+            yield handing
+
+    @asynccontextmanager
+    async def _handing(self, claim: Claim) -> AsyncIterator[Handing]:
+        row, job = await self._db.read(claim)
         if job.id in self._arriving:
-            raise UpdateRepeated("an update is arriving with this very ticket")
+            raise UpdateRepeated("an update is arriving for this very job")
         self._arriving.add(job.id)
         try:
-            layout = await self._layout(row)
-            yield Handing(self, ticket, caller, row, job, layout)
+            yield Handing(self, claim, row, job, await self._layout(row))
         finally:
             self._arriving.discard(job.id)
+
+    async def progressed(self, caller: Caller, name: str, steps: int) -> JobRow:
+        """How far a client says that it is: it has the model (1), it trains (2). Raises as `handing_in_as`."""
+
+        def work(connection: Transaction) -> JobRow:
+            _, job = self._own(connection, caller, name)
+            after = job.assignment
+            for state, event in STEPS[:steps]:
+                if after.state == state:
+                    after, _ = assignment.advance(after, event)
+            job = replace(job, assignment=after, updated=self._registry.now())
+            tasks.put_job(connection, job)
+            return job
+
+        return await self._db.write(work)
+
+    def _own(self, connection: Snapshot, caller: Caller, name: str) -> tuple[TaskRow, JobRow]:
+        row = visible(connection, name, caller)
+        mine = tasks.jobs(connection, name, called(caller))
+        if not mine or mine[-1].assignment.state == assignment.FAILED:
+            raise NotInvited(f"commit to task {name} first")
+        if mine[-1].assignment.state in tasks.HANDED_IN:
+            raise UpdateRepeated("this job's update is here, and counts once")
+        admit_while_open(row.task, self._registry.now())
+        return row, mine[-1]
 
     def _admitted(self, connection: Snapshot, ticket: str, caller: Caller) -> tuple[TaskRow, JobRow]:
         number, _, secret = ticket.partition(".")
@@ -188,16 +235,15 @@ class Jobs:
         first = (await self._db.read(here))[0]
         return (await asyncio.to_thread(learned, self._registry.models.path(first)))[0]
 
-    async def register(self, ticket: str, caller: Caller, draft: Draft, examples: int) -> JobRow:
+    async def register(self, number: str, claim: Claim, draft: Draft, examples: int) -> JobRow:
         """An update is all here: on disk, and its row committed, when this returns. Raises as `handing_in`."""
-        number = ticket.partition(".")[0]
         point("before-task-file")
         path = await draft.commit(UPDATE + number)
         point("after-task-file")
 
         def work(connection: Transaction) -> JobRow:
             now = self._registry.now()
-            row, job = self._admitted(connection, ticket, caller)
+            row, job = claim(connection)
             after, _ = assignment.advance(job.assignment, assignment.Uploaded())
             weighed = min(examples, row.most_examples)
             job = replace(job, assignment=after, examples=weighed, updated=now)
@@ -219,8 +265,7 @@ class Handing(NamedTuple):
     """An update on its way in: what it must look like, and where it goes."""
 
     jobs: Jobs
-    ticket: str
-    caller: Caller
+    claim: Claim
     task: TaskRow
     job: JobRow
     layout: Layout
@@ -236,7 +281,7 @@ class Handing(NamedTuple):
 
     async def register(self, draft: Draft, examples: int) -> JobRow:
         """It is all here, and learned from so many examples. Raises as `Jobs.register`."""
-        return await self.jobs.register(self.ticket, self.caller, draft, examples)
+        return await self.jobs.register(self.job.id, self.claim, draft, examples)
 
 
 def take_tensors(blocks: Iterable[bytes], layout: Layout, draft: Draft) -> None:
@@ -255,12 +300,18 @@ def take_tensors(blocks: Iterable[bytes], layout: Layout, draft: Draft) -> None:
                 if wanted and len(head) >= wanted:
                     read_header(head)[0].require(layout)
             draft.write(block)
-        if not wanted or draft.size != wanted + layout.size:
-            raise TensorsRefused(f"{max(0, draft.size - wanted)} bytes of tensors where {layout.size} are expected")
     except TensorsRefused as error:
         raise UpdateRefused(f"its tensors are not what the task's model needs: {error.detail}") from None
+    settle_tensors(draft, layout, wanted)
+
+
+def settle_tensors(draft: Draft, layout: Layout, offset: int) -> None:
+    """All of a file of tensors is in a draft, whose data begin at `offset`. Raises UpdateRefused as `take_tensors`."""
+    came = max(0, draft.size - offset)
+    if not offset or came != layout.size:
+        raise UpdateRefused(f"{came} bytes of tensors where {layout.size} are expected")
     draft.cut()
-    _check_finite(draft, layout, wanted)
+    _check_finite(draft, layout, offset)
 
 
 def _check_finite(draft: Draft, layout: Layout, offset: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grid.gateway.quotas import Quotas
+from grid.relay.quotas import Quotas
 from grid.wire.problems import GridError, MailboxFull, QuotaSpent
 
 

@@ -11,7 +11,7 @@ from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish, read_published
 from grid.crypto.sealing import seal_bytes
-from grid.gateway.letters import Arrival
+from grid.relay.letters import Arrival
 from grid.store.blobs import Blobs
 from grid.wire.problems import BadRequest, EnvelopeRefused
 from grid.wire.relay import INLINE

@@ -1,7 +1,8 @@
 """Mailboxes: sealed letters wait here until their recipients take them, or their time is over.
 
-The gateway proves who posts a letter, that it is signed by that one and addressed to the holder of the mailbox,
-and passes on bytes. It holds no key to open them, and no room that could use one.
+The relay proves who posts a letter, that it is signed by that one and addressed to the holder of the mailbox,
+and passes on bytes. It holds no key to open them, and no room that could use one. A gateway is one, and so is a node
+that agreed to be.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import msgspec
 from grid.crypto import errors
 from grid.crypto.identity import public_from_id
 from grid.crypto.prekeys import read_published
-from grid.gateway.letters import Arrival
-from grid.gateway.quotas import ROOM, Quotas
+from grid.relay.letters import Arrival
+from grid.relay.quotas import ROOM, Quotas
 from grid.store import letters as rows
 from grid.store.blobs import Blobs
 from grid.store.database import Database
@@ -65,7 +66,7 @@ BLOCK = 256 * 1024
 
 
 class Mailboxes:
-    """The mailboxes of one gateway: rows and events in `database`, what is not small in `blobs`."""
+    """The mailboxes of one relay: rows and events in `database`, what is not small in `blobs`."""
 
     def __init__(
         self, database: Database, events: EventLog, blobs: Blobs, now: Callable[[], float], room: int = ROOM

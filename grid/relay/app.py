@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from grid.client.egress import probe
-from grid.gateway.mailboxes import Mailboxes
+from grid.relay.mailboxes import Mailboxes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.feed import listen

@@ -1,4 +1,4 @@
-"""How much of a gateway's room each sender and each recipient of letters may use: reserved before a body is read."""
+"""How much of a relay's room each sender and each recipient of letters may use: reserved before a body is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from grid.wire.problems import MailboxFull, QuotaSpent
 
 ROOM = 16 * 1024**3
-"""Bytes of letters that wait at a gateway."""
+"""Bytes of letters that wait at a relay."""
 
 SHARE = 2
 """One sender, and one recipient, may use one part in so many of the room."""
@@ -33,7 +33,7 @@ class Quotas:
 
         Raises:
             QuotaSpent: the sender has none left.
-            MailboxFull: the recipient, or the gateway, has none left.
+            MailboxFull: the recipient, or the relay, has none left.
         """
         if not self._fits("from", sender, size):
             raise QuotaSpent(retry_after=LATER)

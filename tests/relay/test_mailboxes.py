@@ -23,7 +23,7 @@ from grid.crypto.envelope import Header
 from grid.crypto.identity import Identity
 from grid.crypto.prekeys import Prekey, publish, read_published
 from grid.crypto.sealing import open_bytes, seal_bytes
-from grid.gateway.mailboxes import TICK, _together
+from grid.relay.mailboxes import TICK, _together
 from grid.wire.node import Published
 from grid.wire.problems import (
     BadRequest,
@@ -137,7 +137,7 @@ async def test_whoever_waits_hears_of_it_at_once(ann: Person, bob: Person) -> No
 async def test_the_line_of_a_listener_is_looked_after(bob: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener who is gone without a word is noticed in a minute, though it asked for an hour."""
     lines: list[socket.socket] = []
-    monkeypatch.setattr("grid.gateway.relay.probe", lambda line: (probe(line), lines.append(line)))
+    monkeypatch.setattr("grid.relay.app.probe", lambda line: (probe(line), lines.append(line)))
 
     async with asyncio.timeout(5):
         await bob.hears()

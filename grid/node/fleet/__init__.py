@@ -1,0 +1,1 @@
+"""Fleets: devices that report when they can train, and projects whose rounds are tasks for them."""
