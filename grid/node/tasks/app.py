@@ -7,12 +7,10 @@ import asyncio
 from aiohttp import web
 from msgspec import UNSET
 
-from grid.learning.tensors import Layout
 from grid.node.appraisal import Basis, Score
-from grid.node.tasks.jobs import Jobs, take_tensors
+from grid.node.tasks.jobs import Jobs, check_tensors
 from grid.node.tasks.outcome import Outcome, comparison_of
 from grid.node.tasks.registry import Asked, Registry
-from grid.store.blobs import Draft
 from grid.store.tasks import TaskRow
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
@@ -154,16 +152,14 @@ def _job_routes(jobs: Jobs) -> Routes:
     async def hand_in(request: web.Request) -> web.StreamResponse:
         ticket, learned = body.part(request, "ticket", wire.Ticket), body.query(request, wire.HAND_IN)
         async with jobs.handing_in(ticket, request[CALLER]) as handing:
-            came, tensors = jobs.blobs.create(handing.limit), handing.draft()
+            tensors = handing.draft()
             try:
                 async for block in body.blocks(request, wire.HAND_IN):
-                    came.write(block)
+                    tensors.write(block)
                     del block  # see `transport.body.blocks`
-                came.cut()
-                await asyncio.to_thread(_take, came, handing.layout, tensors)
+                await asyncio.to_thread(check_tensors, tensors, handing.layout)
                 await handing.register(tensors, learned.examples)
             finally:
-                came.abort()
                 tensors.abort()
         return body.reply(wire.HAND_IN, Done("the update is registered"), request=request)
 
@@ -180,11 +176,6 @@ def _statistics_routes(registry: Registry) -> Routes:
         return body.reply(wire.MODEL_STATISTICS, statistics_told(counted), request=request)
 
     return {wire.TASK_STATISTICS: of_task, wire.MODEL_STATISTICS: of_model}
-
-
-def _take(came: Draft, layout: Layout, tensors: Draft) -> None:
-    with came.path.open("rb", buffering=0) as file:
-        take_tensors(iter(lambda: file.read(body.BLOCK), b""), layout, tensors)
 
 
 def task_told(row: TaskRow) -> wire.TaskInfo:
