@@ -102,7 +102,7 @@ def routes(parts: NodeParts) -> Routes:
         **statistics_routes(parts.statistics, parts.associations),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
         **model_routes(parts.flea.models),
-        **task_routes(parts.flea.registry),
+        **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
         **flea_routes(parts.flea),
         **flaas_routes(parts.flaas),
     }
