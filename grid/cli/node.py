@@ -19,6 +19,7 @@ from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
 from grid.cli.dht import dht
+from grid.cli.flaas import flaas
 from grid.cli.models import model
 from grid.cli.network import Belonging
 from grid.cli.pinned import in_full, one_line
@@ -215,6 +216,7 @@ main.add_command(dht)
 main.add_command(project)
 main.add_command(runs)
 main.add_command(budget)
+main.add_command(flaas)
 main.add_command(model)
 main.add_command(task)
 main.add_command(request)
