@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from grid.accounts.house import open_house
+from grid.associations.service import Associations
 from grid.cli.fleets import open_fleets
 from grid.cli.guests import open_guests
 from grid.cli.network import Belonging
@@ -50,6 +51,7 @@ from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
 from grid.node.requests import Requests
+from grid.node.statistics import Statistics
 from grid.node.tokens import Tokens
 from grid.protocol.directory import Directory
 from grid.protocol.roles import NODE_ROLES
@@ -288,13 +290,25 @@ async def open_node(
             ledger=ledger,
             witness=Witness(database, catalogue, ledger, blobs, f"grid-daemon {VERSION}"),
         )
+        calls = Calls(http, identity=identity)
+        associations = Associations(
+            database,
+            identity,
+            "node",
+            settings.node_id,
+            lambda: node.address,
+            calls,
+            egress,
+            time.time,
+        )
         means = Means(
             identity=identity,
             node_id=settings.node_id,
-            calls=Calls(http, identity=identity),
+            calls=calls,
             egress=egress,
             access=access,
             house=house,
+            associations=associations,
             peers=Peers(database, time.time, events),
             catalogue=catalogue,
             permissions=permissions,
@@ -366,6 +380,15 @@ async def _wire(
     chores.begin(means.requests.keep())
     batches = Batches(means, projects, coordinator, chores.begin, settings.data / "projects")
     started = means.now()
+    statistics = Statistics(
+        means.house.book.database,
+        means.catalogue,
+        means.house,
+        means.ledger,
+        means.trainer,
+        lambda: _running(coordinator, participant),
+        means.now,
+    )
     node.parts = NodeParts(
         identity=means.identity,
         node_id=means.node_id,
@@ -373,6 +396,8 @@ async def _wire(
         auth=auth,
         access=means.access,
         house=means.house,
+        associations=means.associations,
+        statistics=statistics,
         peers=means.peers,
         catalogue=means.catalogue,
         permissions=means.permissions,
@@ -494,20 +519,23 @@ def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
     )
 
 
+def _running(coordinator: Coordinator, participant: Participant) -> dict[str, int]:
+    driven = {f"coordinating {state}": count for state, count in coordinator.running().items()}
+    return driven | {f"taking part {state}": count for state, count in participant.running().items()}
+
+
 def _status(
     settings: NodeSettings, means: Means, coordinator: Coordinator, participant: Participant, started: float
 ) -> wire.Status:
     found = capabilities()
     engine = means.trainer.status()
-    driven = {f"coordinating {state}": count for state, count in coordinator.running().items()}
-    joined = {f"taking part {state}": count for state, count in participant.running().items()}
     return wire.Status(
         status="busy" if _is_busy(means.trainer) else "online",
         node_id=means.node_id,
         version=VERSION,
         started=started,
         datasets=len(means.catalogue.list()),
-        runs={**driven, **joined},
+        runs=_running(coordinator, participant),
         isolation=wire.Isolation(
             landlock=found.landlock,
             seccomp=found.seccomp,

@@ -11,6 +11,7 @@ import click
 
 from grid.cli import people
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
+from grid.cli.association import association, own_statistics
 from grid.cli.audit import audit
 from grid.cli.budget import budget
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
@@ -19,6 +20,7 @@ from grid.cli.dataset import dataset
 from grid.cli.demo import demo
 from grid.cli.desk import DATA, data_option, open_desk
 from grid.cli.dht import dht
+from grid.cli.flaas import flaas
 from grid.cli.models import model
 from grid.cli.network import Belonging
 from grid.cli.pinned import in_full, one_line
@@ -223,10 +225,13 @@ main.add_command(dht)
 main.add_command(project)
 main.add_command(runs)
 main.add_command(budget)
+main.add_command(flaas)
 main.add_command(model)
 main.add_command(task)
 main.add_command(request)
 main.add_command(audit_log)
+main.add_command(association)
+main.add_command(own_statistics)
 for command in people.COMMANDS:
     main.add_command(command)
 main.add_command(revoke)

@@ -7,16 +7,18 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
 from grid.cli.desk import Office, data_option
-from grid.cli.models import MODEL, VARIANT, run, when
+from grid.cli.models import FILE, MODEL, VARIANT, run, when
 from grid.cli.plainly import Plainly, word
 from grid.cli.runs import WAIT, line
+from grid.client.payload import read_blocks
 from grid.client.tables import table
-from grid.wire import flea as wire
+from grid.learning.strategy import named
+from grid.wire import tasks as wire
 from grid.wire.names import Name
 from grid.wire.runs import After
-from grid.wire.tasks import TASK_EVENTS
 
 TASK = word(Name, "name of a task")
 SPAN = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -45,25 +47,18 @@ def task() -> None:
 def list_tasks(everything: bool, data: Path) -> None:
     """List the open tasks."""
 
-    async def told(office: Office) -> list[wire.TaskDetails]:
-        found: list[wire.TaskDetails] = []
+    async def told(office: Office) -> list[wire.TaskInfo]:
+        found: list[wire.TaskInfo] = []
         first = ""
         while True:
-            page = await office.ask(wire.TASKS, query=wire.TaskQuery(start_task_id=first, include_inactive=everything))
-            names = [name for name in page.task_ids if name != first]
-            found += [await office.ask(wire.TASK, task=name) for name in names]
-            if len(page.task_ids) < wire.PAGE:
+            page = await office.ask(wire.TASKS, query=wire.TaskQuery(first=first, most=wire.PAGE, closed=everything))
+            found += [each for each in page.tasks if each.task != first]
+            if not page.more:
                 return found
-            first = page.task_ids[-1]
+            first = page.tasks[-1].task
 
     rows = [
-        (
-            each.task_id,
-            each.state,
-            f"{each.model_id}/{each.hyperparameters_id}",
-            ", ".join(each.checkpoint_ids),
-            when(wire.seconds(each.deadline)),
-        )
+        (each.task, each.state, f"{each.model}/{each.variant}", ", ".join(each.checkpoints), when(each.ends))
         for each in run(data, told)
     ]
     click.echo(table(("task", "state", "model", "checkpoints", "until"), rows))
@@ -75,8 +70,8 @@ def list_tasks(everything: bool, data: Path) -> None:
 @click.argument("variant", type=VARIANT)
 @click.argument("checkpoints", nargs=-1, required=True, type=word(Name, "name of a checkpoint"))
 @click.option("--for", "seconds", type=span, default="1d", show_default=True, help="How long: 90s, 15m, 12h, 3d.")
-@click.option("--link", default="", help="Where the task's file lies.")
-@click.option("--aggregation", default="", help="How updates become one.  [default: by their examples]")
+@click.option("--file", type=FILE, help="The task's one file, for devices to understand.")
+@click.option("--strategy", default="fedavg", show_default=True, help="How updates become one: the name of a preset.")
 @data_option
 def add(
     name: str,
@@ -84,22 +79,23 @@ def add(
     variant: str,
     checkpoints: tuple[str, ...],
     seconds: float,
-    link: str,
-    aggregation: str,
+    file: Path | None,
+    strategy: str,
     data: Path,
 ) -> None:
     """Open TASK for CHECKPOINTS of VARIANT of MODEL."""
-    asked = wire.TaskAsked(
-        task_id=name,
-        model_id=model,
-        hyperparameters_id=variant,
-        deadline=time.time() + seconds,
-        checkpoint_ids=checkpoints,
-        active=True,
-        link=link,
-        aggregation=aggregation,
-    )
-    _say(run(data, lambda office: office.ask(wire.CREATE_TASK, asked)))
+    chosen = msgspec.to_builtins(named(strategy))
+    new = wire.NewTask(model, variant, time.time() + seconds, checkpoints, open=file is None, strategy=chosen)
+
+    async def added(office: Office) -> wire.TaskInfo:
+        made = await office.ask(wire.ADD_TASK, new, task=name)
+        if file is None:
+            return made
+        blocks, size = read_blocks(file), file.stat().st_size
+        await office.calls.upload(office.address, wire.PUT_TASK_FILE, blocks, length=size, peer=office.peer, task=name)
+        return await office.ask(wire.CHANGE_TASK, wire.TaskChange(open=True), task=name)
+
+    _say(run(data, added))
 
 
 @task.command()
@@ -107,7 +103,7 @@ def add(
 @data_option
 def close(name: str, data: Path) -> None:
     """Let nobody commit to TASK, or hand in for it, any more."""
-    _say(run(data, lambda office: office.ask(wire.CHANGE_TASK, wire.TaskChange(active=False), task=name)))
+    _say(run(data, lambda office: office.ask(wire.CHANGE_TASK, wire.TaskChange(open=False), task=name)))
 
 
 @task.command()
@@ -116,7 +112,7 @@ def close(name: str, data: Path) -> None:
 @data_option
 def reopen(name: str, seconds: float, data: Path) -> None:
     """Open TASK again, or give it another deadline."""
-    change = wire.TaskChange(deadline=time.time() + seconds, active=True)
+    change = wire.TaskChange(time.time() + seconds, open=True)
     _say(run(data, lambda office: office.ask(wire.CHANGE_TASK, change, task=name)))
 
 
@@ -126,16 +122,16 @@ def reopen(name: str, seconds: float, data: Path) -> None:
 def aggregate(name: str, data: Path) -> None:
     """Make one checkpoint of what was handed in for TASK, which is closed, and wait for it."""
 
-    async def done(office: Office) -> wire.TaskDetails:
+    async def done(office: Office) -> wire.TaskInfo:
         cursor = await _newest(office, name)
-        await office.ask(wire.AGGREGATE, task=name)
+        await office.ask(wire.AGGREGATE_TASK, task=name)
         await _until_over(office, name, cursor, "aggregating")
         return await office.ask(wire.TASK, task=name)
 
     told = run(data, done)
     _say(told)
-    if told.aggregated_checkpoint_id:
-        click.echo(f"checkpoint {told.model_id}/{told.hyperparameters_id}/{told.aggregated_checkpoint_id}")
+    if told.result:
+        click.echo(f"checkpoint {told.model}/{told.variant}/{told.result}")
 
 
 @task.command()
@@ -148,24 +144,24 @@ def aggregate(name: str, data: Path) -> None:
 @data_option
 def evaluate(name: str, dataset: str, inputs: tuple[str, ...], target: str, data: Path) -> None:
     """Compare the checkpoint that TASK made with those that it was for, on DATASET of this node."""
-    asked = wire.EvaluationAsked(dataset, inputs, target)
+    asked = wire.Measure(dataset, inputs, target)
 
     async def done(office: Office) -> wire.Evaluation:
         cursor = await _newest(office, name)
-        await office.ask(wire.EVALUATE, asked, task=name)
+        await office.ask(wire.EVALUATE_TASK, asked, task=name)
         await _until_over(office, name, cursor, "evaluating")
-        return await office.ask(wire.EVALUATION, task=name)
+        return await office.ask(wire.TASK_EVALUATION, task=name)
 
     told = run(data, done)
-    if told.aggregated is None:
+    if told.result is None:
         raise click.ClickException(told.reason)
-    names = sorted(told.aggregated.metrics)
+    names = sorted(told.result.metrics)
     rows = [
-        (each.checkpoint_id, f"{each.loss:.6g}", *(f"{each.metrics[metric]:.4g}" for metric in names))
-        for each in (told.aggregated, *told.checkpoints)
+        (each.checkpoint, f"{each.loss:.6g}", *(f"{each.metrics[metric]:.4g}" for metric in names))
+        for each in (told.result, *told.others)
     ]
     click.echo(table(("checkpoint", "loss", *names), rows))
-    click.echo(f"{told.aggregated.checkpoint_id} is {'better than all others' if told.improved else 'not the best'}")
+    click.echo(f"{told.result.checkpoint} is {'better than all others' if told.improved else 'not the best'}")
 
 
 @task.command()
@@ -173,7 +169,7 @@ def evaluate(name: str, dataset: str, inputs: tuple[str, ...], target: str, data
 @data_option
 def archive(name: str, data: Path) -> None:
     """Put TASK away; what was handed in and not aggregated is forgotten."""
-    _say(run(data, lambda office: office.ask(wire.ARCHIVE, task=name)))
+    _say(run(data, lambda office: office.ask(wire.ARCHIVE_TASK, task=name)))
 
 
 @task.command()
@@ -182,7 +178,7 @@ def archive(name: str, data: Path) -> None:
 def statistics(name: str, data: Path) -> None:
     """Show how often each client committed to TASK, and handed in."""
     told = run(data, lambda office: office.ask(wire.TASK_STATISTICS, task=name))
-    rows = [(each.client_id, str(each.commitments), str(each.registrations)) for each in told.clients]
+    rows = [(each.client, str(each.commitments), str(each.registrations)) for each in told.clients]
     total = ("all", str(told.commitments), str(told.registrations))
     click.echo(table(("client", "committed", "handed in"), [*rows, total]))
 
@@ -197,7 +193,7 @@ def log(name: str, follow: bool, data: Path) -> None:
     async def told(office: Office) -> None:
         cursor, wait = 0, 0.0
         while True:
-            heard = await office.ask(TASK_EVENTS, query=After(cursor, wait), task=name)
+            heard = await office.ask(wire.TASK_EVENTS, query=After(cursor, wait), task=name)
             for event in heard.events:
                 click.echo(line(event))
             over = any(event.kind == "archived" for event in heard.events)
@@ -211,7 +207,7 @@ def log(name: str, follow: bool, data: Path) -> None:
 async def _newest(office: Office, name: str) -> int:
     """The cursor of what happened last to a task."""
     cursor = 0
-    while (heard := await office.ask(TASK_EVENTS, query=After(cursor), task=name)).events:
+    while (heard := await office.ask(wire.TASK_EVENTS, query=After(cursor), task=name)).events:
         cursor = heard.after
     return cursor
 
@@ -220,7 +216,7 @@ async def _until_over(office: Office, name: str, cursor: int, state: str) -> Non
     """Wait until the task has come into a state after the cursor, and left it."""
     entered = False
     while True:
-        heard = await office.ask(TASK_EVENTS, query=After(cursor, WAIT), task=name)
+        heard = await office.ask(wire.TASK_EVENTS, query=After(cursor, WAIT), task=name)
         for event in heard.events:
             if entered and event.data.get("state", state) != state:
                 return
@@ -228,6 +224,6 @@ async def _until_over(office: Office, name: str, cursor: int, state: str) -> Non
         cursor = heard.after
 
 
-def _say(told: wire.TaskDetails) -> None:
+def _say(told: wire.TaskInfo) -> None:
     why = f": {told.reason}" if told.reason else ""
-    click.echo(f"{told.task_id} is {told.state}{why}")
+    click.echo(f"{told.task} is {told.state}{why}")

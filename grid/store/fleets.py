@@ -117,6 +117,12 @@ def fleets(connection: sqlite3.Connection) -> list[FleetRow]:
 # --- devices ------------------------------------------------------------------------------------
 
 
+def refuse_samples(connection: sqlite3.Connection, samples: int) -> None:
+    """Raises ProjectRefused if the samples of that index are a device's."""
+    if connection.execute("SELECT 1 FROM fleet_devices WHERE samples = ?", (samples,)).fetchone():
+        raise ProjectRefused(f"the samples of index {samples} are another device's")
+
+
 def add_device(connection: sqlite3.Connection, account: str, samples: int) -> None:
     """An account becomes a device. Raises ProjectRefused: it is one, or another has these samples."""
     try:

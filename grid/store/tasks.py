@@ -109,6 +109,11 @@ def move_task(connection: sqlite3.Connection, row: TaskRow) -> None:
     )
 
 
+def set_bundle(connection: sqlite3.Connection, name: str, digest: str) -> None:
+    """A task's one file is this one."""
+    connection.execute("UPDATE tasks SET bundle = ? WHERE name = ?", (digest, name))
+
+
 def get_task(connection: sqlite3.Connection, name: str) -> TaskRow:
     """One task. Raises TaskNotFound."""
     row = connection.execute(f"SELECT {_TASK} FROM tasks WHERE name = ?", (name,)).fetchone()  # noqa: S608

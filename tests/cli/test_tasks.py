@@ -77,7 +77,8 @@ async def test_a_task_from_its_model_to_its_evaluation(tmp_path: Path) -> None:
         assert kept.startswith("lung/small/first")
         assert rules[1].split() == ["*", "yes", "yes", "no", "1"]
         assert (await to_thread(ask, "model", "list"))[1].split()[:3] == ["lung", "small", "first"]
-        opened = await to_thread(ask, "task", "add", "autumn", "lung", "small", "first", "--for", "1h")
+        file = ("--for", "1h", "--file", str(tokens))  # any file
+        opened = await to_thread(ask, "task", "add", "autumn", "lung", "small", "first", *file)
         assert opened == ["autumn is open"]
         assert (await to_thread(ask, "task", "list"))[1].split()[:4] == ["autumn", "open", "lung/small", "first"]
         await hand_in(node.address, [1, 1, 1, 1])

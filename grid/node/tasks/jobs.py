@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from grid.crypto.encoding import b64
 from grid.faults import point
 from grid.learning.tensors import MAX_HEADER, Layout, data_offset, read_header
-from grid.node.models import called, learned, seen
+from grid.node.models import called, head_of, learned, seen
 from grid.node.tasks.registry import Registry, topic, visible
 from grid.protocol import assignment
 from grid.protocol.assignment import Assignment
@@ -33,6 +33,7 @@ from grid.transport.auth import Caller
 from grid.wire.problems import (
     CommitsSpent,
     ModelNotFound,
+    ModelRefused,
     NotInvited,
     OutOfTurn,
     TaskClosed,
@@ -303,6 +304,18 @@ def take_tensors(blocks: Iterable[bytes], layout: Layout, draft: Draft) -> None:
     except TensorsRefused as error:
         raise UpdateRefused(f"its tensors are not what the task's model needs: {error.detail}") from None
     settle_tensors(draft, layout, wanted)
+
+
+def check_tensors(draft: Draft, layout: Layout) -> None:
+    """The same of a draft that is a file of tensors already. Raises UpdateRefused."""
+    draft.cut()
+    try:
+        with draft.path.open("rb", buffering=0) as file:
+            held, _, offset = head_of(file)
+        held.require(layout)
+    except (ModelRefused, TensorsRefused) as error:
+        raise UpdateRefused(f"its tensors are not what the task's model needs: {error.detail}") from None
+    settle_tensors(draft, layout, offset)
 
 
 def settle_tensors(draft: Draft, layout: Layout, offset: int) -> None:

@@ -27,6 +27,7 @@ from grid.wire.problems import (
     ModelNotFound,
     ModelRefused,
     NotAllowed,
+    OutOfTurn,
     RunRefused,
     StrategyRefused,
     TaskExists,
@@ -36,6 +37,9 @@ from grid.wire.runs import After, Events
 
 MOST_EXAMPLES = 16_384
 """So much an update weighs at most, unless its task says otherwise: whoever claims more is believed no more."""
+
+OPENED = "tasks"
+"""The topic of the log that those listen to who wait for a task."""
 
 LOOK = 3600.0
 """Seconds after which the clock is looked at again in any case: it may have been set."""
@@ -141,6 +145,18 @@ class Registry:
         self.changed.set()
         return made
 
+    async def attach(self, caller: Caller, name: str, file: str) -> TaskRow:
+        """Give a draft its one file, by its SHA-256. Raises TaskNotFound, NotAllowed; OutOfTurn: it was opened."""
+
+        def work(connection: Transaction) -> TaskRow:
+            row = owned(connection, name, caller)
+            if row.task.state != machine.DRAFT:
+                raise OutOfTurn(f"task {name} is {row.task.state}: its file is what clients rely on")
+            tasks.set_bundle(connection, name, file)
+            return replace(row, bundle=file)
+
+        return await self.database.write(work)
+
     async def get(self, caller: Caller, name: str) -> TaskRow:
         """One task, as of now. Raises TaskNotFound."""
         return await self.database.read(lambda connection: as_of(visible(connection, name, caller), self.now()))
@@ -159,15 +175,28 @@ class Registry:
         first: str = "",
         most: int = 0,
         closed: bool = False,
+        wait: float = 0.0,
     ) -> list[TaskRow]:
         """Open tasks for a model, variant and checkpoint, in order of name; at most `most` of them, if that is not 0.
 
-        With `closed` also those that are over; drafts are their owner's alone.
+        With `closed` also those that are over; drafts are their owner's alone. If there are none, it waits for one, for
+        `wait` seconds.
         """
+        until = asyncio.get_running_loop().time() + wait
+        while True:
+            cursor = await self.database.read(lambda connection: events.last(connection, OPENED))
+            found = await self._find(caller, (model, variant, checkpoint), first, most, closed=closed)
+            left = until - asyncio.get_running_loop().time()
+            if found or left <= 0 or not await self.log.wait(OPENED, cursor, left):
+                return found
+
+    async def _find(
+        self, caller: Caller, of: tuple[str, str, str], first: str, most: int, *, closed: bool
+    ) -> list[TaskRow]:
 
         def work(connection: Snapshot) -> list[TaskRow]:
             found: list[TaskRow] = []
-            for row in tasks.find_tasks(connection, model, variant, checkpoint, first):
+            for row in tasks.find_tasks(connection, *of, first):
                 now = as_of(row, self.now())
                 if _listed(now, caller, closed=closed) and _sees(connection, row, caller):
                     found.append(now)
@@ -248,6 +277,8 @@ def moved(connection: Transaction, row: TaskRow, event: object, now: float, **ot
     after, _ = advance(row.task, event)
     changed = replace(row, task=after, **other)
     tasks.move_task(connection, changed)
+    if after.state == machine.OPEN != row.task.state:
+        events.append(connection, OPENED, after.state, now, {"task": after.id})
     if after != row.task:
         told = {"state": after.state, "ends": after.ends, "reason": after.reason}
         events.append(connection, topic(after.id), after.state, now, told)
