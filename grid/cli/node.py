@@ -11,6 +11,7 @@ import click
 
 from grid.cli import people
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
+from grid.cli.association import association, own_statistics
 from grid.cli.audit import audit
 from grid.cli.budget import budget
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
@@ -61,6 +62,12 @@ def main() -> None:
 )
 @click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
 @click.option("--dht", is_flag=True, help="Be a peer of a network without a centre, beside gateways or without any.")
+@click.option(
+    "--allow-unsigned/--no-allow-unsigned",
+    default=None,
+    show_default="allowed if --host is loopback",
+    help="With --dht, list here nodes that prove nothing (the grid RFC's two fields), marked unverified.",
+)
 @click.option("--relay", is_flag=True, help="Keep sealed letters there for nodes without a port. [needs --dht]")
 @click.option(
     "--relay-room", type=click.IntRange(1), default=1024, help="MiB of letters that wait here at most, with --relay."
@@ -125,6 +132,7 @@ def start(
     listen: bool,
     gateway: tuple[str, ...],
     dht: bool,
+    allow_unsigned: bool | None,
     relay: bool,
     relay_room: int,
     bootstrap: tuple[str, ...],
@@ -170,6 +178,7 @@ def start(
             dht=dht or bool(bootstrap),
             bootstrap=bootstrap,
             relay_room=relay_room * 1024**2 if relay else 0,
+            allow_unsigned=is_loopback(host) if allow_unsigned is None else allow_unsigned,
             network=Belonging(network, issuer, membership, network_secret),
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
@@ -224,6 +233,8 @@ main.add_command(model)
 main.add_command(task)
 main.add_command(request)
 main.add_command(audit_log)
+main.add_command(association)
+main.add_command(own_statistics)
 for command in people.COMMANDS:
     main.add_command(command)
 main.add_command(revoke)

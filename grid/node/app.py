@@ -10,6 +10,8 @@ from aiohttp import web
 
 from grid.accounts.app import account_routes
 from grid.accounts.house import House
+from grid.associations.app import association_routes
+from grid.associations.service import Associations
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.audit import Audit
@@ -33,6 +35,7 @@ from grid.node.project_app import project_routes
 from grid.node.projects import Projects
 from grid.node.request_app import request_routes
 from grid.node.requests import Requests
+from grid.node.statistics import Statistics, statistics_routes
 from grid.node.tasks.app import task_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
@@ -58,6 +61,8 @@ class NodeParts:
     auth: Authenticator
     access: Access
     house: House
+    associations: Associations
+    statistics: Statistics
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions
@@ -93,6 +98,8 @@ def routes(parts: NodeParts) -> Routes:
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
+        **association_routes(parts.associations),
+        **statistics_routes(parts.statistics, parts.associations),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
         **model_routes(parts.flea.models),
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
