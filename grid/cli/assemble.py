@@ -19,7 +19,7 @@ from aiohttp import web
 
 from grid.accounts.house import open_house
 from grid.associations.service import Associations
-from grid.cli.fleets import open_fleets
+from grid.cli.fleets import Outside, open_fleets
 from grid.cli.guests import open_guests
 from grid.cli.network import Belonging
 from grid.cli.reach import Reach, open_mailboxes, open_reach, reach_routes
@@ -37,6 +37,7 @@ from grid.node.audit import Audit
 from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
+from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.evidence import Witness
 from grid.node.gates import Gates
@@ -90,6 +91,7 @@ class NodeSettings:
     `dp_required`: the most that a run may cost each record, as epsilon; 0: runs need not be private.
     `least_rows`: rows behind a number that an analysis lets out.
     `tokens`: a file of bearer tokens for programs that can neither sign nor sign in (`node.tokens`).
+    `push`: a file of accounts with push services, which wake devices (see docs/flaas.md).
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
@@ -119,6 +121,7 @@ class NodeSettings:
     relay_room: int = 0
     allow_unsigned: bool = False
     tokens: Path | None = None
+    push: Path | None = None
     network: Belonging = Belonging()  # noqa: RUF009 - it never changes
 
 
@@ -340,7 +343,8 @@ async def open_node(
         node = OpenNode(settings, means, events, relay, socket)
         node.reach = await _reach(node, database, chores, stack)
         flea = await open_tasks(means, database, events, tokens, chores.begin, settings.data, settings.address)
-        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), flea)
+        flaas = open_fleets(means, events, flea, chores.begin, settings.data, Outside(http, settings.push))
+        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), flea, flaas)
         yield node
 
 
@@ -368,7 +372,13 @@ async def _reach(node: OpenNode, database: Database, chores: Chores, stack: Asyn
 
 
 async def _wire(
-    node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords, flea: FleaParts
+    node: OpenNode,
+    blobs: Blobs,
+    auth: Authenticator,
+    chores: Chores,
+    projects: ProjectRecords,
+    flea: FleaParts,
+    flaas: FlaasParts,
 ) -> None:
     """Give a node its services and its application; its runs are taken up."""
     means, settings = node.means, node.settings
@@ -408,7 +418,7 @@ async def _wire(
         participant=participant,
         ledger=means.ledger,
         flea=flea,
-        flaas=open_fleets(means, node.events, flea, chores.begin, settings.data),
+        flaas=flaas,
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),

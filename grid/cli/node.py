@@ -126,6 +126,7 @@ def main() -> None:
     envvar=["GRID_TOKENS", "AUTH_TOKENS_FILE"],
     help="A file of bearer tokens for programs that can neither sign nor sign in: see docs/flea.md.",
 )
+@click.option("--push", type=FILE, help="A file of accounts with push services: see docs/flaas.md.")
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -159,6 +160,7 @@ def start(
     sum_colluding: int,
     least_rows: int,
     tokens: Path | None,
+    push: Path | None,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -199,6 +201,7 @@ def start(
             sum_colluding=sum_colluding,
             least_rows=least_rows,
             tokens=tokens,
+            push=push,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:
