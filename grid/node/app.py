@@ -24,6 +24,7 @@ from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.gates import Gates
+from grid.node.hosting import Hosts
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
@@ -75,6 +76,7 @@ class NodeParts:
     ledger: Ledger
     flea: FleaParts
     flaas: FlaasParts
+    hosts: Hosts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -101,7 +103,7 @@ def routes(parts: NodeParts) -> Routes:
         **association_routes(parts.associations),
         **statistics_routes(parts.statistics, parts.associations),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
-        **model_routes(parts.flea.models),
+        **model_routes(parts.flea.models, parts.hosts),
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
         **flea_routes(parts.flea),
         **flaas_routes(parts.flaas),
