@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from grid.accounts.house import open_house
-from grid.cli.fleets import open_fleets
+from grid.cli.fleets import open_fleets, open_series
 from grid.cli.network import Belonging
 from grid.cli.reach import Reach, open_mailboxes, open_reach, reach_routes
 from grid.cli.task_parts import open_tasks, show_tasks
@@ -378,6 +378,7 @@ async def _wire(
         ledger=means.ledger,
         flea=flea,
         flaas=open_fleets(means, node.events, flea, chores.begin, settings.data),
+        pygrid=await open_series(means, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
