@@ -29,7 +29,7 @@ from grid.learning.joint import Mode
 from grid.learning.tensors import header_bytes
 
 NODE = (sys.executable, "-m", "grid.cli.node")
-KIND, MODE, EPOCHS = "NonIID", Mode.JOINT_MODELS, 3
+KIND, MODE, EPOCHS = "NonIID", Mode.JOINT_MODELS, 20
 PLAN = grid.Plan.linear(64, 10, metrics=["accuracy"])
 TEST = 450
 """Scans that no phone has."""

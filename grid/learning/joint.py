@@ -1,8 +1,8 @@
 """Several apps of one device learn together: what they hand to each other there, and the one update that leaves it.
 
-Source: Katevas et al. 2022, arXiv:2206.10963: a service on the device merges the samples of its apps, or their models. A
-mean on the device, weighted by samples, under a mean of devices, weighted likewise, is the mean of all apps
-(`WeightedMean` both times): for the model it makes no difference how many of a device's apps take part by themselves.
+Source: Katevas et al. 2022, arXiv:2206.10963: a service on the device merges the samples of its apps, or their models.
+A mean on the device, weighted by samples, under a mean of devices, weighted likewise, is the mean of all apps
+(`WeightedMean` both times): for the model it makes no difference how many of a device's apps train by themselves.
 """
 
 from __future__ import annotations
