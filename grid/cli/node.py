@@ -63,6 +63,12 @@ def main() -> None:
 )
 @click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
 @click.option("--dht", is_flag=True, help="Be a peer of a network without a centre, beside gateways or without any.")
+@click.option(
+    "--allow-unsigned/--no-allow-unsigned",
+    default=None,
+    show_default="allowed if --host is loopback",
+    help="With --dht, list here nodes that prove nothing (the grid RFC's two fields), marked unverified.",
+)
 @click.option("--relay", is_flag=True, help="Keep sealed letters there for nodes without a port. [needs --dht]")
 @click.option(
     "--relay-room", type=click.IntRange(1), default=1024, help="MiB of letters that wait here at most, with --relay."
@@ -115,6 +121,7 @@ def main() -> None:
     envvar=["GRID_TOKENS", "AUTH_TOKENS_FILE"],
     help="A file of bearer tokens for programs that can neither sign nor sign in: see docs/flea.md.",
 )
+@click.option("--push", type=FILE, help="A file of accounts with push services: see docs/flaas.md.")
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -126,6 +133,7 @@ def start(
     listen: bool,
     gateway: tuple[str, ...],
     dht: bool,
+    allow_unsigned: bool | None,
     relay: bool,
     relay_room: int,
     bootstrap: tuple[str, ...],
@@ -146,6 +154,7 @@ def start(
     sum_colluding: int,
     least_rows: int,
     tokens: Path | None,
+    push: Path | None,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -170,6 +179,7 @@ def start(
             dht=dht or bool(bootstrap),
             bootstrap=bootstrap,
             relay_room=relay_room * 1024**2 if relay else 0,
+            allow_unsigned=is_loopback(host) if allow_unsigned is None else allow_unsigned,
             network=Belonging(network, issuer, membership, network_secret),
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
@@ -184,6 +194,7 @@ def start(
             sum_colluding=sum_colluding,
             least_rows=least_rows,
             tokens=tokens,
+            push=push,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:

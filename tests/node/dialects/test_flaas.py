@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
+from grid.node.fleet.push import Gone
 from grid.protocol import fleet
 from grid.store import fleets as fleets_store
 from grid.transport.auth import OWNER
+from grid.wire import flaas as flaas_wire
 from grid.wire import models as wire
 from grid.wire.problems import ProjectRefused, RoundNotFound
 from tests.grid_of_nodes import ANode
@@ -568,3 +570,45 @@ async def test_a_robust_mean_is_a_field_of_the_project(flaas: Flaas) -> None:
     await flaas.refused(
         "ann", "POST project", "strategy-refused", {"title": "x", "model": "tiny", "aggregation": "scaffold"}
     )
+
+
+# --- L5: push --------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A push service that takes everything, until `gone`."""
+
+    def __init__(self) -> None:
+        self.sent, self.gone, self.heard = list[tuple[object, Any]](), False, asyncio.Event()
+
+    async def send(self, to: object, told: Any, lives: float) -> None:
+        self.heard.set()
+        if self.gone:
+            raise Gone
+        self.sent.append((to, told))
+
+
+async def test_l5_devices_that_asked_for_it_are_woken_and_forgotten_when_they_are_gone(flaas: Flaas) -> None:
+    recorder = Recorder()
+    flaas.parts.rounds._called._drivers = {flaas_wire.Fcm: recorder}  # type: ignore[attr-defined]
+    await flaas.devices("phone1", "phone2")
+    project = await flaas.project()
+    await flaas.ask("phone1", "PUT push", {"wake": {"kind": "fcm", "token": "t1"}}, 204)
+    await flaas.refused("ann", "PUT push", "device-not-found", {"wake": {"kind": "fcm", "token": "t1"}})
+    await flaas.refused("phone1", "PUT push", "bad-request", {"wake": {"kind": "sms", "token": "t1"}})
+    assert len((await flaas.ask("phone1", "GET push"))["key"]) == 87
+
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    await asyncio.wait_for(recorder.heard.wait(), 10)
+    assert recorder.sent[0][0] == flaas_wire.Fcm("t1")
+    assert recorder.sent[0][1]["project"] == project
+    recorder.gone = True
+    recorder.heard.clear()
+    flaas.now += 3600.0
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 1, fleet.COLLECTING)
+    await asyncio.wait_for(recorder.heard.wait(), 10)
+    async with asyncio.timeout(10):
+        while await flaas.parts.fleets.database.read(lambda c: fleets_store.device(c, "phone1").wake):
+            await asyncio.to_thread(lambda: None)
