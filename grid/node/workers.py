@@ -18,6 +18,7 @@ from grid.wire import workers as wire
 from grid.wire.problems import RequestRefused
 from grid.worker.port import Engine
 
+Number = Annotated[int, Meta(ge=1)]
 COUNT = "workers"
 """The setting that says how many there are, where that was changed while the node ran."""
 MOST = 256
@@ -70,7 +71,7 @@ def worker_routes(workers: Workers) -> Routes:
         return body.reply(wire.ADD_WORKERS, await workers.add(more.workers), request=request)
 
     async def remove(request: web.Request) -> web.StreamResponse:
-        number = body.part(request, "number", Annotated[int, Meta(ge=1)])
+        number = body.part(request, "number", Number)
         return body.reply(wire.REMOVE_WORKER, await workers.remove(number), request=request)
 
     return {wire.WORKERS: listed, wire.ADD_WORKERS: add, wire.REMOVE_WORKER: remove}

@@ -14,6 +14,7 @@ from grid.learning.plan import Plan
 from grid.transport.auth import OWNER
 from grid.wire import workers as wire
 from grid.wire.problems import NotAllowed, NotFound, RequestRefused
+from grid.wire.runs import After
 from tests.grid_of_nodes import ANode, Scientist, add_dataset
 
 StartNode = Callable[..., Awaitable[ANode]]
@@ -66,13 +67,16 @@ async def test_a_worker_that_is_removed_in_the_middle_of_a_training_costs_no_rou
     await staffed(ann)
     await add_dataset(ann.open, 2000)
     scientist, olga = Scientist(connections), Calls(connections, identity=OLGA)
-    plan = Plan.mlp([3, 64, 1], loss="mse", metrics=(), epochs=400, batch=8)
+    plan = Plan.mlp([3, 64, 1], loss="mse", metrics=(), epochs=30, batch=8)
 
     run = await scientist.start(ann, [ann], plan, rounds=1)
+    cursor, kinds = 0, list[str]()
     async with asyncio.timeout(30):
-        while not (busy := [w for w in await workers_of(olga, ann) if w.job == "train" and w.seconds > 0.2]):
-            await asyncio.to_thread(lambda: None)
-    await olga.call(ann.address, wire.REMOVE_WORKER, sign=True, number=busy[0].number)
+        while "progress" not in kinds:
+            told = await ann.open.parts.participant.events(run.id, After(cursor, 5.0))
+            cursor, kinds = told.after, [event.kind for event in told.events]
+    (busy,) = [worker for worker in await workers_of(olga, ann) if worker.job == "train"]
+    await olga.call(ann.address, wire.REMOVE_WORKER, sign=True, number=busy.number)
 
     result = await run.result()
     assert [line.accepted for line in result.history] == [1]
