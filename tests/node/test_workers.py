@@ -15,7 +15,7 @@ from grid.transport.auth import OWNER
 from grid.wire import workers as wire
 from grid.wire.problems import NotAllowed, NotFound, RequestRefused
 from grid.wire.runs import After
-from tests.grid_of_nodes import ANode, Scientist, add_dataset
+from tests.grid_of_nodes import ANode, Scientist, Story, add_dataset
 
 StartNode = Callable[..., Awaitable[ANode]]
 
@@ -70,6 +70,7 @@ async def test_a_worker_that_is_removed_in_the_middle_of_a_training_costs_no_rou
     plan = Plan.mlp([3, 64, 1], loss="mse", metrics=(), epochs=30, batch=8)
 
     run = await scientist.start(ann, [ann], plan, rounds=1)
+    await Story(run).until("round-opened", round=1)
     cursor, kinds = 0, list[str]()
     async with asyncio.timeout(30):
         while "progress" not in kinds:
