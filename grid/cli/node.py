@@ -31,6 +31,7 @@ from grid.cli.revoke import revoke, rotate
 from grid.cli.runs import runs
 from grid.cli.tasks import task
 from grid.cli.worker import worker
+from grid.crypto.errors import Malformed
 from grid.crypto.identity import Identity, fingerprint
 from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
@@ -55,6 +56,11 @@ def main() -> None:
 @main.command(context_settings=SETTINGS)
 @daemon_options(port=5001, data=DATA)
 @click.option("--id", type=word(NodeId, "name of a node"), help="Its name in directories.  [default: made of its key]")
+@click.option(
+    "--identity-key",
+    metavar="SECRET",
+    help="The node's key, where disks are wiped: see `grid-node id --secret`; best as GRID_IDENTITY_KEY.",
+)
 @click.option("--address", type=URL, help="Where others reach this node.  [default: where it listens]")
 @click.option(
     "--listen/--no-listen",
@@ -129,6 +135,7 @@ def start(
     data: Path,
     log_level: str,
     id: str | None,  # noqa: A002 - the flag's name is the setting's
+    identity_key: str | None,
     address: str | None,
     listen: bool,
     gateway: tuple[str, ...],
@@ -168,8 +175,9 @@ def start(
     except GpuMissing as missing:
         raise click.ClickException(f"{missing.detail}; --device auto would use the processor") from None
     with alone(data) as post:
+        identity = own_identity(data, identity_key)
         settings = NodeSettings(
-            node_id=id or node_id(Identity.load_or_create(data / "identity.key")),
+            node_id=id or node_id(identity),
             data=data,
             host=host,
             port=port,
@@ -218,6 +226,16 @@ async def _start(settings: NodeSettings, post: Post) -> None:
     await run_node(settings, ready, post.announce)
 
 
+def own_identity(data: Path, secret: str | None) -> Identity:
+    """The node's key: from its file, or what was given in place of one. Raises KeyFileUnsafe."""
+    if not secret:
+        return Identity.load_or_create(data / "identity.key")
+    try:
+        return Identity.given(secret, data / "identity.key")
+    except Malformed:
+        raise click.UsageError("--identity-key takes what `grid-node id --secret` prints") from None
+
+
 def node_id(identity: Identity) -> str:
     """The name of a node that was given none: the same as long as its key is."""
     return "node-" + fingerprint(identity.public).replace(" ", "")[:8]
@@ -256,10 +274,14 @@ async def _new_token(data: Path) -> str:
 
 
 @main.command(name="id")
+@click.option("--secret", is_flag=True, help="Print the private key instead: what GRID_IDENTITY_KEY is to be.")
 @data_option
-def identity(data: Path) -> None:
+def identity(secret: bool, data: Path) -> None:
     """Print the node's public key and its fingerprint, to compare over the telephone."""
     key = Identity.load_or_create(data / "identity.key")
+    if secret:
+        click.echo(key.secret)
+        return
     click.echo(f"node id       {node_id(key)}  (unless started with --id)")
     click.echo(f"public key    {key.id}")
     click.echo(f"fingerprint   {fingerprint(key.public)}")

@@ -237,8 +237,9 @@ class DhtDirectory:
             async with slots:
                 try:
                     peer = public_from_id(held.signed.signer)
-                    tags = await self._calls.call(held.said.node_address, DATASET_TAGS, peer=peer, deadline=DEADLINE)
-                except GridError:
+                    async with asyncio.timeout(DEADLINE):  # by letter, too
+                        tags = await self._calls.call(held.said.node_address, DATASET_TAGS, peer=peer)
+                except (GridError, TimeoutError):
                     return None
             return fits(tags, want)
 
