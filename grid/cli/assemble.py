@@ -54,6 +54,7 @@ from grid.node.records import RunRecords
 from grid.node.requests import Requests
 from grid.node.statistics import Statistics
 from grid.node.tokens import Tokens
+from grid.node.workers import Workers
 from grid.protocol.directory import Directory
 from grid.protocol.roles import NODE_ROLES
 from grid.protocol.secure_sum import Terms
@@ -408,6 +409,7 @@ async def _wire(
         house=means.house,
         associations=means.associations,
         statistics=statistics,
+        workers=Workers(means.house.book.database, means.trainer),
         peers=means.peers,
         catalogue=means.catalogue,
         permissions=means.permissions,

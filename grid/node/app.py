@@ -37,6 +37,7 @@ from grid.node.request_app import request_routes
 from grid.node.requests import Requests
 from grid.node.statistics import Statistics, statistics_routes
 from grid.node.tasks.app import task_routes
+from grid.node.workers import Workers, worker_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -63,6 +64,7 @@ class NodeParts:
     house: House
     associations: Associations
     statistics: Statistics
+    workers: Workers
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions
@@ -100,6 +102,7 @@ def routes(parts: NodeParts) -> Routes:
         **account_routes(parts.house),
         **association_routes(parts.associations),
         **statistics_routes(parts.statistics, parts.associations),
+        **worker_routes(parts.workers),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
         **model_routes(parts.flea.models),
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
