@@ -23,6 +23,7 @@ FLOORS = (
     "client",
     "simulation",
     "accounts",
+    "associations",
     "relay",
     "gateway",
     "node",

@@ -18,9 +18,12 @@ from typing import Any
 from aiohttp import web
 
 from grid.accounts.house import open_house
-from grid.cli.fleets import open_fleets, open_series
+from grid.associations.service import Associations
+from grid.cli.fleets import Outside, open_fleets
+from grid.cli.guests import open_guests
 from grid.cli.network import Belonging
 from grid.cli.reach import Reach, open_mailboxes, open_reach, reach_routes
+from grid.cli.series import open_series
 from grid.cli.task_parts import open_tasks, show_tasks
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
@@ -35,6 +38,7 @@ from grid.node.audit import Audit
 from grid.node.batches import Batches
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import MOST, Coordinator
+from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.evidence import Witness
 from grid.node.gates import Gates
@@ -49,7 +53,9 @@ from grid.node.project_records import ProjectRecords
 from grid.node.projects import Projects
 from grid.node.records import RunRecords
 from grid.node.requests import Requests
+from grid.node.statistics import Statistics
 from grid.node.tokens import Tokens
+from grid.node.workers import Workers
 from grid.protocol.directory import Directory
 from grid.protocol.roles import NODE_ROLES
 from grid.protocol.secure_sum import Terms
@@ -81,12 +87,13 @@ class NodeSettings:
     Without `listen` nobody can connect to it: its address is its mailbox at the first of its `gateways`, else at a
     relay of its network. `label` tells its mailboxes from others of the same key. With `dht` it is a peer of the
     `network` without a centre that those at `bootstrap` are part of, or begins one; it keeps mailboxes for others there
-    if it has `relay_room` for their letters, in bytes.
+    if it has `relay_room` for their letters, in bytes, and lists programs that sign nothing if it `allow_unsigned`.
     `workers`: jobs at once; `worker_idle`: seconds after which an unused worker process ends (0: never).
     `sums_only`: no update of this node is seen but summed; with at least `sum_nodes`, `sum_colluding` of which collude.
     `dp_required`: the most that a run may cost each record, as epsilon; 0: runs need not be private.
     `least_rows`: rows behind a number that an analysis lets out.
     `tokens`: a file of bearer tokens for programs that can neither sign nor sign in (`node.tokens`).
+    `push`: a file of accounts with push services, which wake devices (see docs/flaas.md).
     `device`: what trainings are computed on (`auto`, `cpu`, `cuda`); `gpu_seats`: jobs that share one GPU at most.
     """
 
@@ -114,7 +121,9 @@ class NodeSettings:
     dht: bool = False
     bootstrap: tuple[str, ...] = ()
     relay_room: int = 0
+    allow_unsigned: bool = False
     tokens: Path | None = None
+    push: Path | None = None
     network: Belonging = Belonging()  # noqa: RUF009 - it never changes
 
 
@@ -286,13 +295,25 @@ async def open_node(
             ledger=ledger,
             witness=Witness(database, catalogue, ledger, blobs, f"grid-daemon {VERSION}"),
         )
+        calls = Calls(http, identity=identity)
+        associations = Associations(
+            database,
+            identity,
+            "node",
+            settings.node_id,
+            lambda: node.address,
+            calls,
+            egress,
+            time.time,
+        )
         means = Means(
             identity=identity,
             node_id=settings.node_id,
-            calls=Calls(http, identity=identity),
+            calls=calls,
             egress=egress,
             access=access,
             house=house,
+            associations=associations,
             peers=Peers(database, time.time, events),
             catalogue=catalogue,
             permissions=permissions,
@@ -322,19 +343,23 @@ async def open_node(
         relay.gateways = settings.gateways
         relay.serves(answering, AnsweredLetters(database, time.time))
         node = OpenNode(settings, means, events, relay, socket)
-        node.reach = await _reach(node, database, chores)
+        node.reach = await _reach(node, database, chores, stack)
         flea = await open_tasks(means, database, events, tokens, chores.begin, settings.data, settings.address)
-        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), flea)
+        flaas = open_fleets(means, events, flea, chores.begin, settings.data, Outside(http, settings.push))
+        await _wire(node, blobs, auth, chores, ProjectRecords(database, events, time.time), flea, flaas)
         yield node
 
 
-async def _reach(node: OpenNode, database: Database, chores: Chores) -> Reach:
+async def _reach(node: OpenNode, database: Database, chores: Chores, stack: AsyncExitStack) -> Reach:
     """How a node is reached, and what it does for those who are not."""
     settings = node.settings
     mailboxes = None
     if settings.relay_room:
         mailboxes = await open_mailboxes(database, node.events, settings.data, settings.relay_room)
         chores.begin(mailboxes.tend())
+    guests = None
+    if settings.dht and settings.allow_unsigned:
+        guests = await stack.enter_async_context(open_guests(node.means.egress, node.means.now))
     return open_reach(
         node.means,
         node.relay,
@@ -344,11 +369,18 @@ async def _reach(node: OpenNode, database: Database, chores: Chores) -> Reach:
         belonging=settings.network,
         listens=settings.listen,
         mailboxes=mailboxes,
+        guests=guests,
     )
 
 
 async def _wire(
-    node: OpenNode, blobs: Blobs, auth: Authenticator, chores: Chores, projects: ProjectRecords, flea: FleaParts
+    node: OpenNode,
+    blobs: Blobs,
+    auth: Authenticator,
+    chores: Chores,
+    projects: ProjectRecords,
+    flea: FleaParts,
+    flaas: FlaasParts,
 ) -> None:
     """Give a node its services and its application; its runs are taken up."""
     means, settings = node.means, node.settings
@@ -360,6 +392,15 @@ async def _wire(
     chores.begin(means.requests.keep())
     batches = Batches(means, projects, coordinator, chores.begin, settings.data / "projects")
     started = means.now()
+    statistics = Statistics(
+        means.house.book.database,
+        means.catalogue,
+        means.house,
+        means.ledger,
+        means.trainer,
+        lambda: _running(coordinator, participant),
+        means.now,
+    )
     node.parts = NodeParts(
         identity=means.identity,
         node_id=means.node_id,
@@ -367,6 +408,9 @@ async def _wire(
         auth=auth,
         access=means.access,
         house=means.house,
+        associations=means.associations,
+        statistics=statistics,
+        workers=Workers(means.house.book.database, means.trainer),
         peers=means.peers,
         catalogue=means.catalogue,
         permissions=means.permissions,
@@ -377,7 +421,7 @@ async def _wire(
         participant=participant,
         ledger=means.ledger,
         flea=flea,
-        flaas=open_fleets(means, node.events, flea, chores.begin, settings.data),
+        flaas=flaas,
         pygrid=await open_series(means, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
@@ -489,20 +533,23 @@ def local_engine(settings: NodeSettings, preload: str) -> LocalEngine:
     )
 
 
+def _running(coordinator: Coordinator, participant: Participant) -> dict[str, int]:
+    driven = {f"coordinating {state}": count for state, count in coordinator.running().items()}
+    return driven | {f"taking part {state}": count for state, count in participant.running().items()}
+
+
 def _status(
     settings: NodeSettings, means: Means, coordinator: Coordinator, participant: Participant, started: float
 ) -> wire.Status:
     found = capabilities()
     engine = means.trainer.status()
-    driven = {f"coordinating {state}": count for state, count in coordinator.running().items()}
-    joined = {f"taking part {state}": count for state, count in participant.running().items()}
     return wire.Status(
         status="busy" if _is_busy(means.trainer) else "online",
         node_id=means.node_id,
         version=VERSION,
         started=started,
         datasets=len(means.catalogue.list()),
-        runs={**driven, **joined},
+        runs=_running(coordinator, participant),
         isolation=wire.Isolation(
             landlock=found.landlock,
             seccomp=found.seccomp,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -32,6 +33,7 @@ def status(data: Path) -> None:
     click.echo(f"network       {known.network or '(without a name)'}")
     click.echo(f"key           {known.key}")
     click.echo(f"peers         {len(known.contacts)}")
+    click.echo(f"whole         {_whole(known)}")
     click.echo(f"records       {known.records}, {known.bytes} bytes")
     for name, count in sorted(known.counted.items()):
         click.echo(f"{name:13} {count}")
@@ -74,6 +76,13 @@ def invite(key: str, group: str, network: str, days: int, data: Path) -> None:
     issuer = Identity.load_or_create(data / "identity.key")
     signed = vouch(issuer, key, network, group, time.time() + days * 86_400.0)
     click.echo(encode(signed).decode())
+
+
+def _whole(known: Known) -> str:
+    if known.split_since is None:
+        return "yes, as far as this node can see"
+    since = datetime.fromtimestamp(known.split_since).astimezone()
+    return f"perhaps not: {known.silent} peers that this node knew fell silent together ({since:%Y-%m-%d %H:%M:%S})"
 
 
 async def _known(data: Path) -> Known:

@@ -12,11 +12,15 @@ from pathlib import Path
 import click
 
 from grid.accounts.house import open_house
+from grid.associations.service import Associations
 from grid.cli import people
+from grid.cli.association import association
 from grid.cli.config import SETTINGS, daemon_options, default_data, is_loopback
-from grid.cli.daemon import Post, alone, new_loop
+from grid.cli.daemon import Post, alone, new_loop, reachable
 from grid.cli.owner import FILE, owner_token
 from grid.cli.plainly import Plainly
+from grid.client.calls import Calls
+from grid.client.egress import Egress, open_http
 from grid.crypto.identity import Identity
 from grid.gateway.app import Policy, open_gateway
 from grid.gateway.kept import KeptLog, KeptMembers
@@ -64,6 +68,7 @@ def main() -> None:
     show_default=True,
     help="MiB of sealed letters that wait for nodes without an inbound port; 0: relay nothing.",
 )
+@click.option("--address", help="URL at which nodes reach it, if that is not where it listens.")
 def start(
     host: str,
     port: int,
@@ -74,6 +79,7 @@ def start(
     lease: float,
     check_interval: float,
     relay_room: int,
+    address: str | None,
 ) -> None:
     """Run a gateway until SIGTERM.
 
@@ -89,16 +95,22 @@ def start(
     )
     gc.freeze()  # what was imported stays: no collection need look at it again
     with alone(data) as post, asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(run(host, port, data, policy, post, relay_room * 1024**2))
+        runner.run(run(host, port, data, policy, post, relay_room * 1024**2, address))
 
 
-async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room: int = ROOM) -> None:
-    """Serve a gateway whose state is in `data`, until a signal ends it; `room`: bytes for letters, 0: no relay."""
+async def run(
+    host: str, port: int, data: Path, policy: Policy, post: Post, room: int = ROOM, address: str | None = None
+) -> None:
+    """Serve a gateway whose state is in `data`, until a signal ends it; `room`: bytes for letters, 0: no relay.
+
+    `address`: where nodes reach it, if that is not where it listens.
+    """
     is_owner, token = owner_token(data)
     if token:
         click.echo(f"owner's token, shown this once (delete {data / FILE} to get another): {token}", err=True)
     identity = Identity.load_or_create(data / "identity.key")
-    async with Database(data / "gateway.db", "gateway") as database:
+    egress, at = Egress(policy.allow_private), [address or ""]
+    async with Database(data / "gateway.db", "gateway") as database, open_http(egress) as http:
         house = open_house(database, identity, NETWORK_ROLES, time.time)
         record = open_record(database, Blobs(data / "deposits"), time.time, room or ROOM, house)
         auth = Authenticator(
@@ -109,6 +121,16 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
             accounts=house.logins.check,
             tokens=house.logins.bearer,
             standing=house.book.standing,
+        )
+        associations = Associations(
+            database,
+            identity,
+            "gateway",
+            "gateway",
+            lambda: at[0],
+            Calls(http, identity=identity),
+            egress,
+            time.time,
         )
         log, events = Log(KeptLog(database), identity, time.time), EventLog(database)
         mailboxes = Mailboxes(database, events, Blobs(data / "letters"), time.time, room) if room else None
@@ -122,10 +144,14 @@ async def run(host: str, port: int, data: Path, policy: Policy, post: Post, room
             log=log,
             mailboxes=mailboxes,
             record=record,
+            associations=associations,
         ) as app:
-            await serve(app, host=host, port=port, ready=partial(_ready, post), on_drain=partial(_let_go, mailboxes))
+            await serve(
+                app, host=host, port=port, ready=partial(_ready, post, at), on_drain=partial(_let_go, mailboxes)
+            )
 
 
+main.add_command(association)
 for command in people.COMMANDS:
     main.add_command(command)
 
@@ -136,7 +162,8 @@ async def _let_go(mailboxes: Mailboxes | None) -> None:
         mailboxes.close()
 
 
-def _ready(post: Post, address: str) -> None:
+def _ready(post: Post, at: list[str], address: str) -> None:
+    at[0] = at[0] or reachable(address)
     post.announce(address)
     click.echo(f"listening on {address}")  # flushes
 

@@ -11,6 +11,7 @@ import click
 
 from grid.cli import people
 from grid.cli.assemble import NodeSettings, gpus_for, run_node
+from grid.cli.association import association, own_statistics
 from grid.cli.audit import audit
 from grid.cli.budget import budget
 from grid.cli.config import SETTINGS, daemon_options, is_loopback
@@ -29,6 +30,8 @@ from grid.cli.request import audit_log, request
 from grid.cli.revoke import revoke, rotate
 from grid.cli.runs import runs
 from grid.cli.tasks import task
+from grid.cli.worker import worker
+from grid.crypto.errors import Malformed
 from grid.crypto.identity import Identity, fingerprint
 from grid.learning.questions import LEAST_ROWS
 from grid.node.access import Access
@@ -53,6 +56,11 @@ def main() -> None:
 @main.command(context_settings=SETTINGS)
 @daemon_options(port=5001, data=DATA)
 @click.option("--id", type=word(NodeId, "name of a node"), help="Its name in directories.  [default: made of its key]")
+@click.option(
+    "--identity-key",
+    metavar="SECRET",
+    help="The node's key, where disks are wiped: see `grid-node id --secret`; best as GRID_IDENTITY_KEY.",
+)
 @click.option("--address", type=URL, help="Where others reach this node.  [default: where it listens]")
 @click.option(
     "--listen/--no-listen",
@@ -61,6 +69,12 @@ def main() -> None:
 )
 @click.option("--gateway", type=URL, multiple=True, help="A gateway to be listed at; may be repeated.")
 @click.option("--dht", is_flag=True, help="Be a peer of a network without a centre, beside gateways or without any.")
+@click.option(
+    "--allow-unsigned/--no-allow-unsigned",
+    default=None,
+    show_default="allowed if --host is loopback",
+    help="With --dht, list here nodes that prove nothing (the grid RFC's two fields), marked unverified.",
+)
 @click.option("--relay", is_flag=True, help="Keep sealed letters there for nodes without a port. [needs --dht]")
 @click.option(
     "--relay-room", type=click.IntRange(1), default=1024, help="MiB of letters that wait here at most, with --relay."
@@ -113,6 +127,7 @@ def main() -> None:
     envvar=["GRID_TOKENS", "AUTH_TOKENS_FILE"],
     help="A file of bearer tokens for programs that can neither sign nor sign in: see docs/flea.md.",
 )
+@click.option("--push", type=FILE, help="A file of accounts with push services: see docs/flaas.md.")
 @click.option("--warm/--no-warm", default=False, help="Start the workers at once instead of with the first job.")
 def start(
     host: str,
@@ -120,10 +135,12 @@ def start(
     data: Path,
     log_level: str,
     id: str | None,  # noqa: A002 - the flag's name is the setting's
+    identity_key: str | None,
     address: str | None,
     listen: bool,
     gateway: tuple[str, ...],
     dht: bool,
+    allow_unsigned: bool | None,
     relay: bool,
     relay_room: int,
     bootstrap: tuple[str, ...],
@@ -144,6 +161,7 @@ def start(
     sum_colluding: int,
     least_rows: int,
     tokens: Path | None,
+    push: Path | None,
     warm: bool,
 ) -> None:
     """Run a node until SIGTERM.
@@ -157,8 +175,9 @@ def start(
     except GpuMissing as missing:
         raise click.ClickException(f"{missing.detail}; --device auto would use the processor") from None
     with alone(data) as post:
+        identity = own_identity(data, identity_key)
         settings = NodeSettings(
-            node_id=id or node_id(Identity.load_or_create(data / "identity.key")),
+            node_id=id or node_id(identity),
             data=data,
             host=host,
             port=port,
@@ -168,6 +187,7 @@ def start(
             dht=dht or bool(bootstrap),
             bootstrap=bootstrap,
             relay_room=relay_room * 1024**2 if relay else 0,
+            allow_unsigned=is_loopback(host) if allow_unsigned is None else allow_unsigned,
             network=Belonging(network, issuer, membership, network_secret),
             trust=trust,
             allow_private=is_loopback(host) if allow_private is None else allow_private,
@@ -182,6 +202,7 @@ def start(
             sum_colluding=sum_colluding,
             least_rows=least_rows,
             tokens=tokens,
+            push=push,
             warm=warm,
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -205,6 +226,16 @@ async def _start(settings: NodeSettings, post: Post) -> None:
     await run_node(settings, ready, post.announce)
 
 
+def own_identity(data: Path, secret: str | None) -> Identity:
+    """The node's key: from its file, or what was given in place of one. Raises KeyFileUnsafe."""
+    if not secret:
+        return Identity.load_or_create(data / "identity.key")
+    try:
+        return Identity.given(secret, data / "identity.key")
+    except Malformed:
+        raise click.UsageError("--identity-key takes what `grid-node id --secret` prints") from None
+
+
 def node_id(identity: Identity) -> str:
     """The name of a node that was given none: the same as long as its key is."""
     return "node-" + fingerprint(identity.public).replace(" ", "")[:8]
@@ -221,6 +252,9 @@ main.add_command(model)
 main.add_command(task)
 main.add_command(request)
 main.add_command(audit_log)
+main.add_command(association)
+main.add_command(own_statistics)
+main.add_command(worker)
 for command in people.COMMANDS:
     main.add_command(command)
 main.add_command(revoke)
@@ -240,10 +274,14 @@ async def _new_token(data: Path) -> str:
 
 
 @main.command(name="id")
+@click.option("--secret", is_flag=True, help="Print the private key instead: what GRID_IDENTITY_KEY is to be.")
 @data_option
-def identity(data: Path) -> None:
+def identity(secret: bool, data: Path) -> None:
     """Print the node's public key and its fingerprint, to compare over the telephone."""
     key = Identity.load_or_create(data / "identity.key")
+    if secret:
+        click.echo(key.secret)
+        return
     click.echo(f"node id       {node_id(key)}  (unless started with --id)")
     click.echo(f"public key    {key.id}")
     click.echo(f"fingerprint   {fingerprint(key.public)}")

@@ -29,10 +29,10 @@ from grid.transport.app import create_app
 from grid.transport.auth import Authenticator
 from grid.transport.hello import session_handler
 from grid.transport.metrics import Metrics
-from grid.transport.serve import running
+from grid.transport.serve import running as answering
 from grid.wire import accounts as wire
 from grid.wire.endpoint import Endpoint, Gives, Takes
-from grid.wire.problems import BadRequest
+from grid.wire.problems import BadRequest, Unreachable
 from grid.wire.rights import Right
 from grid.wire.session import SESSION
 
@@ -65,8 +65,12 @@ place_option = click.option(
 
 
 @asynccontextmanager
-async def open_counter(place: Place) -> AsyncIterator[Office]:
-    """A daemon as its owner calls it, whether it runs or not: if not, this process answers for its people."""
+async def open_counter(place: Place, *, running: bool = False) -> AsyncIterator[Office]:
+    """A daemon as its owner calls it, whether it runs or not: if not, this process answers for its people.
+
+    Raises:
+        Unreachable: it has to be `running`, and does not.
+    """
     kind, data = place
     with daemon_of(data) as found:
         daemon = Identity.load_or_create(data / "identity.key")
@@ -76,6 +80,8 @@ async def open_counter(place: Place) -> AsyncIterator[Office]:
             async with http:
                 yield Office(Calls(http, identity=owner), owner, address, daemon.public)
             return
+        if running:
+            raise Unreachable(f"the {kind} of {data} does not run; start it with `grid-{kind} start`")
         async with Database(data / f"{kind}.db", kind) as database:
             house = open_house(database, daemon, _ROLES[kind], time.time)
             auth = Authenticator(daemon, time.time, owner_keys=lambda: frozenset({owner.public}))
@@ -84,7 +90,7 @@ async def open_counter(place: Place) -> AsyncIterator[Office]:
             with TemporaryDirectory(prefix="grid-") as folder:
                 socket = Path(folder) / "people"
                 http, address = way_to(f"{UNIX}{socket}")
-                async with running(app, host=None, local=socket), http:
+                async with answering(app, host=None, local=socket), http:
                     yield Office(Calls(http, identity=owner), owner, address, daemon.public)
 
 

@@ -175,6 +175,9 @@ class Calls:
                         if body.failure is not None:
                             raise body.failure from None
                         raise
+                    except Unreachable as error:
+                        error.connected |= body.begun  # what was read is gone: it cannot be said elsewhere
+                        raise
 
         return await self._somehow(address, peer, say)
 

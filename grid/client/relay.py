@@ -67,6 +67,9 @@ SILENT = 0.3
 INSTEAD = 60.0
 """Seconds for which calls go to a mailbox in place of an address before that is tried again."""
 
+MOVING = 8
+"""Seconds that a node whose relay is gone has to say where it reads now."""
+
 REMEMBERED = 10_000
 
 EACH = 128
@@ -193,8 +196,18 @@ class Relay:
                 continue
             if silent < SILENT:
                 return self._use(mailbox_address(gateway, name), peer, address)
-        found = None if self.finds is None else await self.finds(peer)
-        return None if found in {None, address} else self._use(str(found), peer, address)
+        found = await self._found(peer, address)
+        return None if found is None else self._use(found, peer, address)
+
+    async def _found(self, peer: bytes, address: str) -> str | None:
+        """Where else the holder of a key says that it is; one whose relay is gone is on its way to another."""
+        pauses = MOVING if mailbox_at(address) else 1
+        for turn in range(pauses if self.finds is not None else 0):
+            await asyncio.sleep(min(turn, 1.0))
+            assert self.finds is not None
+            if (found := await self.finds(peer)) not in {None, address}:
+                return found
+        return None
 
     def _use(self, box: str, peer: bytes, address: str) -> str:
         if len(self._instead) >= REMEMBERED:
@@ -231,6 +244,9 @@ class Relay:
                 response = await answer
             except MailboxUnknown:
                 raise unconnected(f"nobody reads the mailbox {mailbox} at {gateway}") from None
+            except Unreachable:
+                self._keys.pop((gateway, mailbox), None)  # before the next letter is sealed, the relay is asked
+                raise
             except asyncio.CancelledError:
                 self._keys.pop((gateway, mailbox), None)  # perhaps it is there with other keys
                 if answer.done() and not answer.cancelled():

@@ -80,6 +80,27 @@ class Identity:
             _create_private(path, cls.generate().pem())
             return cls.load(path)
 
+    @classmethod
+    def given(cls, secret: str, path: Path) -> Identity:
+        """The identity of a `secret` (see there), written to `path` where no key is yet: for disks that are wiped.
+
+        Raises:
+            Malformed: it is no such secret.
+            KeyFileUnsafe: as `load` does, or another key is there.
+        """
+        identity = cls.from_seed(unb64(secret, 32))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            _create_private(path, identity.pem())
+        if cls.load(path).public != identity.public:
+            raise KeyFileUnsafe(f"{path} holds another key than the one that was given; one of the two has to go")
+        return identity
+
+    @property
+    def secret(self) -> str:
+        """The private key itself as one word of 43 characters: for a variable that nobody else can read."""
+        return b64(self._key.private_bytes_raw())
+
     def sign(self, domain: str, message: bytes) -> bytes:
         """The signature (64 bytes) of `message` for the purpose `domain`; see `signing`."""
         return self._key.sign(framed(domain, message))

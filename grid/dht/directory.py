@@ -172,6 +172,14 @@ class DhtDirectory:
             raise NodeIdTaken(f"{node_id} is the name of several keys, ask for one of them: {keys}")
         return _member(named[0])
 
+    async def knows(self, name: str) -> bool:
+        """Whether a node of the network goes by this name."""
+        await self._upkeep.connect()
+        network = self._peer.network
+        found = await self._peer.collect(name_key(name, network.name, network.secret), Want(limit=1))
+        own = self._said is not None and self._said.node_id == name
+        return own or any(held.said.node_id == name for held in found.records.values())
+
     async def relays(self) -> tuple[str, ...]:
         """Where mailboxes are kept for those who have no port, in an order of this peer's own."""
         await self._upkeep.connect()
@@ -229,8 +237,9 @@ class DhtDirectory:
             async with slots:
                 try:
                     peer = public_from_id(held.signed.signer)
-                    tags = await self._calls.call(held.said.node_address, DATASET_TAGS, peer=peer, deadline=DEADLINE)
-                except GridError:
+                    async with asyncio.timeout(DEADLINE):  # by letter, too
+                        tags = await self._calls.call(held.said.node_address, DATASET_TAGS, peer=peer)
+                except (GridError, TimeoutError):
                     return None
             return fits(tags, want)
 

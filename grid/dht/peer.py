@@ -18,7 +18,8 @@ from grid.dht.records import Held, Network
 from grid.dht.shelf import Shelf, wanted
 from grid.dht.table import OF_GROUP, Contact, K
 from grid.dht.walk import walk
-from grid.wire.dht import Find, Kept, Known, Near, Ping, Pong, Store, Want
+from grid.dht.whole import Whole
+from grid.wire.dht import Find, Kept, Known, Near, PeerRecord, Ping, Pong, Store, Want
 from grid.wire.documents import Signed
 from grid.wire.problems import BadSignature, GridError
 
@@ -80,9 +81,9 @@ class Peer:
     ) -> None:
         self.answers = Answers(identity, network, now, shelf=shelf, of_group=of_group)
         self.network, self.table, self.shelf = network, self.answers.table, self.answers.shelf
-        self._transport, self._now, self._allowed, self._entropy = transport, now, allowed, entropy
+        self._transport, self.now, self._allowed, self._entropy = transport, now, allowed, entropy
         self._of_group = of_group
-        self._patience = Patience()
+        self._patience, self.whole = Patience(), Whole()
         self._repairs: deque[tuple[Contact, Store]] = deque(maxlen=REPAIRS)
         self.count: Counter[str] = Counter()
 
@@ -208,7 +209,7 @@ class Peer:
         if expected not in {None, contact.id} or not contact.held.said.listens:
             return None
         self._patience.answered(contact)
-        self.table.heard(contact, self._now())
+        self._heard(contact)
         return contact
 
     async def refresh(self) -> None:
@@ -220,19 +221,19 @@ class Peer:
         callers = {contact.id: contact for contact in self.answers.callers}
         self.answers.callers.clear()
         some = [*callers.values()][:K]
-        stale = [each for each in self.table.stalest(self._now() - 300.0) if each.id not in callers][:K]
+        stale = [each for each in self.table.stalest(self.now() - 300.0) if each.id not in callers][:K]
         await asyncio.gather(*(self._look_after(contact) for contact in [*some, *stale]))
         repairs, self._repairs = list(self._repairs), deque(maxlen=REPAIRS)
         await asyncio.gather(*(self._store(contact, store) for contact, store in repairs))
 
     async def _look_after(self, contact: Contact) -> None:
         if await self.meet(contact.address, contact.id) is None:
-            self.table.lost(contact)
+            self._lost(contact)
 
     # --- one call -------------------------------------------------------------------------------
 
     def _lookup(self, key: bytes, enough: int | None) -> Lookup:
-        known = [each for each in self.table.nearest(key, 2 * K) if self._patience.may_ask(each.id, self._now())]
+        known = [each for each in self.table.nearest(key, 2 * K) if self._patience.may_ask(each.id, self.now())]
         return Lookup(key, known, self._read, alpha=ALPHA, of_group=self._of_group, enough=enough)
 
     async def _walk(self, lookup: Lookup, ask: Callable[[Contact], Awaitable[None]]) -> Lookup:
@@ -252,7 +253,7 @@ class Peer:
             if nonce is not None:
                 contact = self._proved(contact.held.signed, nonce, near.proof)
             if nonce is not None or self.table.get(contact.id) is not None:
-                self.table.heard(contact, self._now())
+                self._heard(contact)
         except GridError:  # silence is looked at when the lookup is over
             self._fail(contact)
             raise
@@ -268,25 +269,34 @@ class Peer:
         return kept.kept
 
     def _fail(self, contact: Contact) -> None:
-        if self._patience.failed(contact, self._now()) > 1:
-            self.table.lost(contact)
+        if self._patience.failed(contact, self.now()) > 1:
+            self._lost(contact)
+
+    def _heard(self, contact: Contact) -> None:
+        self.table.heard(contact, self.now())
+        self.whole.heard(contact.id)
+
+    def _lost(self, contact: Contact) -> None:
+        if self.table.get(contact.id) is not None:
+            self.whole.lost(contact.id, contact.address, self.now())
+        self.table.lost(contact)
 
     # --- what is believed -----------------------------------------------------------------------
 
     def _read(self, signed: Signed) -> Contact | None:
         """The contact that a record makes, if it may be asked now."""
         try:
-            held = self.network.read(signed, self._now())
+            held = self.network.read(signed, self.now())
             if held.gone or not held.said.listens or held.id == self.answers.place:
                 return None
             self._allowed(held.said.node_address)
         except GridError as error:
             self.answers.refused[error.slug] += 1
             return None
-        return Contact(held) if self._patience.may_ask(held.id, self._now()) else None
+        return Contact(held) if self._patience.may_ask(held.id, self.now()) else None
 
     def _proved(self, signed: Signed, nonce: bytes, proof: bytes) -> Contact:
-        held = self.network.read(signed, self._now())
+        held = self.network.read(signed, self.now())
         try:
             check_alive(self.network, signed, nonce, proof)
         except (errors.BadSignature, errors.Malformed) as error:
@@ -296,12 +306,12 @@ class Peer:
     def _counts(self, key: bytes, signed: Signed, want: Want) -> Held | None:
         """A record that a holder gave, if it counts, belongs there, and was wanted."""
         try:
-            held = self.network.read(signed, self._now())
+            held = self.network.read(signed, self.now())
         except GridError as error:
             self.answers.refused[error.slug] += 1
             return None
         belongs = key in self.network.keys(held.said, signed.signer)
-        if not belongs or held.gone or held.said.expires <= self._now() or not wanted(held, want):
+        if not belongs or held.gone or held.said.expires <= self.now() or not wanted(held, want):
             self.answers.refused["foreign"] += 1
             return None
         return held
@@ -309,7 +319,7 @@ class Peer:
     # --- this peer as one of the holders --------------------------------------------------------
 
     def _own(self, key: bytes, want: Want) -> list[Held]:
-        records, _ = self.shelf.page(key, want, b"", self._now())
+        records, _ = self.shelf.page(key, want, b"", self.now())
         return [held for signed in records if (held := self._counts(key, signed, want)) is not None]
 
     def _keep(self, key: bytes, signed: Signed, others: list[Contact]) -> bool:
@@ -320,7 +330,7 @@ class Peer:
         if len(others) >= K and distance(key, others[-1].id) < mine:
             return False
         try:
-            return self.shelf.put(key, signed, self._now()) is None
+            return self.shelf.put(key, signed, self.now()) is None
         except GridError as error:
             self.answers.refused[error.slug] += 1
             return False
@@ -329,10 +339,11 @@ class Peer:
         """Where this peer says that it answers, if it says so."""
         return None if self.answers.said is None else self.answers.said.node_address
 
-    def names(self) -> set[str]:
-        """The nodes that this peer knows of: its contacts, whose records it keeps, and itself."""
-        own = () if self.answers.said is None else (self.answers.said.node_id,)
-        return {*own, *(contact.held.said.node_id for contact in self.table), *self.shelf.names()}
+    def others(self) -> list[PeerRecord]:
+        """What the nodes that this peer knows of say of themselves: its contacts, and those whose records it keeps."""
+        known = {held.id: held.said for held in (*(contact.held for contact in self.table), *self.shelf.records())}
+        known.pop(self.answers.place, None)
+        return list(known.values())
 
     def known(self) -> Known:
         """What this peer knows of the network, for its owner."""
@@ -342,6 +353,8 @@ class Peer:
             contacts=tuple(contact.address for contact in self.table),
             records=len(self.shelf),
             bytes=self.shelf.size,
+            silent=self.whole.silent,
+            split_since=self.whole.since,
             counted=dict(self.count),
             refused=dict(self.answers.refused),
         )

@@ -87,9 +87,9 @@ class Shelf:
         """How many records are under a key."""
         return len(self._under.get(key, ()))
 
-    def names(self) -> set[str]:
-        """The nodes whose records are here."""
-        return {held.said.node_id for held in self._newest.values() if not held.gone}
+    def records(self) -> list[Held]:
+        """The newest record of each node that is kept here, and did not say good-bye."""
+        return [held for held in self._newest.values() if not held.gone]
 
     def sweep(self, now: float) -> None:
         """Forget what has ended."""

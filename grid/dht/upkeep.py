@@ -14,6 +14,7 @@ import msgspec
 
 from grid.dht.peer import Peer
 from grid.dht.table import K
+from grid.dht.whole import Change
 from grid.wire.names import Address
 from grid.wire.problems import GridError, Unreachable
 
@@ -27,6 +28,11 @@ REFRESH = 3600.0
 """Seconds after which the far parts of the table are looked for anew."""
 REMEMBER = 60.0
 """Seconds between two times that the contacts are written down."""
+RECALL = 60.0
+"""Seconds between two times that some are called whom this peer was named or knew, and who are no contacts."""
+CALLED = 4
+"""How many then."""
+REMEMBERED = 10_000
 PAUSES = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds between tries to find the network; the last one repeats."""
 KEPT = 200
@@ -62,6 +68,9 @@ class PeerCache:
 class Upkeep:
     """One peer's place in its network. `bootstrap`: addresses of peers that are known beforehand."""
 
+    # Whoever is named or was known is called again for ever: so two networks that meet at one peer become one, and the
+    # halves of one that was split find each other when they can.
+
     def __init__(
         self,
         peer: Peer,
@@ -74,7 +83,10 @@ class Upkeep:
         self._stirred = asyncio.Event()
         peer.answers.stir = self._stirred.set
         self._connecting = asyncio.Lock()
-        self._knew = 0
+        self._knew, self._calls = 0, 0
+        self._met = set[bytes]()
+        self.noticed: Callable[[Change], Awaitable[None]] | None = None
+        """What to do when the network seems to be split, or to be one again."""
         self.grown: Callable[[], Awaitable[None]] | None = None
         """What to do when peers came to a network that is small: until then it had too few to keep a record."""
         self._failures = 0
@@ -97,7 +109,7 @@ class Upkeep:
     async def run(self) -> None:
         """Tend until cancelled."""
         loop = asyncio.get_running_loop()
-        refreshed = remembered = loop.time()
+        refreshed = remembered = recalled = loop.time()
         while True:
             await self._pause(await self._once())
             if loop.time() - refreshed >= REFRESH:
@@ -106,6 +118,38 @@ class Upkeep:
             if loop.time() - remembered >= REMEMBER:
                 remembered = loop.time()
                 await self.remember()
+            if loop.time() - recalled >= RECALL:
+                recalled = loop.time()
+                await self.recall()
+
+    async def recall(self) -> None:
+        """Call some that are no contacts; where one answers, those near it are met, and told of this peer."""
+        peer = self._peer
+        known = {contact.address.rstrip("/") for contact in peer.table} | {(peer.address() or "").rstrip("/")}
+        some = [
+            each for each in dict.fromkeys([*self._bootstrap, *peer.whole.addresses()]) if each.rstrip("/") not in known
+        ]
+        if not some:
+            return
+        turn, self._calls = self._calls % len(some), self._calls + CALLED
+        silent = peer.whole.silent_ones()
+        before = self._met - silent | {contact.id for contact in peer.table}
+        met = await asyncio.gather(*(peer.meet(each) for each in (some[turn:] + some[:turn])[:CALLED]))
+        new = {contact.id for contact in met if contact is not None} - before
+        self._met = new | (self._met if len(self._met) < REMEMBERED else set())
+        if new:
+            await peer.refresh()
+            if self.grown is not None:
+                await self._announce_again(self.grown)
+
+    async def _look(self) -> None:
+        """Notice a split, and that it is over."""
+        change = self._peer.whole.look(len(self._peer.table), self._peer.now())
+        if change is None:
+            return
+        log.warning("%s", change)
+        if self.noticed is not None:
+            await self.noticed(change)
 
     async def _rest(self, seconds: float) -> None:
         """Until somebody is to be called back, but a moment at least, in which there may be others."""
@@ -126,6 +170,7 @@ class Upkeep:
     async def _once(self) -> float:
         """Do what is to be done; seconds until the next time."""
         await self._peer.tend()
+        await self._look()
         try:
             await self.connect()
         except Unreachable as error:

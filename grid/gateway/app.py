@@ -11,6 +11,8 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from grid.accounts.app import account_routes
+from grid.associations.app import association_routes, network_routes
+from grid.associations.service import Associations
 from grid.client.egress import Egress
 from grid.crypto.identity import Identity
 from grid.gateway.ask import HttpAsk
@@ -65,10 +67,12 @@ async def open_gateway(
     log: Log,
     mailboxes: Mailboxes | None = None,
     record: Record | None = None,
+    associations: Associations | None = None,
 ) -> AsyncIterator[web.Application]:
     """A gateway whose loops run for as long as the block lasts; its application is to be served meanwhile.
 
-    Without `mailboxes` it relays no letters; without a `record` it keeps none, and speaks no FriendlyFL.
+    Without `mailboxes` it relays no letters; without a `record` it keeps none, and speaks no FriendlyFL; without
+    `associations` it has none.
     """
     egress, metrics = Egress(policy.allow_private), Metrics()
     await log.load()
@@ -93,6 +97,8 @@ async def open_gateway(
         if record is not None:
             await record.deposits.sweep()
             routes = {**routes, **account_routes(record.house), **friendlyfl_routes(record)}
+        if associations is not None:
+            routes = {**routes, **association_routes(associations), **network_routes(associations)}
         app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")
         app[REGISTER], app[SEARCHES], app[LOG] = register, Searches(register.roll, ask, now), log
         metrics.gauge("grid_members", "Members in any state", lambda: len(register.roll))

@@ -10,6 +10,8 @@ from aiohttp import web
 
 from grid.accounts.app import account_routes
 from grid.accounts.house import House
+from grid.associations.app import association_routes
+from grid.associations.service import Associations
 from grid.crypto.identity import Identity
 from grid.node.access import Access
 from grid.node.audit import Audit
@@ -35,7 +37,9 @@ from grid.node.project_app import project_routes
 from grid.node.projects import Projects
 from grid.node.request_app import request_routes
 from grid.node.requests import Requests
+from grid.node.statistics import Statistics, statistics_routes
 from grid.node.tasks.app import task_routes
+from grid.node.workers import Workers, worker_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -60,6 +64,9 @@ class NodeParts:
     auth: Authenticator
     access: Access
     house: House
+    associations: Associations
+    statistics: Statistics
+    workers: Workers
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions
@@ -96,6 +103,9 @@ def routes(parts: NodeParts) -> Routes:
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
+        **association_routes(parts.associations),
+        **statistics_routes(parts.statistics, parts.associations),
+        **worker_routes(parts.workers),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
         **model_routes(parts.flea.models),
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),

@@ -91,6 +91,10 @@ class Catalogue:
         """All datasets, in order of name."""
         return tuple(self._datasets[name].info for name in self.names)
 
+    def advertised(self) -> tuple[DatasetInfo, ...]:
+        """Those that are not hidden, in order of name."""
+        return tuple(self._datasets[name].info for name in self.names if _advertised(self._datasets[name]))
+
     def get(self, name: str) -> DatasetInfo:
         """One dataset. Raises DatasetNotFound."""
         return self.dataset(name).info

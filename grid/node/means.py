@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grid.accounts.house import House
+from grid.associations.service import Associations
 from grid.client.calls import Calls
 from grid.client.egress import Egress
 from grid.crypto.envelope import Header
@@ -47,6 +48,7 @@ class Means:
     egress: Egress
     access: Access
     house: House
+    associations: Associations
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions

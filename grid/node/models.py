@@ -107,7 +107,6 @@ class Models:
 
         Raises:
             ModelExists: another's, which the caller does not see.
-            ModelNotFound: it has no variant that is called as the canonical one.
             NotAllowed: it is another's.
         """
         row = ModelRow(model, called(caller), said.details, "", self._now())
@@ -145,7 +144,7 @@ class Models:
         """Make a variant, or say something else of it.
 
         Raises:
-            ModelNotFound: no such model, or what it names is not there.
+            ModelNotFound: there is no such model.
             ModelRefused: other hyperparameters than it was made with.
             NotAllowed: it is another's.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from grid.client.pins import FRESH
 from grid.node.records import as_events
@@ -99,6 +100,10 @@ class Peers:
     async def events(self, after: After) -> Events:
         """What happened to the node itself after a cursor; waits up to `after.wait` seconds for the first of it."""
         return as_events(await self._log.wait(NODE, after.after, after.wait), after)
+
+    async def tell(self, kind: str, data: dict[str, Any]) -> None:
+        """Something happened to the node itself: those who hear its events hear of it."""
+        await self._database.write(lambda connection: events.append(connection, NODE, kind, self._now(), data))
 
     async def followed(self, gateway: str) -> Followed | None:
         """The log of the gateway at an address, as far as it was followed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from typing import Any
 
 import msgspec
 
@@ -54,6 +55,12 @@ def of_kind(connection: sqlite3.Connection, topic: str, kind: str) -> list[Event
         "SELECT cursor, topic, kind, at, data FROM events WHERE topic = ? AND kind = ? ORDER BY cursor", (topic, kind)
     )
     return [Event(*row) for row in rows]
+
+
+def of_kind_since(connection: sqlite3.Connection, kind: str, at: float) -> list[tuple[float, dict[str, Any]]]:
+    """When events of a kind happened since a time (UTC seconds), in any topic, and what they say."""
+    rows = connection.execute("SELECT at, data FROM events WHERE kind = ? AND at >= ? ORDER BY cursor", (kind, at))
+    return [(when, msgspec.json.decode(data)) for when, data in rows]
 
 
 def last(connection: sqlite3.Connection, topic: str) -> int:

@@ -71,9 +71,7 @@ def add_model(connection: sqlite3.Connection, row: ModelRow) -> None:
 
 
 def change_model(connection: sqlite3.Connection, name: str, details: str, canonical: str) -> None:
-    """Other words about a model, another variant to begin with. Raises ModelNotFound."""
-    if canonical:
-        variant(connection, name, canonical)
+    """Other words about a model, another variant to begin with, which may be still to come."""
     connection.execute("UPDATE models SET details = ?, canonical = ? WHERE name = ?", (details, canonical, name))
 
 
@@ -121,11 +119,7 @@ def add_variant(connection: sqlite3.Connection, row: VariantRow) -> None:
 
 
 def change_variant(connection: sqlite3.Connection, row: VariantRow) -> None:
-    """Other words about a variant, another checkpoint to begin with, a variant in its place. Raises ModelNotFound."""
-    if row.canonical:
-        checkpoint(connection, row.model, row.name, row.canonical)
-    if row.upgrade:
-        variant(connection, row.model, row.upgrade)
+    """Other words about a variant, another checkpoint to begin with, a variant in its place: they may be to come."""
     connection.execute(
         "UPDATE model_variants SET details = ?, canonical = ?, upgrade = ? WHERE model = ? AND name = ?",
         (row.details, row.canonical, row.upgrade, row.model, row.name),

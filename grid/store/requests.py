@@ -101,6 +101,11 @@ def histories(connection: sqlite3.Connection, account: str) -> dict[str, int]:
     return dict(rows.fetchall())
 
 
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many requests are in which state."""
+    return dict(connection.execute("SELECT state, COUNT(*) FROM requests GROUP BY state").fetchall())
+
+
 def evidences(connection: sqlite3.Connection, dataset: str, kind: str) -> list[Evidence]:
     """What was known of all requests of a kind on a dataset that were granted."""
     rows = connection.execute(

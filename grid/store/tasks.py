@@ -123,14 +123,25 @@ def get_task(connection: sqlite3.Connection, name: str) -> TaskRow:
 
 
 def find_tasks(
-    connection: sqlite3.Connection, model: str = "", variant: str = "", checkpoint: str = "", first: str = ""
+    connection: sqlite3.Connection,
+    model: str = "",
+    variant: str = "",
+    checkpoint: str = "",
+    first: str = "",
+    *,
+    opened: bool = False,
 ) -> Iterator[TaskRow]:
-    """Tasks of a model, a variant and a checkpoint, where given, in order of name, from `first` on; as asked for."""
+    """Tasks of a model, a variant and a checkpoint, where given, in order of name, from `first` on; as asked for.
+
+    With `opened` those alone that were not closed: however many there were, the few that go on are found at once.
+    """
+    found = "SELECT name FROM tasks WHERE state = ?" if opened else "SELECT name FROM tasks WHERE ? != ''"
     rows = connection.execute(
-        f"SELECT {_TASK} FROM tasks WHERE name >= ? AND ? IN ('', model) AND ? IN ('', variant)"  # noqa: S608
+        f"SELECT {_TASK} FROM tasks WHERE name IN ({found}) AND name >= ?"  # noqa: S608 - our own names
+        " AND ? IN ('', model) AND ? IN ('', variant)"
         " AND (? = '' OR EXISTS (SELECT 1 FROM task_checkpoints c WHERE c.task = name AND c.checkpoint = ?))"
         " ORDER BY name",
-        (first, model, variant, checkpoint, checkpoint),
+        (task.OPEN, first, model, variant, checkpoint, checkpoint),
     )
     return (_task(connection, row) for row in rows)
 

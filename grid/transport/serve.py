@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -42,6 +43,7 @@ async def serve(
     (leave the directory, wake long-polls), and finish requests under way, all within `drain_seconds`;
     new requests on open connections meet a `draining` problem. A second signal stops at once.
     """
+    many_files()
     async with _site(app, host, port, KEEP_ALIVE, local) as (site, address):
         with _signals() as signals:
             ready(address)
@@ -50,6 +52,15 @@ async def serve(
             hurry = asyncio.create_task(signals.get())
             await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
             await _end(drain, hurry)
+
+
+def many_files() -> None:
+    """Let this process have as many files and connections open as the system allows it.
+
+    The usual limit, 1024, is for programs that wait with `select`; an upload takes a connection and two files.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @asynccontextmanager

@@ -126,13 +126,18 @@ class FoundHere(Found, frozen=True, kw_only=True):
 
 
 class Known(Message, frozen=True):
-    """What a peer knows of the network, for its owner: contacts by address, records kept, and what was counted."""
+    """What a peer knows of the network, for its owner: contacts by address, records kept, and what was counted.
+
+    `split_since`: when so many of those it knew fell silent together that the network may be split; `silent`: how many.
+    """
 
     network: str
     key: PublicKey
     contacts: tuple[str, ...]
     records: Count
     bytes: Count
+    silent: Count = 0
+    split_since: Seconds | None = None
     counted: dict[str, int] = {}
     refused: dict[str, int] = {}
 

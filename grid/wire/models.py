@@ -41,7 +41,7 @@ Maybe = Annotated[str, Meta(max_length=128, pattern=r"^([A-Za-z0-9][A-Za-z0-9._-
 
 
 class NewModel(Message, frozen=True):
-    """What is said of a model; `canonical` is the variant to begin with."""
+    """What is said of a model; `canonical` is the variant to begin with, which may be still to come."""
 
     details: Text = ""
     canonical: Maybe = ""

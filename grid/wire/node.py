@@ -321,7 +321,7 @@ NODE_EVENTS: Endpoint[None, Events] = Endpoint(
     query=After,
     who="signed",
     right=Right.EDIT_SETTINGS,
-    about="What happened to the node itself, such as a gateway that lied: as the events of a run are heard",
+    about="What happened to the node itself, such as a gateway that lied, or a network that was split",
     entry=Event,
     deadline=40.0,
 )

@@ -361,6 +361,13 @@ class NotReleased(GridError):
     status, slug, title = 403, "not-released", "What this run learned was not released yet"
 
 
+# --- associations ---------------------------------------------------------------------------------
+
+
+class AssociationRefused(GridError):
+    status, slug, title = 403, "association-refused", "There can be no such association"
+
+
 # --- projects -----------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from grid.cli.assemble import NodeSettings, open_node
 from grid.cli.daemon import FILE, alone
 from grid.cli.desk import open_desk
-from grid.cli.node import main, start
+from grid.cli.node import main, own_identity, start
 from grid.crypto.identity import Identity
 from grid.dht.records import Network
 from grid.transport.serve import running
@@ -305,6 +306,15 @@ def test_a_wrong_setting_stops_the_start(node: Node) -> None:
         refused = node("start", *words)
         assert refused.exit_code == 2
         assert words[1] in refused.output
+
+
+def test_a_node_whose_disk_was_wiped_is_told_its_key(tmp_path: Path, node: Node) -> None:
+    secret = node("id", "--secret").output.strip()
+
+    with pytest.raises(click.UsageError):
+        own_identity(tmp_path / "wiped", "no secret")
+    assert own_identity(tmp_path / "wiped", secret).id in node("id").output
+    assert own_identity(tmp_path / "wiped", None).id in node("id").output
 
 
 def test_help_needs_neither_numpy_nor_torch() -> None:

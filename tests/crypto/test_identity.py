@@ -92,3 +92,15 @@ def test_known_answers() -> None:
 
     assert identity.id == "A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"
     assert fingerprint(identity.public) == "352e 3e4f 0717 ae31 8923 b4cd 5942 f3cb"
+
+
+def test_a_secret_makes_the_file_that_was_wiped_and_gives_way_to_no_other_key(tmp_path: Path) -> None:
+    made = Identity.load_or_create(tmp_path / "one" / "identity.key")
+    again = Identity.given(made.secret, tmp_path / "two" / "identity.key")
+
+    assert again.public == made.public == Identity.load(tmp_path / "two" / "identity.key").public
+    assert Identity.given(made.secret, tmp_path / "two" / "identity.key").public == made.public
+    with pytest.raises(KeyFileUnsafe, match="another key"):
+        Identity.given(Identity.generate().secret, tmp_path / "two" / "identity.key")
+    with pytest.raises(Malformed):
+        Identity.given("short", tmp_path / "three" / "identity.key")

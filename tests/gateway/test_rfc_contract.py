@@ -7,22 +7,34 @@ another `base_url`.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+
+from tests.dht.peers import Peers
+from tests.gateway.conftest import gateway_at
 
 StartNode = Callable[..., Awaitable[str]]
 
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.fixture
-def base_url(gateway: str) -> str:
-    """A directory that takes unsigned joins of nodes on this machine."""
-    return gateway
+@pytest.fixture(params=["gateway", "node"])
+async def base_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """A directory that takes unsigned joins of nodes on this machine: a gateway, a node of a network without one."""
+    if request.param == "gateway":
+        async with gateway_at(tmp_path) as address:
+            yield address
+        return
+    peers = Peers(tmp_path)
+    try:
+        yield (await peers.start("me", data=False, allow_unsigned=True)).address
+    finally:
+        await peers.end()
 
 
 @dataclass(frozen=True)

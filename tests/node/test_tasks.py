@@ -186,6 +186,35 @@ async def test_a_closed_task_takes_nothing(three: Three) -> None:
         await three.put("phone", wire.HAND_IN, tensors([1] * 4), query=wire.Learned(1), ticket=ticket)
 
 
+@pytest.mark.parametrize(("deaths", "state"), [(2, "aggregated"), (3, "closed")])
+async def test_a_worker_that_dies_in_a_sum_costs_time_and_three_cost_the_sum(
+    three: Three, deaths: int, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await three.add()
+    await three.work("phone", [1, 2, 3, 4])
+    await three.ask("maker", wire.CHANGE_TASK, wire.TaskChange(open=False), task="t")
+    engine, opened = three.node.folder_engine, three.node.folder_engine.open
+    left = deaths
+
+    async def dying(job: Any) -> Any:
+        nonlocal left
+        seat, left = await opened(job), left - 1
+        seat.broken = left >= 0
+        return seat
+
+    monkeypatch.setattr(engine, "open", dying)
+    await three.ask("maker", wire.AGGREGATE_TASK, task="t")
+    await three.until("aggregating")
+    async with asyncio.timeout(10):
+        while (told := await three.ask("maker", wire.TASK, task="t")).state == "aggregating":
+            pass
+
+    assert (told.state, "signal 9" in told.reason) == (state, state == "closed")
+    if state == "closed":  # it may be asked for again
+        await three.ask("maker", wire.AGGREGATE_TASK, task="t")
+    await three.until("aggregated")
+
+
 LOOKS_AT_MORE = {"scaffold", "fednova", "q-fedavg", "fedbuff", "fedasync"}
 """Of an update, than a whole model and how many examples it was learned from."""
 

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from grid.protocol import assignment, fleet, membership, project, request, run, secure_sum, summing, task
+from grid.protocol import assignment, association, fleet, membership, project, request, run, secure_sum, summing, task
 from grid.protocol import round as round_
 from grid.protocol.assignment import ASSIGNMENT
+from grid.protocol.association import ASSOCIATION
 from grid.protocol.fleet import FLEET, TURN
 from grid.protocol.machine import BrokenRule, Machine, diagram
 from grid.protocol.membership import MEMBERSHIP
@@ -27,7 +28,9 @@ from grid.protocol.task import TASK
 from grid.wire.problems import GridError, OutOfTurn
 from grid.wire.requests import Ask
 
-MACHINES: list[Machine[Any, Any]] = [TASK, BATCH, RUN, ROUND, ASSIGNMENT, PART, SUM, MEMBERSHIP, REQUEST, FLEET, TURN]
+MACHINES: list[Machine[Any, Any]] = [
+    TASK, BATCH, RUN, ROUND, ASSIGNMENT, PART, SUM, MEMBERSHIP, REQUEST, ASSOCIATION, FLEET, TURN,
+]  # fmt: skip
 FOUR = frozenset({"ann", "bob", "dan", "eve"})
 PAGE = Path(__file__).parents[2] / "docs" / "machines.md"
 
@@ -184,6 +187,12 @@ def sum_events(_: summing.Sum) -> list[object]:
     return [*answers, summing.Gone("dan"), summing.TimeOver(), *map(summing.Collected, (FOUR, frozenset({"ann"})))]
 
 
+def association_events(_: association.Association) -> list[object]:
+    asked = [association.Proposed(ours=ours, at=0.0) for ours in (True, False)]
+    over = [association.TimeOver(at) for at in (1.0, 99.0)]
+    return [*asked, association.Accepted(1.0), association.Refused("", 1.0), association.Ended("", 1.0), *over]
+
+
 def fleet_events(_: fleet.Fleet) -> list[object]:
     return [fleet.Started(), fleet.Halted(), fleet.RoundCounted()]
 
@@ -207,6 +216,7 @@ WALKS: list[tuple[Machine[Any, Any], list[Any], Callable[[Any], list[object]]]] 
     (ASSIGNMENT, [assignment.Assignment("r", 1, "alice")], assignment_events),
     (PART, [secure_sum.took_part("ann", THREE, 2, secure_sum.Terms(2), Circle(THREE, 2, b""))], part_events),
     (SUM, [summing.Sum(FOUR), summing.Sum(frozenset({"ann", "dan"}))], sum_events),
+    (ASSOCIATION, [association.Association("a", "k", "n", "node", "x", 9.0, association.ASKED)], association_events),
     (FLEET, [fleet.Fleet(rounds=2)], fleet_events),
     (TURN, [fleet.Turn(0)], turn_events),
     (REQUEST, [request.Request(1, "sue", Ask("download", "scans", "why", tensor="age"), 0.0, 9.0)], request_events),

@@ -57,19 +57,19 @@ def record(
 
 
 class Line:
-    """How one peer reaches the others."""
+    """How the peer at an address reaches the others."""
 
-    def __init__(self, net: Net) -> None:
-        self._net = net
+    def __init__(self, net: Net, own: str) -> None:
+        self._net, self._own = net, own
 
     async def find(self, address: str, find: Find) -> Near:
-        return (await self._net.reach(address)).answers.find(find)
+        return (await self._net.reach(address, self._own)).answers.find(find)
 
     async def store(self, address: str, store: Store) -> Kept:
-        return (await self._net.reach(address)).answers.store(store)
+        return (await self._net.reach(address, self._own)).answers.store(store)
 
     async def ping(self, address: str, ping: Ping) -> Pong:
-        return (await self._net.reach(address)).answers.ping(ping)
+        return (await self._net.reach(address, self._own)).answers.ping(ping)
 
 
 class Net:
@@ -79,6 +79,7 @@ class Net:
         self.chance = random.Random(seed)
         self.network, self._of_group = Network(), of_group
         self.dead: set[str] = set()
+        self.islands: dict[str, int] = {}  # of peers that reach those of their own alone
         self.calls = 0
         self.peers: dict[str, Peer] = {}
         self._contacts: list[Contact] = []
@@ -93,16 +94,18 @@ class Net:
     def add(self, number: int, who: Identity | None = None, address: str = "") -> Peer:
         who = who or identity(number + 1)
         address = address or f"http://10.{number >> 16}.{(number >> 8) & 255}.{number & 255}:1"
-        peer = Peer(who, self.network, Line(self), now=self.now, entropy=self.chance.randbytes, of_group=self._of_group)
+        peer = Peer(
+            who, self.network, Line(self, address), now=self.now, entropy=self.chance.randbytes, of_group=self._of_group
+        )
         peer.answers.record = record(who, name=f"node-{number}", address=address)
         self._contacts.append(Contact(self.network.read(peer.answers.record, START)))
         self.peers[address] = peer
         return peer
 
-    async def reach(self, address: str) -> Peer:
+    async def reach(self, address: str, caller: str) -> Peer:
         self.calls += 1
         await asyncio.sleep(TRIPS * self.chance.uniform(*ROUND_TRIP))
-        if address in self.dead:
+        if address in self.dead or self.islands.get(address) != self.islands.get(caller):
             await asyncio.Event().wait()
         return self.peer(address)
 

@@ -87,3 +87,10 @@ def test_every_migration_is_whole_statements(file: Path) -> None:
     script = file.read_text()
 
     assert "".join(statements(script)).strip() == script.strip()
+
+
+@pytest.mark.parametrize("schema", ["gateway", "node"])
+def test_no_two_migrations_share_a_number(schema: str) -> None:
+    numbers = [file.name[:4] for file in (MIGRATIONS / schema).glob("*.sql")]
+
+    assert sorted(numbers) == [f"{n:04}" for n in range(1, len(numbers) + 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from grid.crypto.identity import Identity
 from grid.transport.app import create_app
 from grid.transport.auth import Authenticator
 from grid.transport.metrics import Metrics
-from grid.transport.serve import running, serve
+from grid.transport.serve import many_files, running, serve
 from grid.wire.endpoint import Endpoint
 
 SLOW: Endpoint[None, None] = Endpoint("GET", "/v1/slow")
@@ -167,3 +168,13 @@ async def test_a_daemon_with_a_host_answers_on_its_socket_too(tmp_path: Path) ->
         assert await (await http.get(LOCAL + QUICK.path)).text() == "quick"
         async with aiohttp.ClientSession() as far:
             assert await (await far.get(address + QUICK.path)).text() == "quick"
+
+
+def test_a_daemon_has_as_many_files_open_as_it_may() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+        many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -182,6 +182,9 @@ def _device_routes(parts: FlaasParts) -> Routes:
         found = path.stat()
         return await send_parts(request, file_parts(path, f"{found.st_size:x}-{found.st_mtime_ns:x}"))
 
+    async def key(_: web.Request) -> web.StreamResponse:
+        return body.reply(wire.PUSH_KEY, wire.PushKey(parts.push_key))
+
     async def wake(request: web.Request) -> web.StreamResponse:
         said = await body.read(request, wire.PUT_PUSH)
         await parts.fleets.wake(request[CALLER], said.wake)
@@ -190,6 +193,7 @@ def _device_routes(parts: FlaasParts) -> Routes:
     return {
         wire.REPORT_AVAILABILITY: available,
         wire.SAMPLES: samples,
+        wire.PUSH_KEY: key,
         wire.PUT_PUSH: wake,
     }
 

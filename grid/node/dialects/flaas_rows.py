@@ -13,15 +13,13 @@ from grid.accounts.house import House
 from grid.node.fleet.registry import STATES, Fleets
 from grid.node.fleet.rounds import Rounds
 from grid.node.tasks.jobs import Jobs
-from grid.node.tasks.outcome import Outcome
 from grid.protocol import fleet
 from grid.store.events import EventLog
 from grid.store.fleets import FleetRow, RoundRow
 
 STATUS = {state: name for name, state in STATES.items()}
 NUMBERS = {fleet.WAITING: 1, fleet.COLLECTING: 2, fleet.AGGREGATING: 2, fleet.COMPLETE: 3, fleet.INVALID: 4}
-WORDS = {1: "wait", 2: "training", 3: "complete", 4: "invalid"}
-"""The states of a round, as FLaaS numbers them and names them."""
+"""The states of a round, as FLaaS numbers them."""
 DECIMALS = (
     "responses_ratio_threshold",
     "valid_round_training_threshold",
@@ -32,15 +30,18 @@ DECIMALS = (
 
 @dataclass(frozen=True)
 class FlaasParts:
-    """The services of the node that FLaaS's words are calls on. `samples`: the folder of the devices' samples."""
+    """The services of the node that FLaaS's words are calls on.
+
+    `samples`: the folder of the devices' samples; `push_key`: what browsers name when they subscribe.
+    """
 
     house: House
     fleets: Fleets
     rounds: Rounds
     jobs: Jobs
-    outcome: Outcome
     events: EventLog
     samples: Path
+    push_key: str
 
 
 def project_told(row: FleetRow, current: int) -> dict[str, Any]:

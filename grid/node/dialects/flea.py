@@ -5,13 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from grid.node.dialects.flea_clients import client_routes
+from grid.node.dialects.flea_repository import repository_routes
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.dialects.flea_tasks import generator_routes, owner_routes
 from grid.transport import body
-from grid.transport.app import CALLER, Routes
+from grid.transport.app import Routes
 from grid.wire import flea as wire
-from grid.wire.models import CHECKPOINT_FILE
-from grid.wire.names import Name
 from grid.wire.problems import BadRequest
 
 RELOAD = "RELOAD_TOKENS"
@@ -24,7 +23,7 @@ def flea_routes(parts: FleaParts) -> Routes:
         **generator_routes(parts),
         **client_routes(parts),
         **owner_routes(parts),
-        **_repository_routes(parts),
+        **repository_routes(parts),
     }
 
 
@@ -47,32 +46,3 @@ def _maintainer_routes(parts: FleaParts) -> Routes:
         return body.reply(wire.ADMIN, wire.Told("Updated Authentication Tokens"))
 
     return {wire.HEALTHZ: healthz, wire.CONFIG: config, wire.METRICS: metrics, wire.ADMIN: admin}
-
-
-def _repository_routes(parts: FleaParts) -> Routes:
-    async def model(request: web.Request) -> web.StreamResponse:
-        found = await parts.models.model(request[CALLER], body.part(request, "model", Name))
-        told = wire.RepositoryModel(found.model, found.details, found.canonical)
-        return body.reply(wire.REPOSITORY_MODEL, told)
-
-    async def variant(request: web.Request) -> web.StreamResponse:
-        names = [body.part(request, each, Name) for each in ("model", "variant")]
-        found = await parts.models.variant(request[CALLER], *names)
-        told = wire.RepositoryVariant(
-            found.model, found.variant, found.upgrade_to, found.canonical, found.hyperparameters
-        )
-        return body.reply(wire.REPOSITORY_VARIANT, told)
-
-    async def checkpoint(request: web.Request) -> web.StreamResponse:
-        names = {each: body.part(request, each, Name) for each in ("model", "variant", "checkpoint")}
-        found = await parts.models.checkpoint(request[CALLER], *names.values())
-        link = found.link or parts.url(request) + CHECKPOINT_FILE.target(**names)
-        path = request.path.removeprefix(wire.REPOSITORY)
-        told = wire.RepositoryCheckpoint(path, link, wire.told_time(found.created), found.info)
-        return body.reply(wire.REPOSITORY_CHECKPOINT, told)
-
-    return {
-        wire.REPOSITORY_MODEL: model,
-        wire.REPOSITORY_VARIANT: variant,
-        wire.REPOSITORY_CHECKPOINT: checkpoint,
-    }

@@ -16,6 +16,7 @@ from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.parts import file_parts, send_parts
 from grid.wire import flea as wire
+from grid.wire.flea_repository import BASE as REPOSITORY
 from grid.wire.problems import BadRequest, TaskNotFound, UpdateRefused
 
 RESULT = "result.json"
@@ -53,7 +54,7 @@ def _finding(parts: FleaParts) -> Routes:
             max_items=asked.max_items,
             task_ids=tuple(row.task.id for row in rows),
             tasks={row.task.id: resource(row, asked.checkpoint_id or row.checkpoints[0]) for row in rows},
-            repository_base_url=parts.url(request) + wire.REPOSITORY,
+            repository_base_url=parts.url(request) + REPOSITORY,
         )
         return body.reply(wire.TASKS, told)
 

@@ -17,6 +17,8 @@ from grid.protocol.task import OPEN
 from grid.store.tasks import TaskRow
 from grid.transport import body
 from grid.wire import flea as wire
+from grid.wire.flea_repository import BASE as REPOSITORY
+from grid.wire.flea_repository import CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,8 @@ def name_of(request: web.Request) -> str:
 
 def resource(row: TaskRow, checkpoint: str) -> str:
     """A checkpoint as a path below the repository's address."""
-    return wire.REPOSITORY_CHECKPOINT.target(model=row.model, variant=row.variant, checkpoint=checkpoint).removeprefix(
-        wire.REPOSITORY
-    )
+    path = CHECKPOINT.target(model=row.model, variant=row.variant, checkpoint=checkpoint)
+    return path.removeprefix(REPOSITORY)
 
 
 def task_told(row: TaskRow, url: str) -> wire.TaskDetails:
@@ -60,7 +61,7 @@ def task_told(row: TaskRow, url: str) -> wire.TaskDetails:
         active=row.task.state == OPEN,
         state=row.task.state,
         link=row.link or (url + wire.BUNDLE.target(task=row.task.id) if row.bundle else ""),
-        checkpoint_link=url + wire.REPOSITORY + resource(row, first),
+        checkpoint_link=url + REPOSITORY + resource(row, first),
         digest=row.bundle,
         reason=row.task.reason,
         aggregated_checkpoint_id=row.result,

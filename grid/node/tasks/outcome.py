@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -39,10 +39,15 @@ from grid.store.models import CheckpointRow
 from grid.store.schema import Snapshot, Transaction
 from grid.store.tasks import JobRow, TaskRow
 from grid.transport.auth import Caller
-from grid.wire.problems import GridError, StrategyRefused, WorkerFailed
+from grid.wire.problems import GridError, StrategyRefused, WorkerFailed, WorkerLost
 from grid.worker.port import FoldJob, Seat
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRIES = 3
+"""Workers that one sum, or one evaluation, may use up."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -154,7 +159,7 @@ class Outcome:
     async def _aggregate(self, row: TaskRow) -> None:
         try:
             handed_in = await self._db.read(lambda connection: _handed_in(connection, row))
-            await self._sum(row, handed_in)
+            await _again_if_lost(row, lambda: self._sum(row, handed_in))
         except GridError as error:
             log.warning("task %s was not aggregated: %s", row.task.id, error.detail)
             await self._move(row, AggregationFailed(error.detail))
@@ -252,13 +257,26 @@ class Outcome:
             checkpoints = [each for each in await self._checkpoints(row) if each.digest]
             result = await self._db.read(lambda c: models.checkpoint(c, row.model, row.variant, row.result))
             paths = [self._models.path(each) for each in (result, *checkpoints)]
-            first, *others = await self._appraiser.compare(asked.on, paths, run=row.task.id)
+            compared = await _again_if_lost(row, lambda: self._appraiser.compare(asked.on, paths, run=row.task.id))
         except GridError as error:
             log.warning("task %s was not evaluated: %s", row.task.id, error.detail)
             await self._move(row, EvaluationFailed(error.detail))
             return
+        first, *others = compared
         by_name = {each.name: score for each, score in zip(checkpoints, others, strict=True)}
         await self._move(row, Evaluated(), evaluation=msgspec.json.encode(Comparison(asked.on, first, by_name)))
+
+
+async def _again_if_lost(row: TaskRow, work: Callable[[], Awaitable[T]]) -> T:
+    """Do something with a worker. One that dies in it costs time: another begins anew."""
+    for left in reversed(range(TRIES)):
+        try:
+            return await work()
+        except WorkerLost as lost:
+            if not left:
+                raise
+            log.warning("task %s: %s; another worker begins anew", row.task.id, lost.detail)
+    raise AssertionError("unreachable")
 
 
 def comparison_of(row: TaskRow) -> Comparison | None:

@@ -196,7 +196,7 @@ class Registry:
 
         def work(connection: Snapshot) -> list[TaskRow]:
             found: list[TaskRow] = []
-            for row in tasks.find_tasks(connection, *of, first):
+            for row in tasks.find_tasks(connection, *of, first, opened=not closed):
                 now = as_of(row, self.now())
                 if _listed(now, caller, closed=closed) and _sees(connection, row, caller):
                     found.append(now)

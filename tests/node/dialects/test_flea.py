@@ -255,6 +255,54 @@ async def test_f1_a_task_that_cannot_be_is_refused(flea: Flea, more: dict[str, A
     assert (await flea.ask("gen", "GET tasks?includeInactive=true"))["taskIds"] == []
 
 
+# --- the repository of models --------------------------------------------------------------------
+
+
+async def test_a_repository_is_set_up_as_the_one_of_tensorio_models_is(flea: Flea) -> None:
+    base = f"{flea.node.address}/v1/repository"
+    model = {"modelId": "TestModel", "details": "A test", "canonicalHyperparameters": "h2"}
+    hyper = f"{base}/models/TestModel/hyperparameters"
+    assert await flea.ask("", f"GET {base}/healthz") == {"status": "SERVING"}
+    made = await flea.ask("writer", f"POST {base}/models", {"model": model})
+    assert made == {"resourcePath": "/models/TestModel"}
+    await flea.refused("writer", f"POST {base}/models", "model-exists", {"model": model})
+    await flea.refused("phone", f"POST {base}/models", "not-allowed", {"model": {"modelId": "x"}})
+    await flea.ask("writer", f"POST {hyper}", {"hyperparametersId": "h1", "hyperparameters": {"lol": "rofl"}})
+    checkpoint = {
+        "checkpointId": "k1",
+        "createdAt": "1557790163",
+        "info": {"accuracy": "0.9"},
+        "link": "https://x.org/1",
+    }
+    made = await flea.ask("writer", f"POST {hyper}/h1/checkpoints", checkpoint)
+    assert made == {"resourcePath": "/models/TestModel/hyperparameters/h1/checkpoints/k1"}
+    changed = await flea.ask("writer", f"PUT {hyper}/h1", {"canonicalCheckpoint": "k1", "upgradeTo": "h2"})
+    assert changed == {
+        "modelId": "TestModel",
+        "hyperparametersId": "h1",
+        "upgradeTo": "h2",
+        "canonicalCheckpoint": "k1",
+        "hyperparameters": {"lol": "rofl"},
+    }
+    assert (await flea.ask("writer", f"PUT {hyper}/h1", {"upgradeTo": ""}))["canonicalCheckpoint"] == "k1"
+    await flea.refused("writer", f"PUT {hyper}/h1", "model-refused", {"hyperparameters": {"lol": "wtf"}})
+    await flea.refused("writer", f"POST {hyper}", "model-exists", {"hyperparametersId": "h1"})
+    told = await flea.ask("writer", f"GET {hyper}/h1/checkpoints/k1")
+    assert (told["link"], told["info"]) == ("https://x.org/1", {"accuracy": "0.9"})
+    assert (await flea.ask("writer", f"GET {base}/models?marker=T"))["modelIds"] == ["TestModel", "lung"]
+    assert (await flea.ask("writer", f"GET {base}/models?maxItems=1"))["modelIds"] == ["TestModel"]
+    assert (await flea.ask("writer", f"GET {hyper}"))["hyperparametersIds"] == ["h1"]
+    assert (await flea.ask("writer", f"GET {hyper}/h1/checkpoints"))["checkpointIds"] == ["k1"]
+    assert (await flea.ask("writer", f"GET {base}/models/TestModel"))["model"] == model
+    change = {"model": {"details": "Another"}}
+    assert (await flea.ask("writer", f"PUT {base}/models/TestModel", change))["model"] == {
+        **model,
+        "details": "Another",
+    }
+    await flea.refused("phone", f"GET {base}/models/TestModel", "model-not-found")
+    assert (await flea.ask("phone", f"GET {base}/models"))["modelIds"] == ["lung"]
+
+
 # --- F2: the range ----------------------------------------------------------------------------------
 
 
