@@ -23,6 +23,7 @@ from grid.cli.fleets import Outside, open_fleets
 from grid.cli.guests import open_guests
 from grid.cli.network import Belonging
 from grid.cli.reach import Reach, open_mailboxes, open_reach, reach_routes
+from grid.cli.series import open_series
 from grid.cli.task_parts import open_tasks, show_tasks
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
@@ -55,6 +56,7 @@ from grid.node.records import RunRecords
 from grid.node.requests import Requests
 from grid.node.statistics import Statistics
 from grid.node.tokens import Tokens
+from grid.node.workers import Workers
 from grid.protocol.directory import Directory
 from grid.protocol.roles import NODE_ROLES
 from grid.protocol.secure_sum import Terms
@@ -409,6 +411,7 @@ async def _wire(
         house=means.house,
         associations=means.associations,
         statistics=statistics,
+        workers=Workers(means.house.book.database, means.trainer),
         peers=means.peers,
         catalogue=means.catalogue,
         permissions=means.permissions,
@@ -421,6 +424,7 @@ async def _wire(
         flea=flea,
         flaas=flaas,
         hosts=Hosts(means.house.book.database, flea.models, means),
+        pygrid=await open_series(means, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),
