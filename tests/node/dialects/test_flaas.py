@@ -15,7 +15,9 @@ import pytest
 from grid.learning.arrays import Buffer
 from grid.learning.joint import Mode, learn_jointly
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
+from grid.node.fleet import rounds as rounds_module
 from grid.node.fleet.push import Gone
+from grid.node.tasks.registry import Asked
 from grid.protocol import fleet
 from grid.store import fleets as fleets_store
 from grid.transport.auth import OWNER
@@ -410,6 +412,120 @@ async def test_l3_a_node_that_was_stopped_goes_on_with_its_round(flaas: Flaas, s
     await again.train("phone2", project, 0, numbers(2.0))
     await again.until(project, 0, fleet.COMPLETE)
     assert await again.ask("phone1", f"GET project/{project}/get-model/1") == numbers(1.5)
+
+
+async def quiet(flaas: Flaas) -> None:
+    """The node's own looks wait from here on, so that a test can stop in the middle of one."""
+    await flaas.parts.rounds._one.acquire()
+
+
+async def look(flaas: Flaas) -> list[str]:
+    """One look, as after a restart."""
+    flaas.parts.rounds._one.release()
+    said = await flaas.parts.rounds.tick()
+    await quiet(flaas)
+    return said
+
+
+async def test_l3_a_node_that_stopped_when_it_had_opened_the_task_takes_that_one(flaas: Flaas) -> None:
+    await flaas.devices("phone1")
+    project = await flaas.project()
+    await quiet(flaas)
+    await flaas.ping("phone1")
+    at = await flaas.parts.fleets.database.read(lambda c: rounds_module._standing(c, project))
+    await flaas.parts.rounds._open(at, f"fleet-{project}-0", flaas.now + 10.0)
+    flaas.now += 60.0
+
+    assert "Sending train request: 1 devices." in await look(flaas)
+    assert (await flaas.parts.jobs._registry.get(OWNER, f"fleet-{project}-0")).task.ends == flaas.now + 3600.0
+    await flaas.train("phone1", project, 0, numbers(1.0))
+
+
+async def test_a_task_of_somebody_else_by_the_name_of_a_round_is_not_taken_for_it(flaas: Flaas) -> None:
+    await flaas.devices("phone1")
+    project = await flaas.project()
+    asked = Asked(f"fleet-{project}-0", "tiny", "plain", flaas.now + 10.0, checkpoints=("first",))
+    await flaas.parts.jobs._registry.register(OWNER, asked)
+    await flaas.ping("phone1")
+
+    assert f"there is a task fleet-{project}-0 already" in await flaas.parts.rounds.tick()
+    assert await flaas.round(project, 0) == fleet.WAITING
+
+
+async def test_l3_a_node_that_stopped_between_the_task_and_the_round_goes_on_with_what_the_task_is(
+    flaas: Flaas,
+) -> None:
+    await flaas.devices("phone1")
+    project = await flaas.project()
+    await flaas.ping("phone1")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    await quiet(flaas)
+    registry, outcome = flaas.parts.jobs._registry, flaas.parts.rounds._outcome
+    await flaas.train("phone1", project, 0, numbers(1.0))
+    await registry.change(OWNER, f"fleet-{project}-0", opened=False)
+    await outcome.aggregate(OWNER, f"fleet-{project}-0")
+    while await flaas.round(project, 0) != fleet.COMPLETE:
+        await look(flaas)
+    await flaas.ping("phone1")
+    await look(flaas)
+    assert await flaas.round(project, 1) == fleet.COLLECTING
+    await registry.change(OWNER, f"fleet-{project}-1", opened=False)
+    await outcome.archive(OWNER, f"fleet-{project}-1")
+    await look(flaas)
+
+    assert await flaas.round(project, 1) == fleet.INVALID
+    assert await flaas.ask("phone1", f"GET project/{project}/get-model/2") == numbers(1.0)
+
+
+async def test_l3_a_round_whose_models_cannot_be_summed_is_invalid_and_says_why(flaas: Flaas) -> None:
+    await flaas.devices("phone1", "phone2")
+    project = await flaas.project(aggregation={"aggregation": {"name": "krum"}})
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    for name in ("phone1", "phone2"):
+        await flaas.train(name, project, 0, numbers(1.0))
+    await flaas.until(project, 0, fleet.INVALID)
+
+    told = await flaas.ask("phone1", f"GET project/{project}/events")
+    (reason,) = [each["data"]["reason"] for each in told["events"] if each["kind"] == "invalid"]
+    assert "it takes 5" in reason
+    assert await flaas.ask("phone1", f"GET project/{project}/get-model/1") == numbers(0.5)
+
+
+async def test_l3_a_round_that_counted_models_which_cannot_be_summed_is_invalid(flaas: Flaas) -> None:
+    await flaas.devices("phone1", "phone2")
+    project = await flaas.project()
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    for name, value in (("phone1", 1.0), ("phone2", 1e30)):  # finite, and beyond what a sum takes
+        await flaas.train(name, project, 0, numbers(value))
+
+    await flaas.until(project, 0, fleet.INVALID)
+    assert await flaas.ask("phone1", f"GET project/{project}/get-model/1") == numbers(0.5)
+
+
+async def test_a_project_that_is_removed_in_a_round_leaves_nothing(flaas: Flaas) -> None:
+    await flaas.devices("phone1", "phone2")
+    project = await flaas.project()
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    await flaas.train("phone1", project, 0, numbers(1.0))
+    await flaas.ask("ann", f"DELETE project/{project}", status=204)
+
+    assert await flaas.parts.rounds.tick() == ["Found 0 available projects."]
+    await flaas.refused("phone2", f"GET project/{project}/join-round/0", "project-not-found")
+    assert not [path for path in flaas.node.folder.rglob("update-*") if path.is_file()]
+
+
+async def test_reports_are_forgotten_after_ninety_days(flaas: Flaas) -> None:
+    await flaas.devices("phone1")
+    await flaas.ping("phone1")
+    flaas.now += 91 * 86_400.0
+    await flaas.ping("phone1")
+    await flaas.parts.fleets.forget_reports()
+
+    (told,) = await flaas.parts.fleets.database.read(lambda c: fleets_store.reports(c, 0.0))
+    assert told.report.at == flaas.now
 
 
 async def test_l3_twenty_rounds_of_instant_devices_take_seconds(flaas: Flaas) -> None:
