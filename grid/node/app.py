@@ -23,6 +23,8 @@ from grid.node.dialects.flaas import flaas_routes
 from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
+from grid.node.dialects.model_centric import pygrid_routes
+from grid.node.dialects.model_centric_rows import PyGridParts
 from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
@@ -77,6 +79,7 @@ class NodeParts:
     ledger: Ledger
     flea: FleaParts
     flaas: FlaasParts
+    pygrid: PyGridParts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -108,6 +111,7 @@ def routes(parts: NodeParts) -> Routes:
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
         **flea_routes(parts.flea),
         **flaas_routes(parts.flaas),
+        **pygrid_routes(parts.pygrid),
     }
 
 

@@ -194,6 +194,8 @@ class FoldJob:
       (needed if `strategy.needs_current`), `"outbox"` if that is the last result. `population`: N of SCAFFOLD.
     * `check()` the update of the inbox; `fold(weight, loss, normaliser, staleness)` it, `weight` in examples,
       the others where the strategy asks.
+    * `origin()`: the inbox holds the model that updates began with; `apart()`: it holds that less what was learned,
+      which takes its place.
     * `round()`: a model in the inbox takes the form in which it travels, there.
     * `result()`: the next model is in the outbox, and in `state` what belongs to it: save both together.
     """

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
 
+from grid.learning.arrays import Buffer
+from grid.learning.joint import Mode, learn_jointly
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
 from grid.node.fleet.push import Gone
 from grid.protocol import fleet
@@ -612,3 +614,39 @@ async def test_l5_devices_that_asked_for_it_are_woken_and_forgotten_when_they_ar
     async with asyncio.timeout(10):
         while await flaas.parts.fleets.database.read(lambda c: fleets_store.device(c, "phone1").wake):
             await asyncio.to_thread(lambda: None)
+
+
+# --- L8: several apps of one device -----------------------------------------------------------------
+
+Shard = tuple[float, int]
+
+
+def half_way(model: Buffer, apps: Sequence[Shard]) -> bytes:
+    """Half of the way to the mean of the apps' samples."""
+    goal = sum(value * count for value, count in apps) / sum(count for _, count in apps)
+    return ((np.frombuffer(model, "<f4") + np.float32(goal)) / 2).astype("<f4").tobytes()
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_l8_two_levels_over_the_wire_are_one_weighted_mean(flaas: Flaas, mode: Mode) -> None:
+    phones: dict[str, list[Shard]] = {
+        "phone1": [(1.0, 10), (3.0, 20), (8.0, 5)],
+        "phone2": [(-2.0, 7), (0.5, 1)],
+        "phone3": [(4.0, 30)],
+    }
+    await flaas.devices(*phones)
+    project = await flaas.project(training_mode=mode, number_of_samples=30, number_of_apps=3)
+    await flaas.ping(*phones)
+    await flaas.until(project, 0, fleet.COLLECTING)
+    layout = Layout([TensorSpec("w", "F32", (WIDTH,))])
+    for name, apps in phones.items():
+        told = await flaas.ask(name, f"GET project/{project}/join-round/0")
+        model = await flaas.ask(name, f"GET project/{project}/get-model/0")
+        made = learn_jointly(Mode(told["training_mode"]), layout, model, apps, half_way, lambda app: app[1])
+        call = f"POST project/{project}/submit-model/0/model_weights.bin?samples={made.samples}"
+        await flaas.ask(name, call, bytes(made.model), 201)
+
+    await flaas.until(project, 0, fleet.COMPLETE)
+    found = np.frombuffer(await flaas.ask("phone1", f"GET project/{project}/get-model/1"), "<f4")
+    flat = half_way(numbers(0.5), [app for apps in phones.values() for app in apps])
+    assert found == pytest.approx(np.frombuffer(flat, "<f4"), rel=1e-6)
