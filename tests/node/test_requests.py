@@ -404,3 +404,20 @@ async def test_what_a_request_says_beside_its_kind_is_not_granted(at: Callable[[
     assert await ann.open.means.ledger.told() == ()
     with pytest.raises(ModelNotFound):
         await sue.calls.call(ann.address, models.MODEL, model="lung", sign=True)
+
+
+async def test_the_plan_of_a_request_is_kept_for_as_long_as_it_is_open(
+    ann: ANode, connections: ClientSession, at: Callable[[Identity], Desk]
+) -> None:
+    sue, cora = Scientist(connections, SUE), at(CORA)
+    await ann.open.means.ledger.set(SetBudget("pulse", 1.0))
+    request = await asked(sue, ann, dp=Privacy(0.5, rate=0.5))
+    await ann.open.means.requests.tend()
+
+    evidence = (await cora.see(request.id)).evidence
+
+    assert evidence is not None
+    assert evidence.costs[0].share is not None
+    await cora.decide(request.id, False, "no")
+    await ann.open.means.requests.tend()
+    assert list((ann.folder / "blobs" / "named").glob("asked-*")) == []
