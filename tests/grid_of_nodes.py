@@ -47,7 +47,7 @@ from grid.transport.metrics import Metrics
 from grid.transport.serve import running
 from grid.wire.directory import NODE_RECORD, Found, Join, Joined, Leave, Member, NodeRecord, Renew, Renewed, Search
 from grid.wire.node import DatasetInfo, TensorInfo
-from grid.wire.problems import GridError, NotAMember, WorkerLost
+from grid.wire.problems import GridError, NotAMember, NotFound, WorkerLost
 from grid.wire.runs import (
     BUNDLE,
     INVITE,
@@ -73,6 +73,7 @@ from grid.wire.session import IDENTITY, SESSION
 from grid.worker import analysis_job, fold_job
 from grid.worker.evaluation_job import evaluation_with
 from grid.worker.port import Engine, Job, Limits, Progress, Work
+from grid.worker.roster import Worker
 from grid.worker.seat import Desk
 from grid.worker.train_job import Kit
 
@@ -229,7 +230,7 @@ class FakeEngine:
     """Opens seats in this process; keeps those it opened for tests to break."""
 
     def __init__(self, learner: Learner, workers: int = 2) -> None:
-        self.learner, self.workers, self.taken, self.waiting = learner, workers, 0, 0
+        self.learner, self.seats_here, self.taken, self.waiting = learner, workers, 0, 0
         self.seats: list[FakeSeat] = []
 
     async def open(self, job: Job) -> FakeSeat:
@@ -245,7 +246,17 @@ class FakeEngine:
         return seat
 
     def status(self) -> dict[str, Any]:
-        return {"taken": self.taken, "seats": self.workers, "waiting": self.waiting}
+        return {"taken": self.taken, "seats": self.seats_here, "waiting": self.waiting}
+
+    def workers(self) -> list[Worker]:
+        return [Worker(number + 1) for number in range(self.seats_here)]
+
+    def resize(self, seats: int) -> None:
+        self.seats_here = seats
+
+    def dismiss(self, number: int) -> None:
+        if not 1 <= number <= self.seats_here:
+            raise NotFound(f"there is no worker {number}")
 
     async def close(self) -> None:
         for seat in self.seats:

@@ -150,6 +150,23 @@ def test_phones_learn_by_fleas_http_alone(tmp_path: Path) -> None:
     assert float(rounds[1][1]) > 0.85
 
 
+@pytest.mark.slow
+def test_phones_run_a_flaas_project_and_come_to_the_models_of_the_kernel_and_of_flea(tmp_path: Path) -> None:
+    place = Place(tmp_path, {})
+
+    said = place.run(sys.executable, str(ROOT / "examples" / "phones" / "fleet.py"), str(tmp_path), "12", "2")
+
+    assert "12 user(s) assigned succesfully to project 'Digits'" in said
+    assert "Rounds completed: 2/2 (plus 0 invalid)" in said
+    assert "phone1, 2" in said
+    accuracies = re.findall(r"^(?:FLaaS: 12 phones, 2 rounds,|kernel:) accuracy (0\.\d+)", said, re.MULTILINE)
+    assert len(set(accuracies)) == 1
+    assert float(accuracies[0]) > 0.8
+    apart = re.findall(r"([\d.e+-]+) apart$", said, re.MULTILINE)
+    assert len(apart) == 2
+    assert max(map(float, apart)) < 1e-5
+
+
 def test_the_example_is_the_readmes() -> None:
     assert (ROOT / "examples" / "digits" / "train.py").read_text(encoding="utf-8") == PYTHON
     assert len([line for line in PYTHON.splitlines() if line]) <= 10
@@ -183,3 +200,23 @@ def test_the_table_of_commands_has_them_all() -> None:
     }
 
     assert told == there
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_hospitals_let_a_scientist_learn_and_deny_a_greedier_run(tmp_path: Path) -> None:
+    """The roadmap's story, through command lines and the client alone."""
+    story = ROOT / "examples" / "hospital" / "story.py"
+    done = subprocess.run(
+        [sys.executable, str(story), str(tmp_path / "here")], capture_output=True, text=True, timeout=380, check=False
+    )
+    said = done.stdout
+
+    assert done.returncode == 0, said + done.stderr
+    assert "['accepted', 'accepted']" in said
+    assert said.count("this would cost epsilon 2, 67% of it") == 2
+    assert re.search(r"^not yet: .*has not released this run$", said, re.MULTILINE)
+    (accuracy,) = re.findall(r"^accuracy on 89 patients of neither hospital: (0\.\d+)$", said, re.MULTILINE)
+    assert float(accuracy) > 0.85
+    assert len(re.findall(r"^a greedier run: auto-denied - the budget of all who ask", said, re.MULTILINE)) == 2
+    assert len(re.findall(r"log of decisions: 8 entries, .*: nothing is wrong with them$", said, re.MULTILINE)) == 2

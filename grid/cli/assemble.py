@@ -23,6 +23,7 @@ from grid.cli.fleets import Outside, open_fleets
 from grid.cli.guests import open_guests
 from grid.cli.network import Belonging
 from grid.cli.reach import Reach, open_mailboxes, open_reach, reach_routes
+from grid.cli.series import open_series
 from grid.cli.task_parts import open_tasks, show_tasks
 from grid.client.calls import Calls
 from grid.client.directory import GatewayDirectory
@@ -54,6 +55,7 @@ from grid.node.records import RunRecords
 from grid.node.requests import Requests
 from grid.node.statistics import Statistics
 from grid.node.tokens import Tokens
+from grid.node.workers import Workers
 from grid.protocol.directory import Directory
 from grid.protocol.roles import NODE_ROLES
 from grid.protocol.secure_sum import Terms
@@ -430,6 +432,7 @@ async def _wire(
         house=means.house,
         associations=means.associations,
         statistics=statistics,
+        workers=Workers(means.house.book.database, means.trainer),
         peers=means.peers,
         catalogue=means.catalogue,
         permissions=means.permissions,
@@ -441,6 +444,7 @@ async def _wire(
         ledger=means.ledger,
         flea=flea,
         flaas=flaas,
+        pygrid=await open_series(means, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
         busy=lambda: _is_busy(means.trainer),

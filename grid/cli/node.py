@@ -30,6 +30,7 @@ from grid.cli.request import audit_log, request
 from grid.cli.revoke import revoke, rotate
 from grid.cli.runs import runs
 from grid.cli.tasks import task
+from grid.cli.worker import worker
 from grid.crypto.errors import Malformed
 from grid.crypto.identity import Identity, fingerprint
 from grid.learning.questions import LEAST_ROWS
@@ -253,6 +254,7 @@ main.add_command(request)
 main.add_command(audit_log)
 main.add_command(association)
 main.add_command(own_statistics)
+main.add_command(worker)
 for command in people.COMMANDS:
     main.add_command(command)
 main.add_command(revoke)

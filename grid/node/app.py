@@ -23,6 +23,8 @@ from grid.node.dialects.flaas import flaas_routes
 from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea import flea_routes
 from grid.node.dialects.flea_rows import FleaParts
+from grid.node.dialects.model_centric import pygrid_routes
+from grid.node.dialects.model_centric_rows import PyGridParts
 from grid.node.gates import Gates
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
@@ -37,6 +39,7 @@ from grid.node.request_app import request_routes
 from grid.node.requests import Requests
 from grid.node.statistics import Statistics, statistics_routes
 from grid.node.tasks.app import task_routes
+from grid.node.workers import Workers, worker_routes
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
 from grid.transport.auth import Authenticator
@@ -63,6 +66,7 @@ class NodeParts:
     house: House
     associations: Associations
     statistics: Statistics
+    workers: Workers
     peers: Peers
     catalogue: Catalogue
     permissions: Permissions
@@ -75,6 +79,7 @@ class NodeParts:
     ledger: Ledger
     flea: FleaParts
     flaas: FlaasParts
+    pygrid: PyGridParts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
     audits: tuple[Audit, ...]
@@ -100,11 +105,13 @@ def routes(parts: NodeParts) -> Routes:
         **account_routes(parts.house),
         **association_routes(parts.associations),
         **statistics_routes(parts.statistics, parts.associations),
+        **worker_routes(parts.workers),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
         **model_routes(parts.flea.models),
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
         **flea_routes(parts.flea),
         **flaas_routes(parts.flaas),
+        **pygrid_routes(parts.pygrid),
     }
 
 

@@ -103,9 +103,10 @@ class Requests:
             return await self._told(same[0], officer=False)
         if len(mine) >= OPEN:
             raise TooManyRequests(f"{OPEN} of your requests are undecided")
-        if asked.training is not None:
-            await self._witness.keep(asked.training)
-        return await self._new(asked, caller.account, caller.id or "")
+        async with self._turn:  # its plan must not be forgotten before the request is there
+            if asked.training is not None:
+                await self._witness.keep(asked.training)
+            return await self._new(asked, caller.account, caller.id or "")
 
     async def _new(self, asked: wire.Ask, account: str, signer: str, run: str = "") -> wire.RequestInfo:
         now = self._now()
@@ -251,8 +252,9 @@ class Requests:
             for request in await self._of(state):
                 if request.expires <= self._now():
                     await self._move(request.id, TimeOver(self._now()))
-        live = [*await self._of("pending"), *await self._of("accepted")]
-        await self._witness.forget_all_but({r.asked.training.plan for r in live if r.asked.training is not None})
+        async with self._turn:
+            live = [*await self._of("pending"), *await self._of("accepted")]
+            await self._witness.forget_all_but({r.asked.training.plan for r in live if r.asked.training is not None})
 
     async def _of(self, state: str) -> list[Request]:
         return await self._database.read(partial(rows.find, state=state))

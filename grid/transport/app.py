@@ -88,7 +88,7 @@ def create_app(routes: Routes, *, auth: Authenticator, metrics: Metrics, about: 
 
 def _spellings(path: str) -> tuple[str, ...]:
     # The grid RFC's nodes call `/identity/` and `/status/`.
-    return (path,) if path.startswith("/v1/") or "." in path else (path, path + "/")
+    return (path,) if path == "/" or path.startswith("/v1/") or "." in path else (path, path + "/")
 
 
 def _respond(endpoint: Endpoint[Any, Any], handler: Handler, gate: Gate, auth: Authenticator, count: Count) -> Handler:

@@ -137,7 +137,7 @@ def _header(name: str, about: str) -> Json:
 
 def _operation_id(endpoint: AnyEndpoint) -> str:
     words = endpoint.path.replace("{", "by-").replace("}", "").strip("/").replace("/", "-").replace("_", "-")
-    return f"{endpoint.method.lower()}-{words}"
+    return f"{endpoint.method.lower()}-{words or 'root'}"
 
 
 def _content(stream: bool, schema: Json | None) -> Json:

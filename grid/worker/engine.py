@@ -9,14 +9,16 @@ import asyncio
 import itertools
 import logging
 import os
+import signal
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grid.wire.problems import WorkerBusy, WorkerFailed
+from grid.wire.problems import NotFound, WorkerBusy, WorkerFailed
 from grid.worker import sandbox
 from grid.worker.channel import GpuShare, Opening
 from grid.worker.gpus import Device, Gpu
@@ -26,6 +28,7 @@ from grid.worker.memory import SharedMemory
 from grid.worker.placement import Placement
 from grid.worker.port import Engine, FoldJob, Job, Limits, Priority, Seat, TrainJob, Work
 from grid.worker.queue import Full, Queue
+from grid.worker.roster import Worker, load_of
 from grid.worker.sandbox import Isolation, IsolationPolicy, capabilities
 
 __all__ = [
@@ -75,7 +78,7 @@ class LocalEngine:
         self._policy, self._idle, self._patience = policy, idle, patience
         self._seats, self._most, self._queue = seats, queue, Queue(seats, queue)
         self._calls: dict[int, asyncio.Future[None]] = {}  # of those who wait, by their numbers
-        self._open: set[LocalSeat] = set()
+        self._open: dict[LocalSeat, tuple[Work, float]] = {}
         self._numbers = itertools.count(1)
         self._starting = asyncio.Lock()
         self._zygote: ZygoteProcess | None = None
@@ -103,7 +106,7 @@ class LocalEngine:
         except BaseException:
             self._give_place_back(place)
             raise
-        self._open.add(seat)
+        self._open[seat] = work, time.monotonic()
         seat.when_closed(lambda: self._seat_closed(seat, place))
         return seat
 
@@ -125,6 +128,30 @@ class LocalEngine:
             "device": self._device.value,
             "gpus": {str(gpu): held for gpu, held in self._placement.seats()},
         }
+
+    def workers(self) -> list[Worker]:
+        """See `Engine.workers`."""
+        taken = [
+            Worker(seat.number, work.job, work.run, since, seat.device, seat.pid, *load_of(seat.pid))
+            for seat, (work, since) in self._open.items()
+        ]
+        used = {worker.number for worker in taken}
+        free = (number for number in itertools.count(1) if number not in used)
+        return taken + [Worker(next(free)) for _ in range(max(0, self._seats - len(taken)))]
+
+    def resize(self, seats: int) -> None:
+        """See `Engine.resize`. Where every job has to have a GPU, there are no more seats than they have room for."""
+        self._seats = min(seats, self._placement.room) if self._device is Device.CUDA else seats
+        self._queue.resize(self._seats)
+        self._call_next()
+
+    def dismiss(self, number: int) -> None:
+        """See `Engine.dismiss`."""
+        if number not in {worker.number for worker in self.workers()}:
+            raise NotFound(f"there is no worker {number}")
+        for seat in self._open:
+            if seat.number == number and seat.pid is not None:
+                os.kill(seat.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """End every seat and the zygote."""
@@ -212,7 +239,7 @@ class LocalEngine:
             return self._zygote
 
     def _seat_closed(self, seat: LocalSeat, place: int) -> None:
-        self._open.discard(seat)
+        self._open.pop(seat, None)
         self._give_place_back(place)
 
     def _give_place_back(self, place: int) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
+import numpy as np
+
 from grid.faults import point
 from grid.learning.aggregation import AddScaled, add_scaled
+from grid.learning.arrays import views
 from grid.learning.broadcasts import Rounding
 from grid.learning.codec import Codec
 from grid.learning.folding import BUDGET, Folding, Place
@@ -36,6 +39,7 @@ def fold(
 ) -> Mapping[str, Verb]:
     """`begin` a round anew, `check` and `fold` the update of the inbox, put the `result` into the outbox.
 
+    Where the inbox holds how far an update is `apart` from the model that was given as its `origin`, it becomes whole.
     `round` makes of a model in the inbox the form in which it travels, there.
     """
     plan, rule = read_header(layout)[0], read_strategy(strategy)
@@ -87,7 +91,30 @@ def fold(
         Rounding(rule, plan, tuple(statistics)).shrink(inbox)
         return {}
 
-    return {"begin": begin, "check": check, "fold": add, "result": result, "round": rounded}
+    origin = Origin(plan, inbox)
+    verbs: dict[str, Verb] = {"begin": begin, "check": check, "fold": add, "result": result, "round": rounded}
+    return verbs | {"origin": origin.keep, "apart": origin.apply}
+
+
+class Origin:
+    """Updates that say how far a model is from the one that it began with: made whole, one at a time."""
+
+    def __init__(self, plan: Layout, inbox: memoryview) -> None:
+        self._plan, self._inbox, self._kept = plan, inbox[: plan.size], memoryview(bytearray())
+
+    def keep(self) -> dict[str, Any]:
+        """The model in the inbox is the one that the next updates began with."""
+        if not self._kept:
+            self._kept = memoryview(bytearray(self._plan.size))
+        self._kept[:] = self._inbox
+        return {}
+
+    def apply(self) -> dict[str, Any]:
+        """In the inbox is the model that was kept less the one that was learned: the latter takes its place."""
+        before, apart = views(self._plan, self._kept), views(self._plan, self._inbox)
+        for name, array in apart.items():
+            np.subtract(before[name], array, out=array)
+        return {}
 
 
 class Arrivals:

@@ -44,6 +44,11 @@ class LocalSeat:
         self._cleanup = ExitStack()
 
     @property
+    def number(self) -> int:
+        """By what its engine knows it."""
+        return self._number
+
+    @property
     def inbox(self) -> memoryview:
         """Parameters in: writable, one model long."""
         return self._inbox.view

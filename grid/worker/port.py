@@ -30,6 +30,7 @@ from grid.learning.strategy import FEDAVG, Strategy
 from grid.learning.study import QUESTION, read_question, travelling_layout
 from grid.learning.tensors import MAX_HEADER, Layout, read_header, strict_json
 from grid.wire.problems import PlanRefused
+from grid.worker.roster import Worker
 
 MIB = 1 << 20
 CIPHER_BLOCK = 16
@@ -193,6 +194,8 @@ class FoldJob:
       (needed if `strategy.needs_current`), `"outbox"` if that is the last result. `population`: N of SCAFFOLD.
     * `check()` the update of the inbox; `fold(weight, loss, normaliser, staleness)` it, `weight` in examples,
       the others where the strategy asks.
+    * `origin()`: the inbox holds the model that updates began with; `apart()`: it holds that less what was learned,
+      which takes its place.
     * `round()`: a model in the inbox takes the form in which it travels, there.
     * `result()`: the next model is in the outbox, and in `state` what belongs to it: save both together.
     """
@@ -300,6 +303,19 @@ class Engine(Protocol):
 
     def status(self) -> dict[str, Any]:
         """For `/status`: `seats`, how many are `taken`, how many jobs are `waiting`, and what else there is to say."""
+
+    def workers(self) -> list[Worker]:
+        """The seats, those that are taken first; free ones have numbers of their own."""
+
+    def resize(self, seats: int) -> None:
+        """Have so many seats from now on. Where more are taken, those beyond are given up as their jobs end."""
+
+    def dismiss(self, number: int) -> None:
+        """End the process of a seat that `workers` names, as if it had died. Nothing happens to one that is free.
+
+        Raises:
+            NotFound: there is no such worker.
+        """
 
     async def close(self) -> None:
         """End every seat and every process behind them."""

@@ -41,6 +41,10 @@ class Queue:
         """How many wait for one."""
         return len(self._waiting)
 
+    def resize(self, seats: int) -> None:
+        """There are so many seats from now on; who has one beyond that keeps it."""
+        self._seats = seats
+
     def join(self, priority: Priority, run: str = "") -> int:
         """Stand in line; the number under which one is called.
 

@@ -371,3 +371,20 @@ async def test_only_those_who_took_part_release_a_run(
         await sue.calls.call(ann.address, RELEASE, sign=True, run=run.id)
     with pytest.raises(RunNotFound):
         await sue.calls.call(ann.address, RELEASE, sign=True, run="x" * 32)
+
+
+async def test_the_plan_of_a_request_is_kept_for_as_long_as_it_is_open(
+    ann: ANode, connections: ClientSession, at: Callable[[Identity], Desk]
+) -> None:
+    sue, cora = Scientist(connections, SUE), at(CORA)
+    await ann.open.means.ledger.set(SetBudget("pulse", 1.0))
+    request = await asked(sue, ann, dp=Privacy(0.5, rate=0.5))
+    await ann.open.means.requests.tend()
+
+    evidence = (await cora.see(request.id)).evidence
+
+    assert evidence is not None
+    assert evidence.costs[0].share is not None
+    await cora.decide(request.id, False, "no")
+    await ann.open.means.requests.tend()
+    assert list((ann.folder / "blobs" / "named").glob("asked-*")) == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from grid.wire.problems import PlanRefused, WorkerBusy, WorkerFailed
+from grid.wire.problems import NotFound, PlanRefused, WorkerBusy, WorkerFailed
 from grid.worker.engine import Limits, LocalEngine, LocalSeat, Priority
 from tests.worker.errands import MIB, Errands, errand_engine, has_ended
 
@@ -286,3 +286,43 @@ async def test_a_start_that_is_broken_off_leaves_no_process(tmp_path: Path) -> N
 def children() -> set[str]:
     """Processes that this one has started and not yet buried."""
     return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+async def test_workers_are_seen_at_their_work_and_one_that_is_dismissed_dies_alone(
+    engine: LocalEngine, seat: LocalSeat
+) -> None:
+    other = await engine.open(Errands())
+    at_work, also, *free = engine.workers()
+    assert (at_work.number, at_work.job, at_work.pid) == (seat.number, "errands", seat.pid)
+    assert also.number == other.number
+    assert at_work.memory > MIB
+    assert [worker.job for worker in free] == [""] * len(free)
+    assert len({worker.number for worker in (at_work, also, *free)}) == 2 + len(free) == engine.status()["seats"]
+
+    with pytest.raises(WorkerFailed):
+        await seat.call("linger", lambda _: engine.dismiss(seat.number), seconds=30)
+    assert await other.call("hello")
+    with pytest.raises(NotFound):
+        engine.dismiss(99)
+
+
+async def test_who_waits_gets_a_worker_that_is_added_and_one_that_is_taken_away_ends_with_its_job(
+    tmp_path: Path,
+) -> None:
+    engine = errand_engine(tmp_path, seats=1)
+    first = await engine.open(Errands())
+    second = asyncio.ensure_future(engine.open(Errands()))
+    await asyncio.to_thread(lambda: None)
+    assert not second.done()
+
+    engine.resize(2)
+    seat = await second
+    engine.resize(1)
+    assert (engine.status()["seats"], engine.status()["taken"], len(engine.workers())) == (1, 2, 2)
+    await first.close()
+    third = asyncio.ensure_future(engine.open(Errands()))
+    await asyncio.to_thread(lambda: None)
+    assert not third.done()
+    await seat.close()
+    await (await third).close()
+    await engine.close()

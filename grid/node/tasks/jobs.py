@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 
 from grid.crypto.encoding import b64
 from grid.faults import point
-from grid.learning.tensors import MAX_HEADER, Layout, data_offset, read_header
+from grid.learning.tensors import MAX_HEADER, Layout, data_offset, header_bytes, read_header
 from grid.node.models import called, head_of, learned, seen
 from grid.node.tasks.registry import Registry, topic, visible
 from grid.protocol import assignment
@@ -49,6 +50,8 @@ UPDATE = "update-"
 
 _WIDE = {"F32": "f", "F64": "d"}
 BLOCK = 256 * 1024
+KIND, DIFFERENCE = "update", "difference"
+"""What stands in the metadata of an update that says how far it is from its checkpoint."""
 
 AGAIN = frozenset({assignment.COMMITTED, assignment.FETCHED, assignment.TRAINING, assignment.FAILED})
 """The states of a job that its client may begin anew: nothing of it was taken."""
@@ -187,6 +190,10 @@ class Jobs:
         finally:
             self._arriving.discard(job.id)
 
+    async def claimed(self, ticket: str, caller: Caller) -> tuple[TaskRow, JobRow]:
+        """The task and the job that a ticket is for, while they go on. Raises as `handing_in`."""
+        return await self._db.read(partial(self._admitted, ticket=ticket, caller=caller))
+
     async def progressed(self, caller: Caller, name: str, steps: int) -> JobRow:
         """How far a client says that it is: it has the model (1), it trains (2). Raises as `handing_in_as`."""
 
@@ -316,6 +323,50 @@ def check_tensors(draft: Draft, layout: Layout) -> None:
     except (ModelRefused, TensorsRefused) as error:
         raise UpdateRefused(f"its tensors are not what the task's model needs: {error.detail}") from None
     settle_tensors(draft, layout, offset)
+
+
+class DifferenceIn:
+    """A file of tensors on its way into a draft that says how far a model is from the checkpoint it began with.
+
+    It is that checkpoint less what was learned, so that whoever sums takes it off again.
+    """
+
+    def __init__(self, draft: Draft, layout: Layout) -> None:
+        self._draft, self._layout = draft, layout
+        self._head, self._offset = bytearray(), 0
+
+    def feed(self, block: bytes) -> None:
+        """The next bytes of the file. Raises UpdateRefused: its tensors are others; TooLarge."""
+        if self._offset:
+            self._draft.write(block)
+            return
+        self._head += block
+        try:
+            if len(self._head) < 8 or len(self._head) < (end := data_offset(self._head)):
+                return
+            self._begin(read_header(self._head)[0])
+        except TensorsRefused as error:
+            raise UpdateRefused(f"its tensors are not what the task's model needs: {error.detail}") from None
+        self._draft.write(self._head[end:])
+        self._head.clear()
+
+    def settle(self) -> None:
+        """All of it is there. Raises UpdateRefused."""
+        settle_tensors(self._draft, self._layout, self._offset)
+
+    def _begin(self, held: Layout) -> None:
+        held.require(self._layout)
+        if other := sorted(spec.name for spec in held.specs if spec.dtype not in _WIDE):
+            raise TensorsRefused(f"a difference is of float32 or float64, and {', '.join(other[:5])} is not")
+        header = header_bytes(self._layout, {KIND: DIFFERENCE})
+        self._draft.write(header)
+        self._offset = len(header)
+
+
+def is_difference(path: Path) -> bool:
+    """Whether an update says how far it is from its checkpoint, instead of what was learned. Raises ModelRefused."""
+    with path.open("rb", buffering=0) as file:
+        return head_of(file)[1].get(KIND) == DIFFERENCE
 
 
 def settle_tensors(draft: Draft, layout: Layout, offset: int) -> None:

@@ -19,8 +19,8 @@ from grid.learning.strategy import Strategy, least_updates, read_strategy
 from grid.learning.tensors import Layout, header_bytes
 from grid.node.appraisal import Appraiser, Basis, Score
 from grid.node.means import Means
-from grid.node.models import has_plan, learned, load_model, relearned
-from grid.node.tasks.jobs import AGAIN, UPDATE, Jobs
+from grid.node.models import Models, has_plan, learned, load_model, relearned
+from grid.node.tasks.jobs import AGAIN, UPDATE, Jobs, is_difference
 from grid.node.tasks.registry import Registry, clocked, moved, owned
 from grid.protocol import assignment
 from grid.protocol.task import (
@@ -74,6 +74,28 @@ class Sum(NamedTuple):
     statistics: tuple[str, ...]
     strategy: Strategy
     base: Path
+
+
+class Inlet:
+    """Updates on their way into a sum: those that say how far they are from their checkpoint are made whole there."""
+
+    def __init__(
+        self, seat: Seat, inbox: memoryview, layout: Layout, checkpoints: dict[str, CheckpointRow], models: Models
+    ) -> None:
+        self._seat, self._inbox, self._layout = seat, inbox, layout
+        self._checkpoints, self._models, self._origin = checkpoints, models, ""
+
+    async def load(self, update: Path, checkpoint: str) -> None:
+        """The update of a file into the inbox, a whole model. Raises ModelRefused."""
+        apart = await asyncio.to_thread(is_difference, update)
+        if apart and self._origin != checkpoint:
+            origin = self._models.path(self._checkpoints[checkpoint])
+            await asyncio.to_thread(load_model, origin, self._layout, self._inbox)
+            await self._seat.call("origin")
+            self._origin = checkpoint
+        await asyncio.to_thread(load_model, update, self._layout, self._inbox)
+        if apart:
+            await self._seat.call("apart")
 
 
 class Outcome:
@@ -150,7 +172,7 @@ class Outcome:
         job = FoldJob(header_bytes(made.layout), made.strategy, made.statistics, updates=len(handed_in))
         seat = await self._folder.open(job)
         try:
-            judged = await self._fold(seat, made, handed_in)
+            judged = await self._fold(seat, made, checkpoints, handed_in)
             taken = [each for each in judged if each.assignment.state == assignment.ACCEPTED]
             if len(taken) < (least := least_updates(made.strategy)):
                 raise StrategyRefused(f"{len(taken)} updates that can be summed; it takes {least}")
@@ -165,7 +187,9 @@ class Outcome:
         layout, statistics = learned(base)
         return Sum(layout, statistics, read_strategy(row.strategy), base)
 
-    async def _fold(self, seat: Seat, made: Sum, handed_in: list[JobRow]) -> list[JobRow]:
+    async def _fold(
+        self, seat: Seat, made: Sum, checkpoints: list[CheckpointRow], handed_in: list[JobRow]
+    ) -> list[JobRow]:
         """Fold every update that can be; of each, what became of it."""
         inbox = seat.inbox[: update_layout(made.layout, made.strategy, made.statistics).size]
         if made.strategy.needs_current:
@@ -173,12 +197,11 @@ class Outcome:
             await seat.call("begin", current="inbox", population=len(handed_in))
         else:
             await seat.call("begin")
-        judged = []
+        judged, inlet = [], Inlet(seat, inbox, made.layout, {each.name: each for each in checkpoints}, self._models)
         for job in handed_in:
             event: object = assignment.Accepted()
             try:
-                path = self._jobs.blobs.named(UPDATE + job.id)
-                await asyncio.to_thread(load_model, path, made.layout, inbox)
+                await inlet.load(self._jobs.blobs.named(UPDATE + job.id), job.checkpoint)
                 await seat.call("check", weight=float(job.examples))
                 await seat.call("fold", weight=float(job.examples))
             except WorkerFailed:
