@@ -11,9 +11,8 @@ import click
 
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect
-from grid.cli.models import hosted
 from grid.cli.plainly import word
-from grid.client.models import AsyncModel
+from grid.client.models import AsyncModel, hosted
 from grid.client.tables import plain, table
 from grid.wire.names import Address, Name
 

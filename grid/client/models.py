@@ -61,7 +61,7 @@ class AsyncModel:
         chosen = variant or self.info.canonical or next(iter(self.info.variants), "")
         if not chosen:
             raise ModelNotFound(f"model {self.name} has no variant yet")
-        where = {"model": self.name, "variant": chosen}
+        where: dict[str, Any] = {"model": self.name, "variant": chosen}
         if not checkpoint:
             there = await self._calls.call(self._office.address, wire.VARIANT, peer=self._office.peer, **where)
             checkpoint = there.canonical
@@ -77,8 +77,7 @@ class AsyncModel:
             return Plan.from_bundle(await gather(blocks, MAX_BUNDLE))
 
     def __repr__(self) -> str:
-        files, answers = self.info.hosting.downloads, self.info.hosting.predicts
-        return f"Model({self.name!r}, {'' if files else 'no '}download, {'' if answers else 'no '}predict)"
+        return f"Model({self.name!r}, {hosted(self.info.hosting)})"
 
 
 async def all_models(calls: Calls, office: Office) -> list[AsyncModel]:
@@ -91,3 +90,12 @@ async def all_models(calls: Calls, office: Office) -> list[AsyncModel]:
     ).models:
         found += [AsyncModel(calls, office, info) for info in page]
     return found
+
+
+def hosted(said: wire.Hosting) -> str:
+    """What those who see a model may have of it, in words."""
+    files = "may be downloaded" if said.downloads else "may not be downloaded"
+    if not said.predicts:
+        return f"{files}, does not answer"
+    cost = f", each costs epsilon {said.epsilon:g} of {said.dataset}" if said.dataset else ""
+    return f"{files}, answers for {said.most_rows} rows at a time{cost}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ async def node(
     connections: ClientSession,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[ANode]:
+) -> ANode:
     monkeypatch.setenv("GRID_HOME", str(tmp_path / "home"))
     found = await start_node("ann")
     owner, where = Calls(connections, token=await found.open.means.access.renew_token()), {"model": "lung"}
@@ -43,7 +43,7 @@ async def node(
     await owner.upload(found.address, wire.PUT_CHECKPOINT_FILE, kept, variant="small", checkpoint="first", **where)
     await owner.call(found.address, wire.PUT_RULE, wire.AccessRule(), subject="*", **where)
     await owner.call(found.address, wire.HOST, wire.Hosting(predicts=True, most_rows=8), **where)
-    yield found
+    return found
 
 
 async def test_a_model_is_listed_and_answers_for_rows_in_a_file(node: ANode, tmp_path: Path) -> None:

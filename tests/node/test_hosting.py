@@ -185,7 +185,7 @@ async def test_a_scientist_finds_a_model_asks_it_and_may_not_fetch_it(
 
     (model,) = await all_models(scientist.calls, office)
 
-    assert repr(model) == "Model('lung', no download, predict)"
+    assert repr(model) == "Model('lung', may not be downloaded, answers for 1024 rows at a time)"
     assert np.array_equal(await model.predict(ROWS), predict(PLAN, {"features": ROWS}))
     assert np.array_equal(
         await model.predict({"features": ROWS[:2]}, checkpoint="first"), (await model.predict(ROWS))[:2]
