@@ -200,3 +200,23 @@ def test_the_table_of_commands_has_them_all() -> None:
     }
 
     assert told == there
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_hospitals_let_a_scientist_learn_and_deny_a_greedier_run(tmp_path: Path) -> None:
+    """The roadmap's story, through command lines and the client alone."""
+    story = ROOT / "examples" / "hospital" / "story.py"
+    done = subprocess.run(
+        [sys.executable, str(story), str(tmp_path / "here")], capture_output=True, text=True, timeout=380, check=False
+    )
+    said = done.stdout
+
+    assert done.returncode == 0, said + done.stderr
+    assert "['accepted', 'accepted']" in said
+    assert said.count("this would cost epsilon 2, 67% of it") == 2
+    assert re.search(r"^not yet: .*has not released this run$", said, re.MULTILINE)
+    (accuracy,) = re.findall(r"^accuracy on 89 patients of neither hospital: (0\.\d+)$", said, re.MULTILINE)
+    assert float(accuracy) > 0.85
+    assert len(re.findall(r"^a greedier run: auto-denied - the budget of all who ask", said, re.MULTILINE)) == 2
+    assert len(re.findall(r"log of decisions: 8 entries, .*: nothing is wrong with them$", said, re.MULTILINE)) == 2

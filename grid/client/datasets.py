@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from grid.client.calls import Calls
@@ -9,6 +12,7 @@ from grid.client.mock import array_of, arrays_of, made
 from grid.client.payload import gather
 from grid.client.requests import AsyncRequest, Office, ask
 from grid.crypto.identity import public_from_id
+from grid.learning.plan import Plan
 from grid.wire.node import DATASETS, TENSOR, DatasetInfo, Page
 from grid.wire.permissions import MOCK, Action
 from grid.wire.problems import DatasetNotFound, NotFound, TensorsRefused
@@ -53,6 +57,17 @@ class AsyncDataset:
             raise
         except NotFound:
             return made(self.info, rows, seed)
+
+    async def try_plan(self, plan: Plan, inputs: Sequence[str] = ("features",), target: str = "") -> dict[str, float]:
+        """Train a plan on the mock, in this process, for one round: loss, metrics and steps. See `learning.trial`.
+
+        Raises:
+            PlanRefused: it does not fit this dataset, and no node would take it.
+        """
+        arrays = await self.mock()
+        tried = import_module("grid.learning.trial").tried
+        found: dict[str, float] = await asyncio.to_thread(tried, plan, arrays, inputs, target or self.info.target or "")
+        return found
 
     async def tensor(self, name: str) -> Any:
         """One tensor, as an array.

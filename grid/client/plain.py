@@ -214,6 +214,10 @@ class Dataset:
         """Arrays like those of the dataset, with nobody's data in them: try a plan on these before you ask."""
         return self._loop.run(self._dataset.mock())
 
+    def try_plan(self, plan: Plan, **tensors: Any) -> dict[str, float]:
+        """Train a plan on the mock, in this process: its loss and metrics there, or why it would not fit."""
+        return self._loop.run(self._dataset.try_plan(plan, **tensors))
+
     def request_access(self, reason: str, **what: Any) -> Request:
         """Ask the node for access, and say why: see `AsyncDataset.request_access`."""
         return Request(self._loop, self._loop.run(self._dataset.request_access(reason, **what)))

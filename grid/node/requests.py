@@ -28,6 +28,7 @@ from grid.protocol.request import (
     Withdrawn,
     likeness,
 )
+from grid.store import models
 from grid.store import requests as rows
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -103,9 +104,10 @@ class Requests:
             return await self._told(same[0], officer=False)
         if len(mine) >= OPEN:
             raise TooManyRequests(f"{OPEN} of your requests are undecided")
-        if asked.training is not None:
-            await self._witness.keep(asked.training)
-        return await self._new(asked, caller.account, caller.id or "")
+        async with self._turn:  # its plan must not be forgotten before the request is there
+            if asked.training is not None:
+                await self._witness.keep(asked.training)
+            return await self._new(asked, caller.account, caller.id or "")
 
     async def _new(self, asked: wire.Ask, account: str, signer: str, run: str = "") -> wire.RequestInfo:
         now = self._now()
@@ -251,8 +253,9 @@ class Requests:
             for request in await self._of(state):
                 if request.expires <= self._now():
                     await self._move(request.id, TimeOver(self._now()))
-        live = [*await self._of("pending"), *await self._of("accepted")]
-        await self._witness.forget_all_but({r.asked.training.plan for r in live if r.asked.training is not None})
+        async with self._turn:
+            live = [*await self._of("pending"), *await self._of("accepted")]
+            await self._witness.forget_all_but({r.asked.training.plan for r in live if r.asked.training is not None})
 
     async def _of(self, state: str) -> list[Request]:
         return await self._database.read(partial(rows.find, state=state))
@@ -299,17 +302,22 @@ class Requests:
         asked = request.asked
         if (permit := _permit(request, True)) is not None:
             await self._permissions.permit(asked.dataset, permit)
-        elif asked.epsilon is not None:
+        elif asked.kind == "budget" and asked.epsilon is not None:
             await self._ledger.raise_budget(SetBudget(asked.dataset, asked.epsilon, subject=request.account))
+        elif asked.kind == "inference" and asked.model is not None:
+            await self._database.write(partial(models.let_see, name=asked.model, account=request.account))
         elif asked.kind == "release" and self.released is not None:
             await self.released(request.run)
 
     async def _take_back(self, request: Request) -> None:
+        asked = request.asked
         if (permit := _permit(request, None)) is not None:
             try:
-                await self._permissions.permit(request.asked.dataset, permit)
+                await self._permissions.permit(asked.dataset, permit)
             except NotFound:
                 return  # the owner was first
+        elif asked.kind == "inference" and asked.model is not None:
+            await self._database.write(partial(models.let_see_no_more, name=asked.model, account=request.account))
 
     async def _seen(self, number: int, caller: Caller) -> Request:
         request, _ = await self._database.read(partial(rows.get, number=number))

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TRAIN = "train"
 """The event that calls devices to a round."""
 MINUTE = 60.0
+DAY = 86_400.0
 LOOK = 600.0
 """Seconds after which the clock is looked at again in any case: reports grow old, and clocks may be set."""
 REST = 0.2
@@ -152,10 +153,14 @@ class Rounds:
     # --- the scheduler --------------------------------------------------------------------------
 
     async def keep(self, rest: float = REST) -> None:
-        """Look whenever something may have changed, for as long as this node runs."""
+        """Look whenever something may have changed, for as long as this node runs; once a day, forget old reports."""
+        forgot = 0.0
         while True:
             self._fleets.changed.clear()
             try:
+                if self._fleets.now() >= forgot + DAY:
+                    await self._fleets.forget_reports()
+                    forgot = self._fleets.now()
                 await self.tick()
             except GridError as error:
                 log.warning("the fleets could not be looked at: %s", error.detail)
@@ -231,6 +236,8 @@ class Rounds:
         try:
             await self._registry.register(OWNER, asked)
         except TaskExists:
+            if (await self._registry.get(OWNER, name)).model != at.row.model:  # somebody else's: not ours to use
+                raise
             await self._registry.change(OWNER, name, ends=ends, opened=True)
 
     async def _close(self, at: Standing, said: list[str]) -> bool:

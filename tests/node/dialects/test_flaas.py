@@ -15,7 +15,9 @@ import pytest
 from grid.learning.arrays import Buffer
 from grid.learning.joint import Mode, learn_jointly
 from grid.learning.tensors import Layout, TensorSpec, header_bytes
+from grid.node.fleet import rounds as rounds_module
 from grid.node.fleet.push import Gone
+from grid.node.tasks.registry import Asked
 from grid.protocol import fleet
 from grid.store import fleets as fleets_store
 from grid.transport.auth import OWNER
@@ -47,6 +49,16 @@ def device_info(plugged: bool = True, level: float = 1.0, **more: Any) -> dict[s
     }
 
 
+class Bell(asyncio.Event):
+    """What tells the node's scheduler to look; while it is `deaf`, the test alone does."""
+
+    deaf = True
+
+    def set(self) -> None:
+        if not self.deaf:
+            super().set()
+
+
 class Flaas:
     """A node as FLaaS's programs call it, with devices of the names that are given; and its clock, moved by hand."""
 
@@ -54,6 +66,9 @@ class Flaas:
         self.node, self.http = node, http
         self.parts = node.open.parts.flaas
         self.now = time.time()
+        before, self.bell = self.parts.fleets.changed, Bell()
+        self.parts.fleets.changed = self.bell
+        before.set()  # whoever listens to that one already looks again, and listens to this one
         self.parts.fleets.now = self.parts.jobs._registry.now = lambda: self.now
         self.token: dict[str, str] = {}
 
@@ -290,6 +305,7 @@ async def test_l5_the_call_to_train_is_in_the_events_of_a_project_for_its_device
     assert [each["kind"] for each in heard["events"]] == ["created"]
     waiting = asyncio.ensure_future(flaas.ask("phone1", f"GET project/{project}/events?after={heard['after']}&wait=20"))
     await flaas.ping("phone1")
+    await flaas.parts.rounds.tick()
     told = await waiting
     assert [each["kind"] for each in told["events"]] == ["train"]
     call = told["events"][-1]["data"]
@@ -412,18 +428,123 @@ async def test_l3_a_node_that_was_stopped_goes_on_with_its_round(flaas: Flaas, s
     assert await again.ask("phone1", f"GET project/{project}/get-model/1") == numbers(1.5)
 
 
-async def test_l3_twenty_rounds_of_instant_devices_take_seconds(flaas: Flaas) -> None:
+async def test_l3_a_node_that_stopped_when_it_had_opened_the_task_takes_that_one(flaas: Flaas) -> None:
+    await flaas.devices("phone1")
+    project = await flaas.project()
+    await flaas.ping("phone1")
+    at = await flaas.parts.fleets.database.read(lambda c: rounds_module._standing(c, project))
+    await flaas.parts.rounds._open(at, f"fleet-{project}-0", flaas.now + 10.0)
+    flaas.now += 60.0
+
+    assert "Sending train request: 1 devices." in await flaas.parts.rounds.tick()
+    assert (await flaas.parts.jobs._registry.get(OWNER, f"fleet-{project}-0")).task.ends == flaas.now + 3600.0
+    await flaas.train("phone1", project, 0, numbers(1.0))
+
+
+async def test_a_task_of_somebody_else_by_the_name_of_a_round_is_not_taken_for_it(flaas: Flaas) -> None:
+    await flaas.devices("phone1")
+    project = await flaas.project()
+    asked = Asked(f"fleet-{project}-0", "tiny", "plain", flaas.now + 10.0, checkpoints=("first",))
+    await flaas.parts.jobs._registry.register(OWNER, asked)
+    await flaas.ping("phone1")
+
+    assert f"there is a task fleet-{project}-0 already" in await flaas.parts.rounds.tick()
+    assert await flaas.round(project, 0) == fleet.WAITING
+
+
+async def test_l3_a_node_that_stopped_between_the_task_and_the_round_goes_on_with_what_the_task_is(
+    flaas: Flaas,
+) -> None:
+    await flaas.devices("phone1")
+    project = await flaas.project()
+    await flaas.ping("phone1")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    registry, outcome = flaas.parts.jobs._registry, flaas.parts.rounds._outcome
+    await flaas.train("phone1", project, 0, numbers(1.0))
+    await registry.change(OWNER, f"fleet-{project}-0", opened=False)
+    await outcome.aggregate(OWNER, f"fleet-{project}-0")
+    while await flaas.round(project, 0) != fleet.COMPLETE:
+        await flaas.parts.rounds.tick()
+    await flaas.ping("phone1")
+    await flaas.parts.rounds.tick()
+    assert await flaas.round(project, 1) == fleet.COLLECTING
+    await registry.change(OWNER, f"fleet-{project}-1", opened=False)
+    await outcome.archive(OWNER, f"fleet-{project}-1")
+    await flaas.parts.rounds.tick()
+
+    assert await flaas.round(project, 1) == fleet.INVALID
+    assert await flaas.ask("phone1", f"GET project/{project}/get-model/2") == numbers(1.0)
+
+
+async def test_l3_a_round_whose_models_cannot_be_summed_is_invalid_and_says_why(flaas: Flaas) -> None:
+    await flaas.devices("phone1", "phone2")
+    project = await flaas.project(aggregation={"aggregation": {"name": "krum"}})
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    for name in ("phone1", "phone2"):
+        await flaas.train(name, project, 0, numbers(1.0))
+    await flaas.until(project, 0, fleet.INVALID)
+
+    told = await flaas.ask("phone1", f"GET project/{project}/events")
+    (reason,) = [each["data"]["reason"] for each in told["events"] if each["kind"] == "invalid"]
+    assert "it takes 5" in reason
+    assert await flaas.ask("phone1", f"GET project/{project}/get-model/1") == numbers(0.5)
+
+
+async def test_l3_a_round_that_counted_models_which_cannot_be_summed_is_invalid(flaas: Flaas) -> None:
+    await flaas.devices("phone1", "phone2")
+    project = await flaas.project()
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    for name, value in (("phone1", 1.0), ("phone2", 1e30)):  # finite, and beyond what a sum takes
+        await flaas.train(name, project, 0, numbers(value))
+
+    await flaas.until(project, 0, fleet.INVALID)
+    assert await flaas.ask("phone1", f"GET project/{project}/get-model/1") == numbers(0.5)
+
+
+async def test_a_project_that_is_removed_in_a_round_leaves_nothing(flaas: Flaas) -> None:
+    await flaas.devices("phone1", "phone2")
+    project = await flaas.project()
+    await flaas.ping("phone1", "phone2")
+    await flaas.until(project, 0, fleet.COLLECTING)
+    await flaas.train("phone1", project, 0, numbers(1.0))
+    await flaas.ask("ann", f"DELETE project/{project}", status=204)
+
+    assert await flaas.parts.rounds.tick() == ["Found 0 available projects."]
+    await flaas.refused("phone2", f"GET project/{project}/join-round/0", "project-not-found")
+    assert not [path for path in flaas.node.folder.rglob("update-*") if path.is_file()]
+
+
+async def test_reports_are_forgotten_after_ninety_days(flaas: Flaas) -> None:
+    await flaas.devices("phone1")
+    await flaas.ping("phone1")
+    flaas.now += 91 * 86_400.0
+    await flaas.ping("phone1")
+    await flaas.parts.fleets.forget_reports()
+
+    (told,) = await flaas.parts.fleets.database.read(lambda c: fleets_store.reports(c, 0.0))
+    assert told.report.at == flaas.now
+
+
+async def test_l3_twenty_rounds_of_instant_devices_take_seconds_and_nobody_ticks(flaas: Flaas) -> None:
+    flaas.bell.deaf = False
     await flaas.devices(*PHONES[:3])
     project = await flaas.project(number_of_rounds=20)
     await flaas.ping(*PHONES[:3])
 
-    began = time.monotonic()
-    for number in range(20):
-        await flaas.until(project, number, fleet.COLLECTING)
-        for name in PHONES[:3]:
-            await flaas.ask(name, f"GET project/{project}/join-round/{number}/?status=1")
-            await flaas.ask(name, f"POST project/{project}/submit-model/{number}/w.bin", numbers(float(number)), 201)
-    await flaas.until(project, 19, fleet.COMPLETE)
+    began, cursor, done = time.monotonic(), 0, 0
+    while done < 20:
+        heard = await flaas.ask("phone1", f"GET project/{project}/events?after={cursor}&wait=20")
+        cursor = heard["after"]
+        for event in heard["events"]:
+            done += event["kind"] == "complete"
+            if event["kind"] == "train":
+                number = event["data"]["round"]
+                for name in PHONES[:3]:
+                    await flaas.ask(name, f"GET project/{project}/join-round/{number}/?status=1")
+                    call = f"POST project/{project}/submit-model/{number}/model_weights.bin"
+                    await flaas.ask(name, call, numbers(float(number)), 201)
     assert time.monotonic() - began < 60.0
     assert (await flaas.ask("phone1", f"GET project/{project}"))["status"] == "Completed"
     assert await flaas.ask("phone1", f"GET project/{project}/get-model/20") == numbers(19.0)
