@@ -265,7 +265,7 @@ class AssociationDecided(Row, frozen=True):
 
 
 _FAILS = (AssociationRefused, NotFound, OutOfTurn, Unreachable)
-_SETTINGS = {"right": Right.EDIT_SETTINGS, "problems": _FAILS, "deadline": 60.0}
+_SETTINGS: dict[str, Any] = {"right": Right.EDIT_SETTINGS, "problems": _FAILS, "deadline": 60.0}
 ASK_ASSOCIATION = _call("POST", "/association-requests/request", "Ask to be associated", AssociationGiven, **_SETTINGS)
 DECIDE_ASSOCIATION = _call(
     "POST", "/association-requests/respond", "Accept or deny an association", AssociationDecided, **_SETTINGS
@@ -274,7 +274,7 @@ ASSOCIATIONS = _call("GET", "/association-requests", "All associations", gives=R
 ASSOCIATION = _call("GET", "/association-requests/{id}", "One association", **_SETTINGS)
 END_ASSOCIATION = _call("DELETE", "/association-requests/{id}", "End an association", **_SETTINGS)
 
-_WORKERS = {"right": Right.MANAGE_INFRASTRUCTURE, "problems": (NotFound, RequestRefused)}
+_WORKERS: dict[str, Any] = {"right": Right.MANAGE_INFRASTRUCTURE, "problems": (NotFound, RequestRefused)}
 WORKERS = _call("GET", "/data-centric/workers", "The workers", gives=Rows, **_WORKERS)
 ADD_WORKER = _call("POST", "/data-centric/workers", "One worker more", gives=Rows, **_WORKERS)
 WORKER = _call("GET", "/data-centric/workers/{id}", "One worker", **_WORKERS)

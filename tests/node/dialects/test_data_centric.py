@@ -216,7 +216,7 @@ async def test_workers_are_the_owners_business_alone(domain: Domain) -> None:
     await domain("olga", "GET /data-centric/workers/3", status=404)
 
 
-async def test_an_association_is_asked_for_and_never_approves_itself(domain: Domain, tmp_path: Path) -> None:
+async def test_an_association_is_asked_for_and_never_approves_itself(domain: Domain) -> None:
     """In that system two calls without any proof made a stranger an associated network."""
     for call in ("POST /association-requests/request", "POST /association-requests/respond"):
         await domain("", call, {"address": "http://127.0.0.1:1"}, 401)
