@@ -42,6 +42,7 @@ from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.evidence import Witness
 from grid.node.gates import Gates
+from grid.node.hosting import Hosts
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.means import Means
@@ -444,6 +445,7 @@ async def _wire(
         ledger=means.ledger,
         flea=flea,
         flaas=flaas,
+        hosts=Hosts(means.house.book.database, flea.models, means),
         pygrid=await open_series(means, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
