@@ -73,6 +73,7 @@ from grid.wire.session import IDENTITY, SESSION
 from grid.worker import analysis_job, fold_job
 from grid.worker.evaluation_job import evaluation_with
 from grid.worker.port import Engine, Job, Limits, Progress, Work
+from grid.worker.predict_job import predicting_with
 from grid.worker.roster import Worker
 from grid.worker.seat import Desk
 from grid.worker.train_job import Kit
@@ -207,13 +208,17 @@ class TrainSeat(FakeSeat):
         self.outbox[: vector.nbytes] = vector.tobytes()
 
 
+KIT = Kit(numpy_training.Trainer, arrays.views, numpy_training.finish, numpy_training.predict)
+
+
 class JobSeat(FakeSeat):
     """Sums, or answers a question, with the worker's own code."""
 
     JOBS: Mapping[str, Any] = {
         "fold": fold_job.fold,
         "analyse": analysis_job.analyse,
-        "evaluate": evaluation_with(Kit(numpy_training.Trainer, arrays.views, numpy_training.finish)),
+        "evaluate": evaluation_with(KIT),
+        "predict": predicting_with(KIT),
     }
 
     def __init__(self, engine: FakeEngine, work: Work) -> None:

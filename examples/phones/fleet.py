@@ -2,11 +2,12 @@
 
 Starts a node in FOLDER; makes accounts with its commands, 200 phones of three apps unless told otherwise, and a project
 that runs to its last round. Then all rounds are summed by the kernel's mean in this process, and the first one is done
-once more as a Flea task: all of them have to come to the same model.
+once more as a Flea task and as a PyGrid process: all of them have to come to the same model.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -59,6 +60,7 @@ def main(folder: Path, count: int, rounds: int) -> None:
         print(f"FLaaS: {count} phones, {rounds} rounds, accuracy {accuracy(final, test):.3f}", flush=True)
         by_kernel(ann, phones, project, rounds, test)
         by_flea(pool, ann, phones, project)
+        by_pygrid(pool, ann, phones, project)
 
 
 def start(ann: Phone, rounds: int) -> int:
@@ -122,6 +124,35 @@ def by_flea(pool: ThreadPoolExecutor, ann: Phone, phones: Sequence[Phone], proje
     print(f"Flea: accuracy {found['metrics']['accuracy']:.3f} after one round, {difference:.1e} apart", flush=True)
 
 
+def by_pygrid(pool: ThreadPoolExecutor, ann: Phone, phones: Sequence[Phone], project: int) -> None:
+    """The first round once more, as a PyGrid process: its devices report differences, and are strangers to the node."""
+    start = ann.ask("GET", f"/api/project/{project}/get-model/0/")
+    process = {
+        "model": (header_bytes(LAYOUT) + start).hex(),
+        "plans": {"training_plan": {"list": b"as the phones do".hex()}},
+        "client_config": {"name": "digits", "version": "1.0"},
+        "server_config": {"min_diffs": len(phones), "max_diffs": len(phones), "num_cycles": 1, "cycle_length": 3600},
+    }
+    ann.tell("POST", "/model-centric/host-training", process)
+    each(pool, phones, lambda phone: report(phone, start))
+    path = "/model-centric/retrieve-model?name=digits&version=1.0&checkpoint="
+    while (summed := ann.ask("GET", f"{path}latest")) == ann.ask("GET", f"{path}1"):
+        time.sleep(0.2)
+    difference = apart(summed[-LAYOUT.size :], ann.ask("GET", f"/api/project/{project}/get-model/1/"))
+    print(f"PyGrid: {difference:.1e} apart after one round", flush=True)
+
+
+def report(phone: Phone, start: bytes) -> None:
+    """What the phone handed in for the first round, as PyGrid wants it: the model less what was learned."""
+    named = {"model_name": "digits", "model_version": "1.0"}
+    worker = phone.tell("POST", "/model-centric/authenticate", named)["worker_id"]
+    said = {"worker_id": worker, "model": "digits", "version": "1.0"}
+    key = phone.tell("POST", "/model-centric/cycle-request", said)["request_key"]
+    less = np.frombuffer(start, "<f4") - np.frombuffer(phone.handed_in[0][0], "<f4")
+    diff = base64.b64encode(header_bytes(LAYOUT) + less.tobytes()).decode()
+    phone.tell("POST", "/model-centric/report", {"worker_id": worker, "request_key": key, "diff": diff})
+
+
 def hand_in(phone: Phone, task: str) -> None:
     """What the phone handed in for the first round, as Flea wants it."""
     started = phone.tell("POST", f"/v1/flea/tasks/{task}")
@@ -160,8 +191,9 @@ def samples(scans: Sequence[digits.Scan]) -> tuple[Any, Any]:
 
 
 def write_samples(folder: Path, scans: Sequence[digits.Scan], count: int) -> None:
-    """A shard for each app of each phone, where the node looks for them."""
+    """A shard for each app of each phone, all of one size, where the node looks for them."""
     apps = count * len(APPS)
+    scans = scans[: len(scans) // apps * apps]
     for number in range(apps):
         path = made(folder / str(number // len(APPS)) / APPS[number % len(APPS)]) / "samples.bin"
         path.write_bytes(np.array([(*s.pixels, s.digit) for s in scans[number::apps]], "<f4").tobytes())

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,6 +42,7 @@ from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea_rows import FleaParts
 from grid.node.evidence import Witness
 from grid.node.gates import Gates
+from grid.node.hosting import Hosts
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.means import Means
@@ -242,7 +243,10 @@ Engines = Callable[[NodeSettings, str], Engine]
 async def embedded_node(
     settings: NodeSettings, identity: Identity, *, engines: Engines | None = None
 ) -> AsyncIterator[OpenNode]:
-    """A node inside this process, listed nowhere, that answers while the block lasts; its owner is `identity`."""
+    """A node inside this process that answers while the block lasts; its owner is `identity`.
+
+    No gateway lists it; in a network without a centre, if it has no port, others are told by its key where it reads.
+    """
     async with (
         open_node(settings, identity, owners=(identity.id,), engines=engines) as node,
         Chores() as chores,
@@ -252,8 +256,7 @@ async def embedded_node(
     ):
         node.answers(address)
         await node.readable()
-        if not settings.listen:
-            chores.begin(node.reach.berth.keep(node.reached_at, node.address))
+        presence = _follow(node, chores)
         if isinstance(node.means.folder, LocalEngine):  # it was made for a run, which will soon have something to sum
             chores.begin(node.means.folder.warm())
         try:
@@ -261,6 +264,26 @@ async def embedded_node(
         finally:
             await node.parts.coordinator.stop_all("the program that drove it has ended")
             node.events.close()
+            if presence is not None:
+                await presence.leave()
+
+
+def _follow(node: OpenNode, chores: Chores) -> Presence | None:
+    """Have a node without a port that is listed nowhere found where it reads, if it is in a network."""
+    if node.settings.listen:
+        return None
+    presence = None if node.reach.network is None else _presence(node, [node.reach.network.directory])
+
+    def moved(address: str) -> None:
+        node.reached_at(address)
+        if presence is not None:
+            presence.advertise()
+
+    chores.begin(node.reach.berth.keep(moved, node.address))
+    if presence is not None and node.reach.network is not None:
+        chores.begin(presence.keep())
+        chores.begin(node.reach.network.upkeep.run())
+    return presence
 
 
 @asynccontextmanager
@@ -422,6 +445,7 @@ async def _wire(
         ledger=means.ledger,
         flea=flea,
         flaas=flaas,
+        hosts=Hosts(means.house.book.database, flea.models, means),
         pygrid=await open_series(means, flea, chores.begin, settings.data),
         projects=Projects(means, blobs, projects, batches, lambda: node.address),
         status=lambda: _status(settings, means, coordinator, participant, started),
@@ -463,12 +487,14 @@ def _audit(means: Means, gateway: str) -> Audit:
     return Audit(means.calls, directory, means.peers, means.node_id, means.identity.id)
 
 
-def _presence(node: OpenNode) -> Presence:
+def _presence(node: OpenNode, only: Sequence[Directory] | None = None) -> Presence:
+    """Where a node is listed: everywhere it is to be, or in these directories `only`."""
     means = node.means
     audits: dict[Directory, Audit] = {audit.directory: audit for audit in node.parts.audits}
     directories: list[Directory] = [*audits]
     if node.reach.network is not None:
         directories.append(node.reach.network.directory)
+    directories = directories if only is None else [*only]
 
     async def audit(directory: Directory) -> None:
         if directory in audits:  # a network without a centre keeps no log

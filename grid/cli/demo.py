@@ -110,8 +110,8 @@ def demo(
         raise click.BadParameter(f"there is no folder {report.resolve().parent}", param_hint="--report")
     if keep and not listen:
         raise click.UsageError("what --keep says to try next needs nodes with ports")
-    if dht and (keep or not listen):
-        raise click.UsageError("--dht kills the node that --keep would name, and without a gateway nodes need ports")
+    if dht and keep:
+        raise click.UsageError("--dht kills the node that --keep would name")
     if secure and upload not in {"exact", "masked"}:
         raise click.UsageError(f"--secure lets updates travel under masks, not as {upload}")
     if secure and nodes < LEAST:
@@ -171,6 +171,7 @@ class Demo:
         async with started as here:
             async with aconnect(here.directories, identity=me, listen=self._listen) as grid:
                 self._show.found(TAG, await here.listed(grid))
+                isolation = await confined(here.nodes, me)
                 run = await grid.train(
                     self._plan,
                     TAG,
@@ -183,7 +184,6 @@ class Demo:
                     broadcast=self._broadcast,
                 )
                 result = await run.result(self._killing(here) if self._dht else self._show.heard)
-            isolation = await confined(here.nodes, me)
             outcome = await self._outcome(result, isolation)
             if keep:
                 self._show.next_steps(here, self._folder, key)

@@ -90,6 +90,29 @@ async def _have(office: Office, name: str, variant: str, about: str) -> None:
 
 @model.command()
 @click.argument("name", metavar="MODEL", type=MODEL)
+@click.option("--downloads/--no-downloads", default=True, help="Those who see it may have its files.")
+@click.option("--predicts/--no-predicts", default=True, help="It answers for rows of theirs, in this node's workers.")
+@click.option("--rows", type=click.IntRange(1, wire.MOST_ROWS), default=1024, help="So many rows at a time.")
+@click.option("--cost", type=click.FloatRange(0, 1e6), default=0.0, help="Epsilon for each row: it answers by labels.")
+@click.option("--of", "dataset", type=word(Name, "name of a dataset"), help="The dataset whose budgets pay for it.")
+@data_option
+def host(name: str, downloads: bool, predicts: bool, rows: int, cost: float, dataset: str | None, data: Path) -> None:
+    """Let MODEL answer those who see it (`allow`), from its first checkpoint, or from the one they name."""
+    said = wire.Hosting(downloads, predicts, rows, dataset or "", cost)
+    click.echo(hosted(run(data, lambda office: office.ask(wire.HOST, said, model=name)).hosting))
+
+
+def hosted(said: wire.Hosting) -> str:
+    """What those who see a model may have of it, in words."""
+    files = "may be downloaded" if said.downloads else "may not be downloaded"
+    if not said.predicts:
+        return f"{files}, does not answer"
+    cost = f", each costs epsilon {said.epsilon:g} of {said.dataset}" if said.dataset else ""
+    return f"{files}, answers for {said.most_rows} rows at a time{cost}"
+
+
+@model.command()
+@click.argument("name", metavar="MODEL", type=MODEL)
 @data_option
 def remove(name: str, data: Path) -> None:
     """Remove MODEL with its variants and checkpoints."""

@@ -71,7 +71,8 @@ async def small_grid(
 
     The holder of the key `trusted` may train at the nodes, each of which does up to `workers` jobs at once
     and trains on `device`. Without `listen` they have no ports, and are reached through the gateway alone.
-    With `dht` there is no gateway, but a peer without data that all others meet the network through.
+    With `dht` there is no gateway, but a peer without data that all others meet the network through; without ports as
+    well, it relays letters, and so does a second one.
     `ready` hears of each daemon that answers.
 
     Raises:
@@ -99,13 +100,16 @@ async def small_grid(
             f"--device={device}",
             "--listen" if listen else "--no-listen",
         )
-        if dht:
-            gateway = start("first", "grid.cli.node", f"--port={port}", "--id=first", "--dht", "--isolation=prefer")
-        else:
-            gateway = start("gateway", "grid.cli.gateway", f"--port={port}")
-        first, *nodes = await together(gateway, *(node(name, share) for name, share in shares.items()))
-        peers = tuple(f"dht+{daemon.address}" for daemon in (first, *nodes)) if dht else (first.address,)
-        yield SmallGrid(first, peers, tuple(nodes), daemons.leave, daemons.check)
+        peer = ("--dht", "--isolation=prefer", *(() if listen else ("--relay",)))
+        met = [start("first", "grid.cli.node", f"--port={port}", "--id=first", *peer)] if dht else []
+        if dht and not listen:
+            met.append(start("second", "grid.cli.node", "--port=0", "--id=second", told[0], *peer))
+        if not dht:
+            met.append(start("gateway", "grid.cli.gateway", f"--port={port}"))
+        there = await together(*met, *(node(name, share) for name, share in shares.items()))
+        asked = there if listen and dht else there[: len(met)]
+        directories = tuple(f"dht+{daemon.address}" if dht else daemon.address for daemon in asked)
+        yield SmallGrid(there[0], directories, tuple(there[len(met) :]), daemons.leave, daemons.check)
 
 
 async def _stock(folder: Path, name: str, share: digits.Share) -> None:

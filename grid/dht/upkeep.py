@@ -28,6 +28,8 @@ REFRESH = 3600.0
 """Seconds after which the far parts of the table are looked for anew."""
 REMEMBER = 60.0
 """Seconds between two times that the contacts are written down."""
+YOUNG, GROWN = 5.0, 120.0
+"""Seconds between looks for neighbours where few are known: at first, and at most; each time twice as long."""
 RECALL = 60.0
 """Seconds between two times that some are called whom this peer was named or knew, and who are no contacts."""
 CALLED = 4
@@ -109,12 +111,17 @@ class Upkeep:
     async def run(self) -> None:
         """Tend until cancelled."""
         loop = asyncio.get_running_loop()
-        refreshed = remembered = recalled = loop.time()
+        refreshed = looked = remembered = recalled = loop.time()
+        pause = YOUNG
         while True:
             await self._pause(await self._once())
             if loop.time() - refreshed >= REFRESH:
                 refreshed = loop.time()
                 await self._peer.refresh()
+            if len(self._peer.table) < K and loop.time() - looked >= pause:
+                # Nobody calls a peer without a port: it learns of those who came after it by asking alone.
+                looked, pause = loop.time(), min(2 * pause, GROWN)
+                await self._peer.nearest(self._peer.answers.place)
             if loop.time() - remembered >= REMEMBER:
                 remembered = loop.time()
                 await self.remember()

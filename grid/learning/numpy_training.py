@@ -210,6 +210,16 @@ def _targets(recipe: Recipe, array: Array, outputs: int) -> Array:
     return classes
 
 
+def predict(plan: Plan, tensors: Mapping[str, Array], threads: int = 1) -> Floats:
+    """What a linear plan answers about rows: see `predicting.predict`, which this one stands in for."""
+    weight, bias = linear_names(plan.recipe)
+    state = views(plan.layout, plan.initial)
+    (entry,) = plan.recipe.model.named("input")
+    features = _features(plan.recipe, tensors[entry.name], int(plan.layout.by_name[weight].spec.shape[1]))
+    with _discreet():
+        return _output([state[weight]] if bias is None else [state[weight], state[bias]], features)
+
+
 def _output(weights: list[Floats], features: Floats) -> Floats:
     output: Floats = features @ weights[0].T
     return output + weights[1] if len(weights) > 1 else output

@@ -78,7 +78,7 @@ class Trainer:
         self._rows = {"train": train, "held-out": held}
         check_amounts(recipe, len(train), limits)
         self._batch = min(recipe.batch, len(train))
-        self._features = [_load_input(entry, tensors[name]) for entry, name in zip(wanted, inputs, strict=True)]
+        self._features = [load_input(entry, tensors[name]) for entry, name in zip(wanted, inputs, strict=True)]
         self._target = _load_target(recipe, tensors[target])
         if any(len(feature) != len(self._target) for feature in self._features):
             raise PlanRefused("inputs and target have different numbers of rows")
@@ -87,9 +87,9 @@ class Trainer:
         self._batch, self.estimate = planned(recipe, self._batch, len(train), whole, limits.memory)
         _check_classes(recipe, self._target, self.estimate.outputs[0])
         self._private = Private(recipe, self._batch, limits.memory - self.estimate.memory) if recipe.dp else None
-        self._features[0] = _transformed(recipe, self._features[0])
+        self._features[0] = transformed(recipe, self._features[0])
         with self._discreet():
-            self._constants = self._moved(_constants(plan))
+            self._constants = self._moved(constants_of(plan))
             if room_for([*self._features, self._target], self._device):
                 self._features = [feature.to(self._device) for feature in self._features]
                 self._target = self._target.to(self._device)
@@ -245,7 +245,8 @@ def _tensor(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
 
 
-def _load_input(entry: Input, array: NDArray[Any]) -> torch.Tensor:
+def load_input(entry: Input, array: NDArray[Any]) -> torch.Tensor:
+    """An array (n, ...) as an input of a plan. Raises PlanRefused where it has another shape."""
     shape = entry.shape[1:] if entry.shape[:1] == (BATCH,) else None
     if shape is None or tuple(array.shape[1:]) != shape:
         raise PlanRefused(f"the plan takes {entry.name} {list(entry.shape)}, the dataset has {list(array.shape)}")
@@ -254,7 +255,7 @@ def _load_input(entry: Input, array: NDArray[Any]) -> torch.Tensor:
 
 def _load_target(recipe: Recipe, array: NDArray[Any]) -> torch.Tensor:
     if isinstance(recipe.loss, Graph):
-        return _load_input(recipe.loss.named("input")[-1], array)
+        return load_input(recipe.loss.named("input")[-1], array)
     if recipe.loss != CLASSES:
         return _tensor(array, torch.float32)
     if array.dtype.kind not in "iub" and not np.equal(array, np.floor(array)).all():
@@ -267,7 +268,8 @@ def _check_classes(recipe: Recipe, target: torch.Tensor, output: tuple[int, ...]
         raise PlanRefused(f"the plan tells {output[1]} classes apart, numbered from 0; the dataset has others")
 
 
-def _transformed(recipe: Recipe, feature: torch.Tensor) -> torch.Tensor:
+def transformed(recipe: Recipe, feature: torch.Tensor) -> torch.Tensor:
+    """The first input as the plan's transform makes it."""
     if recipe.transform is None:
         return feature
     shift = torch.tensor(recipe.transform.shift, dtype=feature.dtype)
@@ -275,7 +277,7 @@ def _transformed(recipe: Recipe, feature: torch.Tensor) -> torch.Tensor:
     return (feature - shift).div_(scale)
 
 
-def _constants(plan: Plan) -> State:
+def constants_of(plan: Plan) -> State:
     """The bundle's tensors that are not trained."""
     return {
         spec.name: tensor_views(Layout((spec,)), plan.values[spec.name])[spec.name]

@@ -29,6 +29,7 @@ from grid.node.dialects.flea_rows import FleaParts
 from grid.node.dialects.model_centric import pygrid_routes
 from grid.node.dialects.model_centric_rows import PyGridParts
 from grid.node.gates import Gates
+from grid.node.hosting import Hosts
 from grid.node.keys import Prekeys
 from grid.node.ledger import Ledger
 from grid.node.lift import Place
@@ -82,6 +83,7 @@ class NodeParts:
     ledger: Ledger
     flea: FleaParts
     flaas: FlaasParts
+    hosts: Hosts
     pygrid: PyGridParts
     status: Callable[[], wire.Status]
     busy: Callable[[], bool]
@@ -113,7 +115,7 @@ def routes(parts: NodeParts) -> Routes:
         **statistics_routes(parts.statistics, parts.associations),
         **worker_routes(parts.workers),
         **request_routes(parts.requests, parts.gates, parts.permissions, parts.access),
-        **model_routes(parts.flea.models),
+        **model_routes(parts.flea.models, parts.hosts),
         **task_routes(parts.flea.registry, parts.flea.jobs, parts.flea.outcome),
         **flea_routes(parts.flea),
         **flaas_routes(parts.flaas),

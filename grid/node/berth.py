@@ -44,6 +44,8 @@ class Berth:
         """Have an open mailbox until cancelled: `moved` gets its address, and each later one; not that of `before`."""
         failures = 0
         while True:
+            if self._box is not None:
+                await self._box.lost.wait()
             try:
                 address = await self.find()
             except GridError as error:
@@ -57,8 +59,6 @@ class Berth:
                 log.info("letters are read at %s", address)
                 moved(address)
             before = address
-            assert self._box is not None
-            await self._box.lost.wait()
 
     async def _candidates(self) -> list[str]:
         """Where to try: the present relay too, if it is back."""

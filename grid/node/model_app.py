@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from grid.node.hosting import Hosts
 from grid.node.models import Models, checkpoint_told
 from grid.transport import body
 from grid.transport.app import CALLER, Routes
@@ -13,9 +14,9 @@ from grid.wire.directory import Done
 from grid.wire.names import Name
 
 
-def model_routes(models: Models) -> Routes:
+def model_routes(models: Models, hosts: Hosts) -> Routes:
     """Every endpoint of models with its handler."""
-    return {**_model_routes(models), **_checkpoint_routes(models), **_rule_routes(models)}
+    return {**_model_routes(models), **_checkpoint_routes(models), **_rule_routes(models), **_hosting_routes(hosts)}
 
 
 def _model_routes(models: Models) -> Routes:
@@ -95,6 +96,19 @@ def _rule_routes(models: Models) -> Routes:
         return body.reply(wire.DROP_RULE, told, request=request)
 
     return {wire.RULES: listed, wire.PUT_RULE: put, wire.DROP_RULE: drop}
+
+
+def _hosting_routes(hosts: Hosts) -> Routes:
+    async def host(request: web.Request) -> web.StreamResponse:
+        said = await body.read(request, wire.HOST)
+        return body.reply(wire.HOST, await hosts.host(request[CALLER], _model(request), said), request=request)
+
+    async def predict(request: web.Request) -> web.StreamResponse:
+        blocks, which = body.blocks(request, wire.PREDICT), body.query(request, wire.PREDICT)
+        told = await hosts.predict(request[CALLER], _model(request), which, blocks)
+        return body.reply(wire.PREDICT, told, request=request)
+
+    return {wire.HOST: host, wire.PREDICT: predict}
 
 
 def _model(request: web.Request) -> str:

@@ -72,9 +72,9 @@ class Models:
             raise ModelRefused(f"the file of checkpoint {checkpoint.name} is not here, but at {checkpoint.link}")
         return self._blobs.path(checkpoint.digest)
 
-    def draft(self) -> Draft:
-        """A file for a checkpoint to be."""
-        return self._blobs.create(wire.CHECKPOINT_LIMIT)
+    def draft(self, limit: int = wire.CHECKPOINT_LIMIT) -> Draft:
+        """A file for a checkpoint to be, or for rows that a model is asked about."""
+        return self._blobs.create(limit)
 
     async def sweep(self) -> None:
         """Remove the files of uploads that came to nothing. At the start only."""
@@ -91,7 +91,7 @@ class Models:
             found: list[wire.ModelInfo] = []
             for row in store.models(connection, page.after):
                 if rule_of(connection, row, caller).sees:
-                    found.append(_told(connection, row))
+                    found.append(model_told(connection, row))
                 if len(found) == page.most:
                     break
             return found
@@ -100,7 +100,7 @@ class Models:
 
     async def model(self, caller: Caller, model: str) -> wire.ModelInfo:
         """One model. Raises ModelNotFound."""
-        return await self._db.read(lambda connection: _told(connection, seen(connection, model, caller)[0]))
+        return await self._db.read(lambda connection: model_told(connection, seen(connection, model, caller)[0]))
 
     async def put_model(self, caller: Caller, model: str, said: wire.NewModel) -> wire.ModelInfo:
         """Make a model, or say something else of it.
@@ -117,7 +117,7 @@ class Models:
             except ModelNotFound:
                 store.add_model(connection, row)
             store.change_model(connection, model, said.details, said.canonical)
-            return _told(connection, store.model(connection, model))
+            return model_told(connection, store.model(connection, model))
 
         return await self._db.write(work)
 
@@ -212,7 +212,17 @@ class Models:
         return await self._add(caller, replace(row, digest=draft.digest, size=draft.size))
 
     async def file(self, caller: Caller, model: str, variant: str, name: str) -> Parts:
-        """The file of a checkpoint. Raises ModelNotFound, ModelRefused."""
+        """The file of a checkpoint. Raises ModelNotFound, ModelRefused; NotAllowed where only its answers are given.
+
+        Whoever may commit to tasks for the model gets it all the same.
+        """
+
+        def check(connection: Snapshot) -> None:
+            _, rule = seen(connection, model, caller)
+            if not rule.commits and not store.hosting(connection, model).downloads:
+                raise NotAllowed(f"model {model} may not be downloaded")
+
+        await self._db.read(check)
         found = await self.checkpoint(caller, model, variant, name)
         return file_parts(self.path(found), found.digest)
 
@@ -327,9 +337,11 @@ def _fill(file: FileIO, into: memoryview) -> None:
         into = into[file.readinto(into) :]
 
 
-def _told(connection: Snapshot, row: ModelRow) -> wire.ModelInfo:
+def model_told(connection: Snapshot, row: ModelRow) -> wire.ModelInfo:
+    """A model, as it is told."""
     names = tuple(each.name for each in store.variants(connection, row.name))
-    return wire.ModelInfo(row.name, row.owner, row.details, row.canonical, names, row.created)
+    hosted = msgspec.convert(store.hosting(connection, row.name), wire.Hosting, from_attributes=True)
+    return wire.ModelInfo(row.name, row.owner, row.details, row.canonical, names, row.created, hosted)
 
 
 def _variant_told(connection: Snapshot, row: VariantRow) -> wire.VariantInfo:

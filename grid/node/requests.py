@@ -28,6 +28,7 @@ from grid.protocol.request import (
     Withdrawn,
     likeness,
 )
+from grid.store import models
 from grid.store import requests as rows
 from grid.store.database import Database
 from grid.store.events import EventLog
@@ -303,17 +304,22 @@ class Requests:
         asked = request.asked
         if (permit := _permit(request, True)) is not None:
             await self._permissions.permit(asked.dataset, permit)
-        elif asked.epsilon is not None:
+        elif asked.kind == "budget" and asked.epsilon is not None:
             await self._ledger.raise_budget(SetBudget(asked.dataset, asked.epsilon, subject=request.account))
+        elif asked.kind == "inference" and asked.model is not None:
+            await self._database.write(partial(models.let_see, name=asked.model, account=request.account))
         elif asked.kind == "release" and self.released is not None:
             await self.released(request.run)
 
     async def _take_back(self, request: Request) -> None:
+        asked = request.asked
         if (permit := _permit(request, None)) is not None:
             try:
-                await self._permissions.permit(request.asked.dataset, permit)
+                await self._permissions.permit(asked.dataset, permit)
             except NotFound:
                 return  # the owner was first
+        elif asked.kind == "inference" and asked.model is not None:
+            await self._database.write(partial(models.let_see_no_more, name=asked.model, account=request.account))
 
     async def _seen(self, number: int, caller: Caller) -> Request:
         request, _ = await self._database.read(partial(rows.get, number=number))

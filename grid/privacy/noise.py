@@ -69,6 +69,15 @@ class Draws:
         ]
         return np.concatenate([np.empty(0, np.intp), *found])
 
+    def below(self, count: int, most: int) -> npt.NDArray[np.int64]:
+        """`count` whole numbers from 0 on and below `most` (at most 2^16), each as likely within 2^-48 of itself."""
+        found = np.empty(count, np.int64)
+        for begin in range(0, count, BLOCK):
+            part = found[begin : begin + BLOCK]
+            words = self._words(2 * len(part)).astype(np.uint64).reshape(2, -1)
+            part[:] = ((words[0] << np.uint64(32)) | words[1]) % np.uint64(most)
+        return found
+
     def _words(self, count: int) -> npt.NDArray[np.uint32]:
         """At most twice `BLOCK` uniform words of 32 bits; overwritten by the next ones."""
         self._stream.fill(memoryview(self._drawn)[: 4 * count])

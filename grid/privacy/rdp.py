@@ -33,6 +33,14 @@ def of_step(rate: float, noise: float) -> Curve:
     return tuple(_log_moment(rate, noise, order) / (order - 1) for order in ORDERS)
 
 
+def of_answers(epsilon: float, answers: int) -> Curve:
+    """What so many answers cost, each of them under differential privacy at `epsilon` and delta 0.
+
+    Source: Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3; no divergence is greater than epsilon itself.
+    """
+    return tuple(answers * min(epsilon, order * epsilon**2 / 2) for order in ORDERS)
+
+
 def epsilon_of(curve: Curve, delta: float) -> float:
     """The least epsilon that follows from a curve for a delta in (0, 1)."""
     return min(_epsilon(order, cost, delta) for order, cost in zip(ORDERS, curve, strict=True))

@@ -51,6 +51,16 @@ class CheckpointRow(Struct, frozen=True):
     created: float
 
 
+class HostingRow(Struct, frozen=True):
+    """What those who see a model may have of it: see `wire.models.Hosting`."""
+
+    downloads: bool = True
+    predicts: bool = False
+    most_rows: int = 1024
+    dataset: str = ""
+    epsilon: float = 0.0
+
+
 _MODEL = "name, owner, details, canonical, created"
 _VARIANT = "model, name, details, hyperparameters, canonical, upgrade, created"
 _CHECKPOINT = "number, model, variant, name, digest, size, link, info, created"
@@ -219,6 +229,26 @@ def uses(connection: sqlite3.Connection, digest: str) -> int:
     return int(count)
 
 
+# --- hosting --------------------------------------------------------------------------------------
+
+
+def put_hosting(connection: sqlite3.Connection, model: str, row: HostingRow) -> None:
+    """What those who see a model may have of it from now on."""
+    connection.execute(
+        "INSERT OR REPLACE INTO hosted_models (model, downloads, predicts, most_rows, dataset, epsilon) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (model, int(row.downloads), int(row.predicts), row.most_rows, row.dataset, row.epsilon),
+    )
+
+
+def hosting(connection: sqlite3.Connection, model: str) -> HostingRow:
+    """What those who see a model may have of it; its files and no more, where nothing was said."""
+    row = connection.execute(
+        "SELECT downloads, predicts, most_rows, dataset, epsilon FROM hosted_models WHERE model = ?", (model,)
+    ).fetchone()
+    return HostingRow(bool(row[0]), bool(row[1]), *row[2:]) if row else HostingRow()
+
+
 # --- rules ----------------------------------------------------------------------------------------
 
 
@@ -242,6 +272,19 @@ def rules(connection: sqlite3.Connection, model: str) -> list[Rule]:
         "SELECT subject, sees, commits, opens, most FROM model_rules WHERE model = ? ORDER BY subject", (model,)
     )
     return [Rule(subject, bool(sees), bool(commits), bool(opens), most) for subject, sees, commits, opens, most in rows]
+
+
+def let_see(connection: sqlite3.Connection, name: str, account: str) -> None:
+    """Let an account see a model, whatever else it may do. Nothing happens where there is no such model."""
+    there = {rule.subject: rule for rule in rules(connection, name)}.get(account, Rule(account))
+    if connection.execute("SELECT 1 FROM models WHERE name = ?", (name,)).fetchone():
+        put_rule(connection, name, msgspec.structs.replace(there, sees=True))
+
+
+def let_see_no_more(connection: sqlite3.Connection, name: str, account: str) -> None:
+    """Take that back, unless more was said about the account meanwhile."""
+    if Rule(account) in rules(connection, name):
+        drop_rule(connection, name, account)
 
 
 def _checkpoint(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -11,12 +11,17 @@ from grid.wire.endpoint import Endpoint, Stream
 from grid.wire.message import Message
 from grid.wire.names import Count, Name, Seconds, Text
 from grid.wire.problems import (
+    BudgetSpent,
     ModelExists,
     ModelNotFound,
     ModelRefused,
     NotAllowed,
+    PlanRefused,
     RangeUnsatisfiable,
+    TensorsRefused,
     TooLarge,
+    WorkerBusy,
+    WorkerFailed,
 )
 from grid.wire.ranges import Piece
 from grid.wire.rights import Right
@@ -40,6 +45,27 @@ Link = Annotated[
 Maybe = Annotated[str, Meta(max_length=128, pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?\Z", description="A name, or none")]
 
 
+MOST_ROWS = 1 << 16
+"""Rows that a node may answer for at a time, at most."""
+
+ROWS_LIMIT = 64 * 1024**2
+"""Bytes: the most that rows may have that a model is asked about."""
+
+
+class Hosting(Message, frozen=True):
+    """What others may have of a model that they see: its files (`downloads`), and its answers (`predicts`).
+
+    It answers for `most_rows` at a time. Where `dataset` is named, each row costs `epsilon` of the privacy budgets of
+    that dataset, and what is told of it is a label, by randomized response.
+    """
+
+    downloads: bool = True
+    predicts: bool = False
+    most_rows: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = 1024
+    dataset: Maybe = ""
+    epsilon: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+
+
 class NewModel(Message, frozen=True):
     """What is said of a model; `canonical` is the variant to begin with, which may be still to come."""
 
@@ -56,6 +82,7 @@ class ModelInfo(Message, frozen=True):
     canonical: Maybe
     variants: tuple[Name, ...]
     created: Seconds
+    hosting: Hosting = Hosting()
 
 
 class ModelList(Message, frozen=True):
@@ -118,6 +145,26 @@ class CheckpointInfo(Message, frozen=True):
     link: Link
     info: Pairs
     created: Seconds
+
+
+class Which(Message, frozen=True):
+    """The values by which a model answers: the variant and the checkpoint to begin with, unless others are named."""
+
+    variant: Maybe = ""
+    checkpoint: Maybe = ""
+
+
+class Prediction(Message, frozen=True):
+    """What a model answers for rows: numbers of `dtype` (F32; I64 for labels that cost), in order, little-endian.
+
+    `epsilon`: what the answers cost, all together.
+    """
+
+    checkpoint: str
+    dtype: Literal["F32", "I64"]
+    shape: Annotated[tuple[Count, ...], Meta(max_length=16)]
+    data: bytes
+    epsilon: float = 0.0
 
 
 class AccessRule(Message, frozen=True):
@@ -206,7 +253,7 @@ CHECKPOINT_FILE: Endpoint[None, Stream] = Endpoint(
     who="signed",
     parts=True,
     about="The file of a checkpoint",
-    problems=(ModelNotFound, RangeUnsatisfiable),
+    problems=(ModelNotFound, NotAllowed, RangeUnsatisfiable),
 )
 PUT_CHECKPOINT_FILE = Endpoint(
     "PUT",
@@ -220,6 +267,31 @@ PUT_CHECKPOINT_FILE = Endpoint(
     about="Make a checkpoint of a file in the safetensors layout; with a plan in it, it can be evaluated here",
     problems=(ModelExists, ModelNotFound, ModelRefused, NotAllowed, TooLarge),
 )
+HOST = Endpoint(
+    "PUT",
+    "/v1/models/{model}/hosting",
+    Hosting,
+    ModelInfo,
+    who="signed",
+    right=Right.UPLOAD_DATA,
+    about="Say whether those who see a model may have its files, and its answers, and what these cost",
+    problems=(ModelNotFound, ModelRefused, NotAllowed),
+)
+PREDICT = Endpoint(
+    "POST",
+    "/v1/models/{model}/predictions",
+    Stream,
+    Prediction,
+    who="signed",
+    query=Which,
+    limit=ROWS_LIMIT,
+    deadline=120.0,
+    about="Ask a model about rows: a file in the safetensors layout, with the inputs of its plan by name",
+    problems=(
+        BudgetSpent, ModelNotFound, ModelRefused, NotAllowed, PlanRefused, TensorsRefused, TooLarge, WorkerBusy,
+        WorkerFailed,
+    ),
+)  # fmt: skip
 RULES: Endpoint[None, AccessRules] = Endpoint(
     "GET",
     "/v1/models/{model}/access",

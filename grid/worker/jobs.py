@@ -12,6 +12,7 @@ from grid.worker.analysis_job import analyse
 from grid.worker.channel import GpuShare
 from grid.worker.evaluation_job import evaluation_with
 from grid.worker.fold_job import fold, warm_up
+from grid.worker.predict_job import predicting_with
 from grid.worker.seat import Job, Table
 from grid.worker.train_job import Kit, training_with
 
@@ -19,7 +20,7 @@ _SUMS: dict[str, Job] = {"fold": fold, "analyse": analyse}
 
 
 def _trainings(kit: Kit) -> dict[str, Job]:
-    return {"train": training_with(kit), "evaluate": evaluation_with(kit)}
+    return {"train": training_with(kit), "evaluate": evaluation_with(kit), "predict": predicting_with(kit)}
 
 
 def load(preload: str) -> Table:
@@ -34,11 +35,11 @@ def load(preload: str) -> Table:
 
 def _torch() -> Table:
     """Where torch can do CUDA, no gradient is computed before the fork: it counts GPUs then, with threads of CUDA's."""
-    from grid.learning import client_rules, cuda, state, torch_sums, training  # these import torch
+    from grid.learning import client_rules, cuda, predicting, state, torch_sums, training  # these import torch
 
     training.warm_up(gradients=not cuda.built())
     torch_sums.warm_up()
-    kit = Kit(training.Trainer, state.tensor_views, client_rules.finish)
+    kit = Kit(training.Trainer, state.tensor_views, client_rules.finish, predicting.predict)
     jobs: dict[str, Job] = {
         **_SUMS,
         "fold": partial(fold, add_scaled=torch_sums.add_scaled),
@@ -58,4 +59,4 @@ def _numpy() -> Kit:
     from grid.learning import arrays, numpy_training
 
     numpy_training.warm_up()
-    return Kit(numpy_training.Trainer, arrays.views, numpy_training.finish)
+    return Kit(numpy_training.Trainer, arrays.views, numpy_training.finish, numpy_training.predict)

@@ -34,6 +34,8 @@ from grid.worker.roster import Worker
 
 MIB = 1 << 20
 CIPHER_BLOCK = 16
+ANSWERS = 4 * MIB
+"""Bytes: the most that the answers of one `PredictJob` may have."""
 USUAL_GRANT = Grant()
 
 
@@ -179,6 +181,26 @@ class AnalyseJob:
         layout, _ = trained_layout(self.bundle)
         files = {"bundle": self.bundle, "tensors": self.tensors}
         return Work("analyse", arguments, files, _longest(layout, self.strategy, ()), run=self.run)
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """Answer for rows that somebody asks about, by a plan with its parameters (`bundle`) and a safetensors file.
+
+    `asked` has the plan's inputs, by name. The one verb is `predict(epsilon, secret)`: the answers are in the outbox,
+    as the `dtype` and `shape` that it gives say: the plan's first output, or, with an `epsilon`, labels that are told
+    under differential privacy, drawn from the `secret` (16 random bytes, used once).
+    """
+
+    bundle: Path
+    asked: Path
+    limits: Limits = Limits()
+    run: str = ""
+
+    def work(self) -> Work:
+        """Two files, and room for the answers."""
+        files = {"bundle": self.bundle, "asked": self.asked}
+        return Work("predict", {}, files, ANSWERS, priority=Priority.EVALUATION, run=self.run)
 
 
 @dataclass(frozen=True)

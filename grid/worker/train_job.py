@@ -41,6 +41,7 @@ class Kit(NamedTuple):
     trainer: Callable[..., Any]
     views: Callable[..., dict[str, Any]]
     finish: Callable[..., dict[str, float]]
+    predict: Callable[..., Any]
 
 
 def training_with(kit: Kit) -> Job:

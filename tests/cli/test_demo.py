@@ -83,8 +83,9 @@ def test_a_demo_of_nodes_without_ports_trains_as_well(temporary: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_demo_without_a_gateway_outlives_the_peer_that_all_met_through(temporary: Path) -> None:
-    process = begin(temporary, "--rounds=3", "--dht", "--json")
+@pytest.mark.parametrize("ports", ["--listen", "--no-listen"])
+def test_a_demo_without_a_gateway_outlives_the_peer_that_all_met_through(temporary: Path, ports: str) -> None:
+    process = begin(temporary, "--rounds=3", "--dht", ports, "--json")
     said, told = process.communicate(timeout=120)
 
     assert process.returncode == 0, told

@@ -74,6 +74,8 @@ async def test_a_task_from_its_model_to_its_evaluation(tmp_path: Path) -> None:
 
         kept = (await to_thread(ask, "model", "add", "lung", "small", "first", str(plan)))[0]
         rules = await to_thread(ask, "model", "allow", "lung", "*", "--commit")
+        hosted = await to_thread(ask, "model", "host", "lung", "--no-downloads", "--rows", "8")
+        assert hosted == ["may not be downloaded, answers for 8 rows at a time"]
         assert kept.startswith("lung/small/first")
         assert rules[1].split() == ["*", "yes", "yes", "no", "1"]
         assert (await to_thread(ask, "model", "list"))[1].split()[:3] == ["lung", "small", "first"]

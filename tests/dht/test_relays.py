@@ -137,6 +137,23 @@ async def test_a_project_goes_on_when_the_relay_of_its_coordinator_and_its_sites
     np.testing.assert_allclose(learned, (numbers(plan_of().initial) + 3 * 8.0) / 4)
 
 
+async def test_a_scientist_without_a_port_trains_at_nodes_without_ports(peers: Peers) -> None:
+    first = await peers.start("first", data=False)
+    await peers.start("relay", data=False, relay_room=ROOM)
+    for at in range(2):
+        await peers.start(f"site-{at}", Learner(goal=8.0), listen=False)
+    async with aconnect(f"dht+{first.address}", identity=ME, listen=False) as grid:
+
+        async def found() -> bool:
+            return len(await grid.search("#pulse")) == 2
+
+        await until(found)
+        run = await grid.train(plan_of(), "#pulse", rounds=2, holdout=0.0, upload="exact")
+        learned = numbers((await run.result()).plan.initial)
+
+    np.testing.assert_allclose(learned, (numbers(plan_of().initial) + 3 * 8.0) / 4, rtol=1e-6)
+
+
 async def under_way(peers: Peers, grid: Grid, *learners: Learner) -> AsyncProject:
     """A project of two tasks that was begun, of a coordinator and sites none of which has a port."""
     lead, plan = await peers.start("lead", data=False, listen=False), plan_of()

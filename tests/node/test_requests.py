@@ -12,16 +12,18 @@ from aiohttp import ClientSession
 
 from grid.client.calls import Calls
 from grid.client.datasets import AsyncDataset
-from grid.client.requests import AsyncRequest, Office, requests_at
+from grid.client.requests import AsyncRequest, Office, ask, requests_at
 from grid.crypto.identity import Identity
 from grid.learning.private import Privacy
 from grid.protocol.audit_log import verified
 from grid.transport.auth import OWNER
+from grid.wire import models
 from grid.wire import requests as wire
 from grid.wire.budgets import SetBudget
 from grid.wire.permissions import Permit
 from grid.wire.problems import (
     DatasetNotFound,
+    ModelNotFound,
     NotAllowed,
     NotFound,
     NotInvited,
@@ -371,6 +373,37 @@ async def test_only_those_who_took_part_release_a_run(
         await sue.calls.call(ann.address, RELEASE, sign=True, run=run.id)
     with pytest.raises(RunNotFound):
         await sue.calls.call(ann.address, RELEASE, sign=True, run="x" * 32)
+
+
+async def test_an_accepted_request_for_inference_lets_a_model_be_seen_and_so_asked(
+    at: Callable[[Identity], Desk], ann: ANode
+) -> None:
+    sue, cora, olga = at(SUE), at(CORA), at(OLGA)
+    await olga.calls.call(ann.address, models.PUT_MODEL, models.NewModel(), model="lung", sign=True)
+    asked = wire.Ask("inference", "pulse", "a second opinion", model="lung")
+    request = await ask(sue.calls, sue.office, asked)
+    with pytest.raises(ModelNotFound):
+        await sue.calls.call(ann.address, models.MODEL, model="lung", sign=True)
+
+    await cora.decide(request.info.id, True, lasts=0.001)
+
+    assert (await sue.calls.call(ann.address, models.MODEL, model="lung", sign=True)).model == "lung"
+    await ann.open.means.requests.tend()
+    with pytest.raises(ModelNotFound):
+        await sue.calls.call(ann.address, models.MODEL, model="lung", sign=True)
+
+
+async def test_what_a_request_says_beside_its_kind_is_not_granted(at: Callable[[Identity], Desk], ann: ANode) -> None:
+    sue, cora, olga = at(SUE), at(CORA), at(OLGA)
+    await olga.calls.call(ann.address, models.PUT_MODEL, models.NewModel(), model="lung", sign=True)
+    asked = wire.Ask("permission", "pulse", "why", action="train", epsilon=1000.0, model="lung")
+    request = await ask(sue.calls, sue.office, asked)
+
+    await cora.decide(request.info.id, True)
+
+    assert await ann.open.means.ledger.told() == ()
+    with pytest.raises(ModelNotFound):
+        await sue.calls.call(ann.address, models.MODEL, model="lung", sign=True)
 
 
 async def test_the_plan_of_a_request_is_kept_for_as_long_as_it_is_open(

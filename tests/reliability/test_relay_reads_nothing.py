@@ -1,7 +1,7 @@
-"""A gateway that relays a whole run holds nothing of it: not on disk, not in memory, not on the wire.
+"""A gateway, or a node, that relays a whole run holds nothing of it: not on disk, not in memory, not on the wire.
 
 Marks are planted in data, model, update and in the words of calls. They are looked for in the database and files of a
-gateway that is a process of its own, in all its memory, and in every byte that came to it and went out of it.
+relay that is a process of its own, in all its memory, and in every byte that came to it and went out of it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from tests.grid_of_nodes import ANode, Learner, Scientist, a_node, add_arrays, n
 
 @dataclass
 class Wire:
-    """A gateway behind a line that tapes all that moves."""
+    """A relay behind a line that tapes all that moves."""
 
-    gateway: Daemon
+    relay: Daemon
     data: Path
     line: Line
 
     def places(self) -> Iterator[tuple[str, bytes]]:
-        """All that the gateway has, and all that came and went."""
+        """All that the relay has, and all that came and went."""
         for path in self.data.rglob("*"):
             if path.is_file():
                 yield str(path.relative_to(self.data)), path.read_bytes()
         for number, taped in enumerate(self.line.taped or ()):
             yield f"way {number}", bytes(taped)
-        yield from memory(self.gateway.pid)
+        yield from memory(self.relay.pid)
 
     def where(self, mark: bytes) -> list[str]:
         """Where a mark is found: as it is, in base64 at any offset, or in hexadecimal."""
@@ -69,14 +69,15 @@ def _encoded(mark: bytes, offset: int) -> bytes:
     return base64.b64encode(bytes(offset) + mark)[4 if offset else 0 :].rstrip(b"=")[:-4]
 
 
-@pytest.fixture
-async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
-    data = tmp_path / "gateway"
+@pytest.fixture(params=["gateway", "node"])
+async def wire(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Wire]:
+    data, more = tmp_path / request.param, {"gateway": (), "node": ("--dht", "--relay")}[request.param]
     async with Daemons(tmp_path) as daemons:
-        gateway = await daemons.start("gateway", "grid.cli.gateway", "start", f"--data={data}", "--port=0")
-        async with a_line(gateway.address) as line:
+        module = f"grid.cli.{request.param}"
+        relay = await daemons.start(request.param, module, "start", f"--data={data}", "--port=0", *more)
+        async with a_line(relay.address) as line:
             line.tape()
-            yield Wire(gateway, data, line)
+            yield Wire(relay, data, line)
 
 
 @asynccontextmanager
@@ -97,7 +98,7 @@ def marked(rows: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 300_000], ids=["small", "large"])
-async def test_a_gateway_finds_nothing_of_what_it_relays(
+async def test_a_relay_finds_nothing_of_what_it_passes_on(
     wire: Wire, tmp_path: Path, connections: ClientSession, width: int
 ) -> None:
     goal, plan = 3.0625, plan_of(width, seed=secrets.randbelow(1 << 31))
@@ -130,7 +131,7 @@ async def test_a_gateway_finds_nothing_of_what_it_relays(
     assert described.datasets[0].name == name
     np.testing.assert_allclose(learned, (begins + goal) / 2, rtol=1e-6)  # the marks were there, and travelled
     assert found == {what: [] for what in marks}
-    # The search itself finds what a gateway does know: who has a mailbox.
+    # The search itself finds what a relay does know: who has a mailbox.
     assert any(place.startswith("way") for place in seen)
     assert any(place.startswith("memory") for place in seen)
-    assert any("gateway.db" in place for place in seen)
+    assert any(".db" in place for place in seen)

@@ -153,3 +153,23 @@ def test_peers_that_go_one_by_one_are_no_split_and_those_who_stay_away_are_given
     over = whole.look(20, now + GIVEN_UP)
     assert over is not None
     assert (over.split, whole.silent, whole.addresses()) == (False, 0, [])
+
+
+def test_a_peer_that_nobody_calls_learns_of_those_who_came_after_it() -> None:
+    async def story() -> list[str]:
+        net = Net(0)
+        first, hidden, second = (net.add(number, address=address(number)) for number in range(3))
+        net._seeded.update(net.peers)
+        hidden.answers.record = record(identity(2), address=address(1), listens=False)
+        assert len(first.table) == 0
+        upkeep = Upkeep(hidden, [address(0)])
+        async with asyncio.TaskGroup() as group:
+            tending = group.create_task(upkeep.run())
+            await asyncio.sleep(1)
+            await second.bootstrap([address(0)])
+            await first.tend()
+            await asyncio.sleep(15)
+            tending.cancel()
+        return sorted(contact.address for contact in hidden.table)
+
+    assert warped(story()) == [address(0), address(2)]

@@ -29,7 +29,7 @@ sys.modules["torch"] = None  # an import of it raises ImportError, as where it i
 from grid.cli.assemble import training_preload
 from grid.worker.jobs import load
 assert training_preload() == "linear"
-assert load("linear").jobs.keys() == {"fold", "analyse", "train", "evaluate"}
+assert load("linear").jobs.keys() == {"fold", "analyse", "train", "evaluate", "predict"}
 assert load("numpy").jobs.keys() == {"fold", "analyse"}
 assert not [name for name in sys.modules if name.startswith("torch.")]
 """
