@@ -130,7 +130,7 @@ class Hosts:
             yield
             await ledger.pay(number, hosting.dataset)
         finally:
-            await ledger.settle(number)
+            await ledger.settle_answers(number, hosting.dataset, called(caller))
 
     async def _answer(self, job: PredictJob, hosting: HostingRow) -> tuple[dict[str, Any], bytes]:
         """Have it computed. A worker that dies in it costs time: another begins anew."""

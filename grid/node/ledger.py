@@ -99,6 +99,10 @@ class Ledger:
         """A run is over here: what it did not use is free again."""
         await self._db.write(lambda connection: rows.settle(connection, run))
 
+    async def settle_answers(self, question: str, dataset: str, account: str) -> None:
+        """A question is answered, or was not: what all answers to an account cost stands in one row."""
+        await self._db.write(lambda connection: rows.settle_into(connection, question, dataset, f"answers/{account}"))
+
     # --- for its owner ------------------------------------------------------------------------------
 
     async def set(self, asked: wire.SetBudget) -> None:

@@ -49,9 +49,12 @@ def members(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
     return {name: frozenset(found) for name, found in (whose | groups).items()}
 
 
-def charges(connection: sqlite3.Connection, dataset: str) -> list[Charge]:
-    """What runs cost a dataset, oldest first."""
-    rows = connection.execute(f"SELECT {_CHARGE} FROM charges WHERE dataset = ? ORDER BY at", (dataset,))  # noqa: S608
+def charges(connection: sqlite3.Connection, dataset: str, run: str | None = None) -> list[Charge]:
+    """What runs cost a dataset, oldest first; or what one of them does."""
+    rows = connection.execute(
+        f"SELECT {_CHARGE} FROM charges WHERE dataset = ? AND run = COALESCE(?, run) ORDER BY at",  # noqa: S608
+        (dataset, run),
+    )
     return [Charge(run, of, who, _read(curve), *rest) for run, of, who, curve, *rest in rows]
 
 
@@ -99,6 +102,25 @@ def pay(connection: Transaction, run: str, dataset: str) -> int:
 def settle(connection: Transaction, run: str) -> None:
     """A run is over here: what it did not use is given back."""
     connection.execute("UPDATE charges SET state = 'settled' WHERE run = ?", (run,))
+
+
+def settle_into(connection: Transaction, run: str, dataset: str, into: str) -> None:
+    """The same for one of many small ones: what it used is added to a single row of its account, and its own goes."""
+    this = next(iter(charges(connection, dataset, run)), None)
+    if this is None:
+        return
+    connection.execute("DELETE FROM charges WHERE run = ? AND dataset = ?", (run, dataset))
+    if not this.used:
+        return
+    spent = replace(this, state="settled").cost
+    before = next(iter(charges(connection, dataset, into)), None)
+    if before is not None:
+        spent = tuple(one + other for one, other in zip(spent, before.cost, strict=True))
+    connection.execute(
+        f"INSERT OR REPLACE INTO charges ({_CHARGE}, at) SELECT ?, ?, ?, ?, 1, 1, 'settled', "  # noqa: S608
+        "(SELECT COALESCE(MAX(at), 0) FROM charges)",
+        (into, dataset, this.account, _written(spent)),
+    )
 
 
 def _judged(

@@ -147,6 +147,10 @@ async def test_answers_that_cost_are_labels_and_are_paid_until_nothing_is_left(
     with pytest.raises(PlanRefused):  # what was not answered is not paid
         await ask(somebody, node, file_of(features=np.zeros((40, 5), np.float32)))
     assert (await ledger.told())[0].spent == budget.spent
+    few = await ask(somebody, node, file_of(features=ROWS[:4]))
+    (more,) = await ledger.told()
+    assert (few.epsilon, more.runs, more.reserved) == (2.0, 1, 0)  # one row for all answers to an account
+    assert budget.spent < more.spent <= budget.spent + few.epsilon + 1e-6
     for _ in range(2):
         with suppress(BudgetSpent):
             await ask(somebody, node)
