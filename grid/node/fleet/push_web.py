@@ -72,7 +72,9 @@ def load_key(path: Path) -> Vapid02:
         made = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        beside = path.with_suffix(".new")  # a node that is killed here begins anew, with no half of a key
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(made)
             os.fsync(file.fileno())
+        beside.rename(path)
     return Vapid02.from_pem(path.read_bytes())
