@@ -44,7 +44,10 @@ A worker's first two are at a participant."""
 TASK = ("before-task-file", "after-task-file", "after-task-row", "after-task-sum", "after-task-summed")
 """Of a node with a task for devices: as an update comes in, and as they are summed."""
 
-POINTS = RUN + TASK
+ANSWER = ("worker-before-answer", "worker-after-answer")
+"""Of a worker that a hosted model answers in."""
+
+POINTS = RUN + TASK + ANSWER
 
 
 def die() -> None:

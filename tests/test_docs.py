@@ -21,6 +21,7 @@ FLOORS = (
     "worker",
     "transport",
     "client",
+    "device",
     "simulation",
     "accounts",
     "associations",

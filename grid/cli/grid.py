@@ -8,6 +8,7 @@ from importlib.metadata import version
 import click
 
 from grid.cli.analyse import analyse, evaluate
+from grid.cli.answers import models, predict
 from grid.cli.config import SETTINGS
 from grid.cli.connect import aconnect, my_identity
 from grid.cli.describe import describe, plain
@@ -32,6 +33,8 @@ main.add_command(train)
 main.add_command(analyse)
 main.add_command(evaluate)
 main.add_command(runs)
+main.add_command(models)
+main.add_command(predict)
 main.add_command(peer)
 main.add_command(revoke_mine)
 main.add_command(simulate)

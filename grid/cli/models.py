@@ -12,6 +12,7 @@ import click
 
 from grid.cli.desk import Office, data_option, open_office
 from grid.cli.plainly import Plainly, word
+from grid.client.models import hosted
 from grid.client.payload import read_blocks
 from grid.client.tables import size, table
 from grid.wire import models as wire
@@ -100,15 +101,6 @@ def host(name: str, downloads: bool, predicts: bool, rows: int, cost: float, dat
     """Let MODEL answer those who see it (`allow`), from its first checkpoint, or from the one they name."""
     said = wire.Hosting(downloads, predicts, rows, dataset or "", cost)
     click.echo(hosted(run(data, lambda office: office.ask(wire.HOST, said, model=name)).hosting))
-
-
-def hosted(said: wire.Hosting) -> str:
-    """What those who see a model may have of it, in words."""
-    files = "may be downloaded" if said.downloads else "may not be downloaded"
-    if not said.predicts:
-        return f"{files}, does not answer"
-    cost = f", each costs epsilon {said.epsilon:g} of {said.dataset}" if said.dataset else ""
-    return f"{files}, answers for {said.most_rows} rows at a time{cost}"
 
 
 @model.command()

@@ -39,13 +39,34 @@ def scenario_options(command: Any) -> Any:
 @scenario_options
 @click.option("--fit", is_flag=True, help="Learn something: a small logistic regression at every node.")
 @click.option("--loss", type=click.FloatRange(min=0), default=LOSS, show_default=True, help="With --fit: learn until.")
+@click.option("--real", type=click.IntRange(1, 100_000), help="So many devices, over HTTP, against a node of its own.")
+@click.option("--active", type=click.IntRange(1, 100_000), help="With --real: let into a round; a tenth, unless given.")
+@click.option(
+    "--rate", type=click.FloatRange(1), default=500.0, show_default=True, help="With --real: check-ins a second."
+)
+@click.option(
+    "--numbers", type=click.IntRange(1), default=627_210, show_default=True, help="With --real: of the model."
+)
 @click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there too.")
-def simulate(name: str, fit: bool, loss: float, target: Path | None, **changed: Any) -> None:
-    """Play rounds in memory by the rules of real ones, to size a policy.
+def simulate(
+    name: str,
+    fit: bool,
+    loss: float,
+    real: int | None,
+    active: int | None,
+    rate: float,
+    numbers: int,
+    target: Path | None,
+    **changed: Any,
+) -> None:
+    """Play rounds in memory by the rules of real ones, to size a policy; or, with --real, one that is real.
 
     SCENARIO is bonawitz (phones, more drawn than wanted), papaya (synchronous against buffered), hospitals (ten that
     are sometimes away) or plain. Flags, or a TOML file with the same words, change its figures.
     """
+    if real is not None:
+        _play_real(real, min(real, active or max(1, real // 10)), rate, numbers, target)
+        return
     changes = {key: value for key, value in changed.items() if value is not None}
     played = [
         _play(msgspec.structs.replace(scenario, **changes), loss if fit else None) for scenario in SCENARIOS[name]
@@ -65,6 +86,30 @@ def _play(scenario: Scenario, loss: float | None) -> Played:
     began = time.process_time()
     figures = play(scenario, None if loss is None else Fits(Task(loss=loss)))
     return scenario, figures, time.process_time() - began
+
+
+def _play_real(devices: int, active: int, rate: float, numbers: int, target: Path | None) -> None:
+    """A round of a crowd with a node that is started for it."""
+    try:
+        from grid.cli.real_fleet import Crowd
+        from grid.cli.real_fleet import play as play_real
+    except ImportError as error:
+        raise click.ClickException(f"{error}; for devices, install grid-daemon[node]") from None
+    seen = play_real(Crowd(devices, active, rate, numbers))
+    figures = {
+        "devices registered": f"{devices:,}, {devices / seen.registering:,.0f} a second",
+        "check-ins": f"{len(seen.check_ins):,}, {rate:,.0f} a second asked for",
+        "a check-in: p50, p99": f"{seen.quantile(0.5) * 1000:.0f} ms, {seen.quantile(0.99) * 1000:.0f} ms",
+        "handed in": f"{seen.handed_in:,} of {active:,}, {size(4 * numbers)} each",
+        "told to come later": ", ".join(f"{count:,} {reason}" for reason, count in sorted(seen.later.items()))
+        or "none",
+        "the round": span(seen.round),
+        "the node's memory at its most": size(seen.memory),
+        "the sum": "exact" if seen.exact else "wrong",
+    }
+    click.echo(table(["", "real"], figures.items()))
+    if target is not None:
+        target.write_text(json.dumps({**msgspec.to_builtins(seen), "devices": devices, "active": active}, indent=1))
 
 
 def _plain(scenario: Scenario, figures: Figures, seconds: float) -> dict[str, Any]:

@@ -91,9 +91,17 @@ class AsyncDataset:
             raise TensorsRefused(f"what came is not {name}: {error}") from None
 
     async def request_access(
-        self, reason: str, *, tensor: str | None = None, action: Action = "train", epsilon: float | None = None
+        self,
+        reason: str,
+        *,
+        tensor: str | None = None,
+        action: Action = "train",
+        epsilon: float | None = None,
+        model: str | None = None,
     ) -> AsyncRequest:
         """Ask for the download of a `tensor`; for so much `epsilon` more of the budget; else for an `action`.
+
+        Or for a `model` that learned from it: to see it, and so to ask it about rows.
 
         Raises:
             NotAllowed: there is no account for the caller at this node.
@@ -104,6 +112,8 @@ class AsyncDataset:
             return await ask(self._calls, office, Ask("download", self.name, reason, tensor=tensor))
         if epsilon is not None:
             return await ask(self._calls, office, Ask("budget", self.name, reason, epsilon=epsilon))
+        if model is not None:
+            return await ask(self._calls, office, Ask("inference", self.name, reason, model=model))
         return await ask(self._calls, office, Ask("permission", self.name, reason, action=action))
 
 

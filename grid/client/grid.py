@@ -14,6 +14,7 @@ from grid.client.accounts import sign_in
 from grid.client.bundles import hand_in_plan
 from grid.client.calls import Calls
 from grid.client.datasets import AsyncDataset, all_datasets
+from grid.client.models import AsyncModel, all_models
 from grid.client.pins import MemoryPins, Pins
 from grid.client.projects import AsyncProject
 from grid.client.reattach import attach
@@ -259,6 +260,14 @@ class Grid:
         for address in nodes:
             there = await self._coordinator(address)
             found += await requests_at(self._calls, Office(address, public_from_id(there.public_key)))
+        return found
+
+    async def models(self, *nodes: str) -> list[AsyncModel]:
+        """The models that the caller may see at the nodes of these addresses: to be asked, or fetched."""
+        found = []
+        for address in nodes:
+            there = await self._coordinator(address)
+            found += await all_models(self._calls, Office(address, public_from_id(there.public_key)))
         return found
 
     async def analyse(

@@ -6,10 +6,12 @@ categories and classes; their values are drawn from a seed and say nothing of it
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grid.learning.tensors import read_header
+from grid.learning.tensors import Layout, TensorSpec, header_bytes, read_header
 from grid.wire.node import DatasetInfo, TensorInfo
+from grid.wire.problems import TensorsRefused
 
 ROWS = 100
 """Rows of a mock, if the dataset has as many."""
@@ -56,6 +58,26 @@ def arrays_of(file: memoryview) -> dict[str, Any]:
         data = file[begin + slot.begin : begin + slot.begin + slot.spec.size]
         found[name] = np.frombuffer(data, _STORED[slot.spec.dtype]).reshape(slot.spec.shape)
     return found
+
+
+def bytes_of(arrays: Mapping[str, Any]) -> list[bytes]:
+    """A file of tensors (safetensors) that holds these arrays, in pieces. Raises TensorsRefused for other types."""
+    import numpy as np
+
+    names = {np.dtype(stored): name for name, stored in _STORED.items()}
+    held = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in held.items():
+        if array.dtype not in names:
+            raise TensorsRefused(f"{name!r} has numpy dtype {array.dtype}, which has no place in the format")
+    layout = Layout(TensorSpec(name, names[array.dtype], array.shape) for name, array in held.items())
+    return [header_bytes(layout), *(np.ascontiguousarray(held[spec.name]).tobytes() for spec in layout.specs)]
+
+
+def numbers_of(dtype: str, shape: Sequence[int], data: bytes) -> Any:
+    """Numbers of a type of safetensors, as an array. Raises ValueError for too few or too many."""
+    import numpy as np
+
+    return np.frombuffer(data, _STORED[dtype]).reshape(shape)
 
 
 def array_of(data: bytes, tensor: TensorInfo) -> Any:

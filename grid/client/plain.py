@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 from grid.client import display
 from grid.client.datasets import AsyncDataset
 from grid.client.grid import Grid
+from grid.client.models import AsyncModel
 from grid.client.projects import AsyncProject
 from grid.client.requests import AsyncRequest
 from grid.client.run import AsyncRun, B, Result
@@ -230,6 +231,25 @@ class Dataset:
         return f"Dataset({self.name!r} at {self._dataset.node}, {self.info.examples} examples)"
 
 
+class Model:
+    """A model that a node hosts: see `AsyncModel`."""
+
+    def __init__(self, loop: Loop, model: AsyncModel) -> None:
+        self._loop, self._model = loop, model
+        self.info, self.name = model.info, model.name
+
+    def predict(self, rows: Any, *, variant: str = "", checkpoint: str = "") -> Any:
+        """What it answers for rows (n, ...), computed at its node."""
+        return self._loop.run(self._model.predict(rows, variant=variant, checkpoint=checkpoint))
+
+    def download(self, *, variant: str = "", checkpoint: str = "") -> Plan:
+        """Its plan with the values of a checkpoint, where that may be had."""
+        return self._loop.run(self._model.download(variant=variant, checkpoint=checkpoint))
+
+    def __repr__(self) -> str:
+        return repr(self._model)
+
+
 class PlainGrid:
     """A grid; made by `grid.connect`. The same as the async `Grid`, with calls that wait.
 
@@ -271,6 +291,10 @@ class PlainGrid:
     def requests(self, *nodes: str) -> list[Request]:
         """Your requests at the nodes of these addresses, answered or not."""
         return [Request(self._loop, each) for each in self._loop.run(self._grid.requests(*nodes))]
+
+    def models(self, *nodes: str) -> list[Model]:
+        """The models that you may see at the nodes of these addresses: ask them, or fetch them."""
+        return [Model(self._loop, each) for each in self._loop.run(self._grid.models(*nodes))]
 
     def analyse(self, question: Question, data: Any, **settings: Any) -> Run[Study]:
         """Ask a question of all rows; see `Grid.analyse` for the settings. Raises GridError, with the reason."""

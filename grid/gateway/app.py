@@ -11,6 +11,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from grid.accounts.app import account_routes
+from grid.accounts.pygrid import pygrid_people
 from grid.associations.app import association_routes, network_routes
 from grid.associations.service import Associations
 from grid.client.egress import Egress
@@ -96,7 +97,12 @@ async def open_gateway(
             metrics.gauge("grid_relay_bytes", "Bytes of letters that wait", lambda: mailboxes.waiting)
         if record is not None:
             await record.deposits.sweep()
-            routes = {**routes, **account_routes(record.house), **friendlyfl_routes(record)}
+            routes = {
+                **routes,
+                **account_routes(record.house),
+                **pygrid_people(record.house),
+                **friendlyfl_routes(record),
+            }
         if associations is not None:
             routes = {**routes, **association_routes(associations), **network_routes(associations)}
         app = create_app(routes, auth=auth, metrics=metrics, about="Grid gateway")

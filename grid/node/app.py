@@ -10,6 +10,7 @@ from aiohttp import web
 
 from grid.accounts.app import account_routes
 from grid.accounts.house import House
+from grid.accounts.pygrid import pygrid_people
 from grid.associations.app import association_routes
 from grid.associations.service import Associations
 from grid.crypto.identity import Identity
@@ -19,6 +20,8 @@ from grid.node.budget_app import budget_routes
 from grid.node.catalogue import Catalogue
 from grid.node.coordinator import Coordinator, key_of
 from grid.node.data_app import data_routes
+from grid.node.dialects.data_centric import DataCentricParts, data_centric_routes
+from grid.node.dialects.data_centric_house import house_routes
 from grid.node.dialects.flaas import flaas_routes
 from grid.node.dialects.flaas_rows import FlaasParts
 from grid.node.dialects.flea import flea_routes
@@ -105,6 +108,9 @@ def routes(parts: NodeParts) -> Routes:
         **project_routes(parts.projects),
         **budget_routes(parts.ledger),
         **account_routes(parts.house),
+        **pygrid_people(parts.house),
+        **data_centric_routes(_data_centric(parts)),
+        **house_routes(parts.associations, parts.workers),
         **association_routes(parts.associations),
         **statistics_routes(parts.statistics, parts.associations),
         **worker_routes(parts.workers),
@@ -115,6 +121,18 @@ def routes(parts: NodeParts) -> Routes:
         **flaas_routes(parts.flaas),
         **pygrid_routes(parts.pygrid),
     }
+
+
+def _data_centric(parts: NodeParts) -> DataCentricParts:
+    return DataCentricParts(
+        node_id=parts.node_id,
+        version=parts.version,
+        house=parts.house,
+        catalogue=parts.catalogue,
+        permissions=parts.permissions,
+        access=parts.access,
+        requests=parts.requests,
+    )
 
 
 def _state_routes(parts: NodeParts) -> Routes:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from grid.learning.tensors import Layout, data_offset, read_header
 from grid.protocol.permission import Visibility
 from grid.store import datasets as store
-from grid.store.blobs import Blobs
+from grid.store.blobs import Blobs, Draft
 from grid.store.database import Database
 from grid.store.datasets import Dataset
 from grid.wire.names import Name, Tag
@@ -186,6 +186,10 @@ class Catalogue:
     async def _discard(self, digest: str) -> None:
         if not await self._database.read(partial(store.uses, digest=digest)):
             await asyncio.to_thread(self._blobs.delete, digest)
+
+    def draft(self) -> Draft:
+        """A file of tensors to be, in the node's own store."""
+        return self._blobs.create()
 
     # --- the data itself: for the node's workers and its owner ------------------------------------
 

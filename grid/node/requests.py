@@ -144,6 +144,8 @@ class Requests:
     async def decide(self, number: int, decision: wire.Decision, caller: Caller) -> wire.RequestInfo:
         """An officer's word. Raises NotFound, OutOfTurn; NotAllowed for one's own request."""
         request = await self._seen(number, caller)
+        if not caller.has(Right.TRIAGE_REQUESTS):
+            raise NotAllowed("your role does not let you triage requests")
         if request.account == caller.account and not caller.owner:
             raise NotAllowed("nobody decides on their own request")
         now, by = self._now(), caller.name or "owner"

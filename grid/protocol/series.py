@@ -91,7 +91,7 @@ def admit(
     free = terms.devices - door.held
     if free <= 0:
         return Refusal("full", f"all {terms.devices} places of this round are taken", retry_after(left, asking, spread))
-    if terms.selection == "random" and draw >= share(free, asking):
+    if terms.selection == "random" and draw >= share(free, asking - door.held):
         words = "this round is for others, chosen by lot"
         return Refusal("not-drawn", words, retry_after(0.0, asking, spread))
     return None

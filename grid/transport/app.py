@@ -130,6 +130,8 @@ def _admission(endpoint: Endpoint[Any, Any], auth: Authenticator) -> Callable[[w
 
     async def admit(request: web.Request) -> None:
         header = request.headers.get("Authorization")
+        if header is None and (token := request.headers.get("token")) is not None:  # so PyGrid's clients send it
+            header = f"Bearer {token}"
         if header is None and (who != "anyone" or right is not None):
             raise NotAuthenticated
         digest = no_message

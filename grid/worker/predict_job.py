@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from grid.faults import point
 from grid.learning.arrays import NUMPY_TYPES, Array, views
 from grid.learning.plan import Plan
 from grid.learning.tensors import read_header
-from grid.privacy.responses import MOST_LABELS, told
+from grid.privacy.responses import MOST_LABELS
+from grid.privacy.responses import told as randomized
 from grid.wire.problems import PlanRefused, TooLarge
 from grid.worker.seat import Desk, Job, Verb
 from grid.worker.train_job import Kit
@@ -41,10 +43,13 @@ def predicting(kit: Kit, desk: Desk) -> Mapping[str, Verb]:
         raise PlanRefused("all inputs have the same number of rows, and there is one at least")
 
     def predict(epsilon: float = 0.0, secret: bytes = b"") -> dict[str, Any]:
+        point("worker-before-answer")
         answers = kit.predict(plan, given, threads=desk.limits.threads)
         if epsilon:
             answers = _labels(answers, epsilon, secret)
-        return _handed_out(np.ascontiguousarray(answers), desk.outbox)
+        told = _handed_out(np.ascontiguousarray(answers), desk.outbox)
+        point("worker-after-answer")
+        return told
 
     return {"predict": predict}
 
@@ -56,7 +61,7 @@ def _labels(answers: Array, epsilon: float, secret: bytes) -> Array:
     if not 1 <= wide <= MOST_LABELS:
         raise PlanRefused(f"what each answer costs is only known of labels; this plan gives {list(answers.shape)}")
     labels = scores.argmax(1) if wide > 1 else (scores.reshape(-1) > 0).astype(np.int64)
-    return told(labels, max(wide, 2), epsilon, secret)
+    return randomized(labels, max(wide, 2), epsilon, secret)
 
 
 def _handed_out(answers: Array, outbox: memoryview) -> dict[str, Any]:

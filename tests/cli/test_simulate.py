@@ -66,3 +66,12 @@ def test_a_scenario_that_makes_no_sense_is_refused_in_one_line() -> None:
 )
 def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
     assert span(seconds) == said
+
+
+@pytest.mark.slow
+def test_real_devices_take_part_in_a_round_of_a_node() -> None:
+    shown = grid("--real", "40", "--active", "5", "--rate", "100", "--numbers", "1000")
+
+    assert "handed in" in shown
+    assert "5 of 5" in shown
+    assert "the sum                        exact" in shown

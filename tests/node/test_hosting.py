@@ -11,6 +11,9 @@ import pytest
 from aiohttp import ClientSession
 
 from grid.client.calls import Calls
+from grid.client.models import all_models
+from grid.client.requests import Office
+from grid.faults import ANSWER, SETTING
 from grid.learning.arrays import Array, layout_of, write_arrays
 from grid.learning.numpy_training import predict
 from grid.learning.plan import Plan
@@ -24,6 +27,7 @@ from grid.wire.problems import (
     ModelRefused,
     NotAllowed,
     PlanRefused,
+    TensorsRefused,
     TooLarge,
 )
 from tests.grid_of_nodes import ANode, Scientist, a_node
@@ -170,3 +174,46 @@ async def test_real_workers_answer_with_torch(tmp_path: Path, connections: Clien
         assert np.allclose(numbers(told), predict(PLAN, {"features": ROWS}), atol=1e-6)
     finally:
         await node.stop()
+
+
+async def test_a_scientist_finds_a_model_asks_it_and_may_not_fetch_it(
+    start_node: Callable[..., Awaitable[ANode]], connections: ClientSession
+) -> None:
+    node, scientist = await start_node("ann"), Scientist(connections)
+    owner = await hosted(node, connections, wire.Hosting(downloads=False, predicts=True))
+    office = Office(node.address, node.identity.public)
+
+    (model,) = await all_models(scientist.calls, office)
+
+    assert repr(model) == "Model('lung', may not be downloaded, answers for 1024 rows at a time)"
+    assert np.array_equal(await model.predict(ROWS), predict(PLAN, {"features": ROWS}))
+    assert np.array_equal(
+        await model.predict({"features": ROWS[:2]}, checkpoint="first"), (await model.predict(ROWS))[:2]
+    )
+    with pytest.raises(NotAllowed):
+        await model.download()
+    with pytest.raises(TensorsRefused):
+        await model.predict(np.array(["words"]))
+    await owner.call(node.address, wire.HOST, wire.Hosting(), model="lung")
+    assert (await model.download()).digest == PLAN.digest
+
+
+@pytest.mark.parametrize("fault", ANSWER)
+async def test_a_worker_that_is_killed_while_it_answers_costs_time_and_is_paid_once(
+    tmp_path: Path,
+    connections: ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    monkeypatch.setenv(SETTING, fault)  # heard by the process that forks the workers
+    node = await a_node("ann", tmp_path / "node", real=True)
+    try:
+        await hosted(node, connections, wire.Hosting(predicts=True, dataset="pulse", epsilon=0.5))
+        await node.open.means.ledger.set(SetBudget("pulse", 50.0))
+        told = await ask(Scientist(connections).calls, node)
+        (budget,) = await node.open.means.ledger.told()
+    finally:
+        await node.stop()
+    assert "another worker begins anew" in caplog.text
+    assert (told.shape, budget.runs, budget.reserved) == ((40,), 1, 0)

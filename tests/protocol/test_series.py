@@ -62,6 +62,14 @@ def test_the_more_places_the_surer_a_device_is_taken() -> None:
     assert refused.slug == "not-drawn"
 
 
+@given(places=st.integers(1, 50), draw=CHANCE, data=st.data())
+def test_all_are_taken_where_there_are_places_for_all(places: int, draw: float, data: st.DataObject) -> None:
+    came = data.draw(st.integers(1, places))
+    terms = Terms(devices=places, selection="random")
+
+    assert all(asks(terms, Door(1, held), asking=held + 1, draw=draw) is None for held in range(came))
+
+
 @given(left=st.floats(0, 1e6), asking=st.integers(0, 10**7), spread=CHANCE)
 def test_devices_come_again_later_the_more_there_are(left: float, asking: int, spread: float) -> None:
     at = retry_after(left, asking, spread)

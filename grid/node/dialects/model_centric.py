@@ -44,11 +44,11 @@ class PyGrid:
 
     async def cycle_request(self, asked: wire.CycleAsked) -> wire.Told:
         """A device asks to take part. Raises DeviceNotFound, BadRequest: it introduced itself for another process."""
-        row, _ = await self.parts.series.known(asked.worker_id)
+        row, device = await self.parts.series.known(asked.worker_id)
         if asked.model not in ("", row.name) or (asked.version or row.version) != row.version:
             raise BadRequest(f"this worker_id is for {row.name} {row.version}: authenticate for the other one")
         speeds = Speeds(asked.upload, asked.download, asked.ping)
-        return cycle_told(row, await self.parts.rounds.check_in(asked.worker_id, speeds))
+        return cycle_told(row, await self.parts.rounds.check_in(row, device, asked.worker_id, speeds))
 
     async def report(self, blocks: AsyncIterator[bytes]) -> wire.Told:
         """A device hands in: who it is stands before its difference, which goes to the disk as it comes.

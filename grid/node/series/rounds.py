@@ -26,7 +26,7 @@ from grid.store import events, models, tasks
 from grid.store import series as store
 from grid.store.models import VariantRow
 from grid.store.schema import Snapshot, Transaction
-from grid.store.series import SeriesRow
+from grid.store.series import DeviceRow, SeriesRow
 from grid.store.tasks import JobRow, TaskRow
 from grid.transport.auth import OWNER
 from grid.wire.problems import CommitsSpent, GridError, TaskClosed, TaskExists
@@ -50,6 +50,13 @@ class Taken(NamedTuple):
 
     row: SeriesRow
     committed: Committed
+
+
+class Places(NamedTuple):
+    """The devices that have one in a round, and when it ends (UTC seconds; 0: never)."""
+
+    devices: set[str]
+    ends: float
 
 
 class Standing(NamedTuple):
@@ -92,18 +99,13 @@ class Rounds:
     ) -> None:
         self._series, self._registry, self._jobs, self._outcome, self._chance = of, registry, jobs, outcome, chance
         self._db, self._one, self._flows = of.database, asyncio.Lock(), dict[int, Flow]()
-        self._places: dict[str, set[str]] = {}
+        self._places: dict[str, Places] = {}
         of.database.on_commit.append(self._ring)
 
     # --- for devices ----------------------------------------------------------------------------
 
-    async def check_in(self, secret: str, speeds: Speeds) -> Taken | Refusal:
-        """A device asks to take part.
-
-        Raises:
-            DeviceNotFound: it has not introduced itself.
-        """
-        row, device = await self._series.known(secret)
+    async def check_in(self, row: SeriesRow, device: DeviceRow, secret: str, speeds: Speeds) -> Taken | Refusal:
+        """A device that is known asks to take part."""
         asking = self._flows.setdefault(row.id, Flow()).came(self._series.now())
         if row.fleet.state != fleet.RUNNING:
             return Refusal("over", f"{row.name} {row.version} is {row.fleet.state}: there is no more to do", None)
@@ -111,9 +113,9 @@ class Rounds:
             row = await self._begin(row.id)
         if row.turn.state != fleet.COLLECTING:
             return Refusal("between", "the next round has not begun", retry_after(0.0, asking, self._chance()))
-        places, ends = await self._held(row)
-        mine, now = device.name in places, self._series.now()
-        door = Door(row.turn.number, len(places), ends)
+        places = await self._held(row)
+        mine, now = device.name in places.devices, self._series.now()
+        door = Door(row.turn.number, len(places.devices), places.ends)
         refused = (
             None
             if mine
@@ -129,7 +131,7 @@ class Rounds:
         )
         if refused is not None:
             return refused
-        places.add(device.name)  # nothing was awaited since its places were counted
+        places.devices.add(device.name)  # nothing was awaited since its places were counted
         return await self._commit(row, secret, device.name, asking)
 
     async def _commit(self, row: SeriesRow, secret: str, name: str, asking: int) -> Taken | Refusal:
@@ -144,7 +146,7 @@ class Rounds:
         except TaskClosed as closed:
             return Refusal("between", closed.detail, self._later(row, asking))
         except BaseException:
-            self._places.get(row.task, set()).discard(name)
+            self._free(row.task, name)
             raise
         return Taken(row, committed)
 
@@ -161,7 +163,11 @@ class Rounds:
         """A device gives up; its place is free. Raises as `working`, and OutOfTurn."""
         row, job = await self.working(secret, ticket)
         await self._jobs.failed(device_caller(secret, row.id), job.assignment.run, job.id, reason)
-        self._places.get(job.assignment.run, set()).discard(job.client)
+        self._free(job.assignment.run, job.client)
+
+    def _free(self, name: str, device: str) -> None:
+        if (places := self._places.get(name)) is not None:
+            places.devices.discard(device)
 
     def handing_in(self, secret: str, number: int, ticket: str) -> AbstractAsyncContextManager[Handing]:
         """As `Jobs.handing_in`, for a device of a series."""
@@ -222,19 +228,18 @@ class Rounds:
                 await self._registry.change(OWNER, row.task, ends=ends, opened=True)
             return await self._put(row, Mustered())
 
-    async def _held(self, row: SeriesRow) -> tuple[set[str], float]:
-        """Who has a place in the round that goes on, and when it ends (0: never)."""
-        places = self._places.get(row.task)
-        if places is None:
+    async def _held(self, row: SeriesRow) -> Places:
+        """Who has a place in the round that goes on."""
+        if row.task not in self._places:
 
-            def work(connection: Snapshot) -> set[str]:
-                return {j.client for j in tasks.jobs(connection, row.task) if j.assignment.state not in _FAILED}
+            def work(connection: Snapshot) -> Places:
+                jobs = tasks.jobs(connection, row.task)
+                held = {job.client for job in jobs if job.assignment.state not in _FAILED}
+                return Places(held, tasks.get_task(connection, row.task).task.ends if row.terms.length else 0.0)
 
             found = await self._db.read(work)
-            places = self._places.setdefault(row.task, found)
-        if not row.terms.length:
-            return places, 0.0
-        return places, (await self._db.read(lambda connection: tasks.get_task(connection, row.task))).task.ends
+            return self._places.setdefault(row.task, found)
+        return self._places[row.task]
 
     async def _close(self, at: Standing, held: TaskRow) -> bool:
         """Sum, if there are enough; give up, if the time is over and there are not."""
