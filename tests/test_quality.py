@@ -39,7 +39,7 @@ TESTS = {name: text for name, text in sources_under(ROOT / "tests").items() if n
 # --- imports ------------------------------------------------------------------------------------
 
 # Slow to load, or not always installed: these may wait until they are needed.
-HEAVY = {"duckdb", "numpy", "ray", "sklearn", "torch"}
+HEAVY = {"duckdb", "numpy", "pywebpush", "ray", "sklearn", "torch"}
 
 
 def named(node: ast.AST) -> Iterator[str]:

@@ -12,7 +12,6 @@ import aiohttp
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
-from pywebpush import WebPusher, WebPushException
 
 from grid.client.egress import Egress
 from grid.node.fleet.push import Gone, PushRefused, Told, as_json
@@ -46,11 +45,7 @@ class WebDriver:
         parts = urlsplit(to.endpoint)
         origin = f"{parts.scheme}://{parts.netloc}"
         self._egress.check(origin)
-        try:
-            keys = {"p256dh": to.p256dh, "auth": to.auth}
-            body = WebPusher({"endpoint": to.endpoint, "keys": keys}).encode(as_json(told))["body"]
-        except (WebPushException, ValueError, IndexError):
-            raise Gone from None  # there is no such key
+        body = sealed(to, as_json(told))
         claims = {"aud": origin, "exp": int(self._now()) + KNOWN_FOR, "sub": self._contact}
         headers = {
             **self._key.sign(claims),
@@ -66,13 +61,29 @@ class WebDriver:
                 raise PushRefused(f"{origin} answers {answer.status}")
 
 
+def sealed(to: WebPush, message: bytes) -> bytes:
+    """A message that only the holder of a subscription can read. Raises Gone: its keys are none."""
+    from pywebpush import WebPusher, WebPushException  # brings another HTTP client, which takes long to load
+
+    try:
+        found: bytes = WebPusher({"endpoint": to.endpoint, "keys": {"p256dh": to.p256dh, "auth": to.auth}}).encode(
+            message
+        )["body"]
+    except (WebPushException, ValueError, IndexError):
+        raise Gone from None
+    return found
+
+
 def load_key(path: Path) -> Vapid02:
     """The node's key for Web Push, made when there is none; readable by its owner alone."""
     if not path.exists():
         made = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        beside = path.with_suffix(".new")  # a node that is killed here begins anew, with no half of a key
+        beside.unlink(missing_ok=True)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(made)
             os.fsync(file.fileno())
+        beside.rename(path)
     return Vapid02.from_pem(path.read_bytes())

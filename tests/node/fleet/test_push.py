@@ -135,6 +135,7 @@ async def test_a_subscription_leads_nowhere_inside(web_driver: WebDriver) -> Non
 
 
 def test_the_key_for_web_push_stays_and_is_the_nodes_alone(tmp_path: Path) -> None:
+    (tmp_path / "push.new").write_bytes(b"half of a k")
     keys = [load_key(tmp_path / "push.pem") for _ in range(2)]
 
     assert keys[0].public_key.public_numbers() == keys[1].public_key.public_numbers()
