@@ -21,7 +21,7 @@ from grid.protocol.documents import read_document
 from grid.store.blobs import Blobs
 from grid.transport.auth import Caller
 from grid.wire.node import DatasetInfo, Part
-from grid.wire.problems import GridError, InviteRefused, Replayed
+from grid.wire.problems import DatasetNotFound, GridError, InviteRefused, Replayed
 from grid.wire.runs import TASK, After, Events, Invite, Invited, Task
 
 log = logging.getLogger(__name__)
@@ -150,11 +150,11 @@ class Participant:
         found = permissions.find(asker, task.tags)
         if found is None:
             raise InviteRefused(f"no dataset here has the tags {' '.join(task.tags)}")
-        names = {tensor.name for tensor in found.tensors}
         if read_strategy(task.strategy).analyses:
-            permissions.check_train(asker, found.name, names)
+            permissions.check_ask(asker, found.name)
             return found
-        if missing := {*task.inputs, task.target} - names:
-            raise InviteRefused(f"dataset {found.name!r} has no tensor {', '.join(sorted(missing))}")
-        permissions.check_train(asker, found.name, (*task.inputs, task.target))
+        try:
+            permissions.check_train(asker, found.name, (*task.inputs, task.target))
+        except DatasetNotFound as missing:
+            raise InviteRefused(missing.detail) from None
         return found

@@ -75,16 +75,33 @@ class Permissions:
             raise NotAllowed(f"the data of {name} stays here; ask for access to {tensor}")
 
     def check_train(self, asker: Asker, name: str, tensors: Iterable[str]) -> None:
-        """Whether a plan of somebody may learn from these tensors. Raises NotAllowed, DatasetNotFound."""
-        dataset = self._found(asker, name)
-        closed = [tensor for tensor in tensors if not self.may(asker, "train", dataset, tensor)]
-        if closed or not self.may(asker, "find", dataset):
+        """Whether a plan of somebody may learn from these tensors.
+
+        Raises:
+            NotAllowed: it may not; of tensors that they may not find nothing is said.
+            DatasetNotFound: there is no such dataset or tensor that they may find.
+        """
+        dataset, tensors = self._found(asker, name), tuple(tensors)
+        if missing := set(tensors) - self.seen(asker, name):
+            raise DatasetNotFound(f"dataset {name!r} has no tensor {', '.join(sorted(missing))}")
+        if closed := [tensor for tensor in tensors if not self.may(asker, "train", dataset, tensor)]:
             raise NotAllowed(f"you may not learn from {', '.join(closed)} of {name}; ask for access")
+
+    def check_ask(self, asker: Asker, name: str) -> None:
+        """Whether somebody may ask questions of all of a dataset. Raises NotAllowed, DatasetNotFound."""
+        dataset = self._found(asker, name)
+        whole = {each.name for each in dataset.info.tensors}
+        if self.seen(asker, name) != whole or not all(self.may(asker, "train", dataset, each) for each in whole):
+            raise NotAllowed(f"you may not learn from all of {name}, which an analysis needs; ask for access")
+
+    def seen(self, asker: Asker, name: str) -> set[str]:
+        """The tensors of a dataset that somebody may find. Raises DatasetNotFound."""
+        return {each.name for each in self.info(asker, name).tensors}
 
     def mock_of(self, asker: Asker, name: str) -> str:
         """The digest of a dataset's mock. Raises DatasetNotFound; NotFound where its owner made none."""
         dataset = self._found(asker, name)
-        if not dataset.mock:
+        if not dataset.mock or len(self.seen(asker, name)) < len(dataset.info.tensors):  # it has them all
             raise NotFound(f"{name} has no mock that its owner made; make one from its description")
         return dataset.mock
 

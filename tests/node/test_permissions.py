@@ -150,6 +150,38 @@ async def test_a_tensor_that_one_may_not_find_is_not_in_the_description(
     assert len((await who(OLGA).calls.call(ann.address, wire.DATASET, sign=True, name="rare")).tensors) == 2
 
 
+async def test_a_tensor_that_one_may_not_find_is_not_learned_from_asked_or_in_the_mock(
+    who: Callable[[Identity], Caller], ann: ANode, connections: ClientSession
+) -> None:
+    """Whether it is there is told by no refusal: it is refused in the words for one that never was."""
+    olga, permissions, access = who(OLGA), ann.open.means.permissions, ann.open.means.access
+    await olga.change(visibility="public")
+    await olga.say("find", False, tensor="target")
+    sue = access.asker_of(SUE.id)
+
+    said = []
+    for tensor in ("target", "nothing"):
+        with pytest.raises(DatasetNotFound) as refused:
+            permissions.check_train(sue, "rare", ("features", tensor))
+        said.append(refused.value.detail.replace(tensor, "it"))
+    assert len(set(said)) == 1
+    permissions.check_train(sue, "rare", ("features",))
+    with pytest.raises(NotAllowed) as closed:
+        permissions.check_ask(sue, "rare")
+    assert "target" not in closed.value.detail
+    with pytest.raises(RunRefused, match="has no tensor target"):
+        await (await Scientist(connections, SUE).start(ann, [ann], quorum=quorum(1), tags=SECRET)).result()
+    layout = Layout([TensorSpec("features", "F32", (4, 3)), TensorSpec("target", "F32", (4, 1))])
+    draft = blobs_of(ann.open).create()
+    draft.write(header_bytes(layout))
+    draft.write(bytes(layout.size))
+    await draft.commit()
+    await olga.change(mock=draft.digest)
+    with pytest.raises(NotFound, match="no mock that its owner made"):
+        permissions.mock_of(sue, "rare")
+    assert permissions.mock_of(access.asker_of(OLGA.id), "rare") == draft.digest
+
+
 async def test_permissions_survive_a_restart_and_go_with_their_dataset(
     who: Callable[[Identity], Caller], ann: ANode
 ) -> None:
