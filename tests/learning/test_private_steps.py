@@ -19,7 +19,7 @@ from grid.learning.plan import Plan
 from grid.learning.private_steps import Private
 from grid.learning.recipe import Dp, Limits
 from grid.learning.state import State, tensor_views
-from grid.learning.training import Trainer, _constants
+from grid.learning.training import Trainer, constants_of
 from grid.wire.problems import PlanRefused
 
 SECRETS = (number.to_bytes(16, "big") for number in itertools.count(1))
@@ -121,7 +121,7 @@ def sample(shape: tuple[int, ...], count: int = 13) -> tuple[list[torch.Tensor],
 
 
 def parts_of(plan: Plan) -> tuple[State, State]:
-    return tensor_views(plan.layout, bytearray(plan.initial)), _constants(plan)
+    return tensor_views(plan.layout, bytearray(plan.initial)), constants_of(plan)
 
 
 def plain_gradients(
