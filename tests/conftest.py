@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
+from hypothesis import settings
 
 from grid.client.calls import Calls
 from grid.client.egress import Egress, open_http
@@ -15,6 +16,9 @@ from grid.crypto.identity import Identity
 from grid.transport.serve import running
 from tests.grid_of_nodes import ANode, Learner, Puppet, Scientist, a_node, a_puppet, pool
 from tests.transport.daemon import Daemon
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture
