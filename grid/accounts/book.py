@@ -99,12 +99,6 @@ class Book:
         account = self.by_key.get(key)
         return key if account is None else account.name
 
-    def keys_of(self, name: str) -> frozenset[str]:
-        """All keys of an account, or of a group's accounts; a name that is neither is a key itself."""
-        if name in self.groups:
-            return frozenset(k for number in self.groups[name].accounts for k in self.accounts[number].keys)
-        return frozenset(self.by_name[name].keys) if name in self.by_name else frozenset({name})
-
     def session(self, session: str) -> SessionRow | None:
         """A session that was not ended, if its account is still there."""
         row = self.sessions.get(session)

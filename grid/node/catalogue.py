@@ -170,7 +170,7 @@ class Catalogue:
         await self._database.write(partial(store.change, dataset=after))
         self._datasets[name] = after
         if before.mock and before.mock != after.mock:
-            await self._discard(before.mock)
+            await self.discard(before.mock)
         self.changed()
         return info
 
@@ -180,10 +180,11 @@ class Catalogue:
         self._datasets.pop(name, None)
         self.names.remove(name)
         for digest in filter(None, {dataset.digest, dataset.mock}):
-            await self._discard(digest)
+            await self.discard(digest)
         self.changed()
 
-    async def _discard(self, digest: str) -> None:
+    async def discard(self, digest: str) -> None:
+        """Delete a file of the node's own store, if no dataset is it."""
         if not await self._database.read(partial(store.uses, digest=digest)):
             await asyncio.to_thread(self._blobs.delete, digest)
 

@@ -113,7 +113,7 @@ class Requests:
         now = self._now()
         request = Request(0, account, asked, now, now + WAITS, run=run)
         evidence = await self._witness.of(request, signer)
-        over = await self._over(request, evidence)
+        over = await self._over(request)
 
         def write(connection: Transaction) -> Request:
             made = rows.add(connection, request, evidence)
@@ -122,7 +122,7 @@ class Requests:
 
         return await self._told(await self._database.write(write), officer=False)
 
-    async def _over(self, request: Request, evidence: wire.Evidence) -> str | None:
+    async def _over(self, request: Request) -> str | None:
         """Why a training is denied without anybody deciding: it costs more than is left, or hides nothing."""
         if request.asked.training is None:
             return None

@@ -63,7 +63,7 @@ class Statistics:
 
 def _read(connection: Snapshot, since: float) -> tuple[dict[str, int], tuple[wire.Hour, ...]]:
     rounds, examples = Counter[float](), Counter[float]()
-    for at, data in events.of_kind_since(connection, "trained", since):
+    for at, data in events.trained_since(connection, since):
         hour = at // HOUR * HOUR
         rounds[hour] += 1
         examples[hour] += int(data.get("examples", 0))

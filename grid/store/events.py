@@ -57,9 +57,9 @@ def of_kind(connection: sqlite3.Connection, topic: str, kind: str) -> list[Event
     return [Event(*row) for row in rows]
 
 
-def of_kind_since(connection: sqlite3.Connection, kind: str, at: float) -> list[tuple[float, dict[str, Any]]]:
-    """When events of a kind happened since a time (UTC seconds), in any topic, and what they say."""
-    rows = connection.execute("SELECT at, data FROM events WHERE kind = ? AND at >= ? ORDER BY cursor", (kind, at))
+def trained_since(connection: sqlite3.Connection, at: float) -> list[tuple[float, dict[str, Any]]]:
+    """When something was trained here since a time (UTC seconds), in any topic, and what was said of it."""
+    rows = connection.execute("SELECT at, data FROM events WHERE kind = 'trained' AND at >= ? ORDER BY at", (at,))
     return [(when, msgspec.json.decode(data)) for when, data in rows]
 
 

@@ -151,17 +151,3 @@ def logged(connection: sqlite3.Connection, after: int, limit: int) -> list[Signe
     """Entries behind a number, in order."""
     rows = connection.execute("SELECT signed FROM audit_log WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
     return [msgspec.msgpack.decode(signed, type=Signed) for (signed,) in rows]
-
-
-# --- what was told to others ------------------------------------------------------------------------
-
-
-def told(connection: sqlite3.Connection, whom: str) -> int:
-    """The cursor up to which somebody was told."""
-    row = connection.execute("SELECT cursor FROM told WHERE whom = ?", (whom,)).fetchone()
-    return int(row[0]) if row else 0
-
-
-def tell(connection: Transaction, whom: str, cursor: int) -> None:
-    """Somebody was told up to here."""
-    connection.execute("INSERT OR REPLACE INTO told (whom, cursor) VALUES (?, ?)", (whom, cursor))

@@ -30,8 +30,8 @@ from grid.wire.problems import (
 )
 from grid.wire.rights import Right
 
-UPLOAD_LIMIT = 256 * 1024 * 1024
-"""Bytes of a dataset in its JSON; larger ones are added at the node's command line."""
+UPLOAD_LIMIT = 16 * 1024 * 1024
+"""Bytes of a dataset in its JSON, which is held whole; larger ones are added at the node's command line."""
 
 Told = dict[str, Any]
 Rows = list[dict[str, Any]]

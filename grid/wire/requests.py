@@ -76,7 +76,7 @@ class Evidence(Message, frozen=True):
 
     `average`: for each figure of this request, the share of accepted ones on the dataset that had less of it; empty
     if there were none. `history`: how many requests of the account are in which state. `figures`: what was measured
-    here, such as `membership-auc`, `audit-epsilon`, `update-norm`.
+    here, such as `rounds`, `last-loss`, `last-norm`, `last-record-epsilon`.
     """
 
     sheet: tuple[tuple[str, str], ...] = ()
@@ -162,12 +162,6 @@ class GateSetting(Message, frozen=True):
     keepers: Annotated[tuple[PublicKey, ...], Meta(max_length=64)] = ()
 
 
-class Rehearsal(Message, frozen=True):
-    """Try a requested training on the node's own rows, with canaries, for an officer: so many steps at most."""
-
-    steps: Annotated[int, Meta(ge=1, le=100_000)] = 2000
-
-
 ASK = Endpoint(
     "POST",
     "/v1/requests",
@@ -211,17 +205,6 @@ WITHDRAW: Endpoint[None, RequestInfo] = Endpoint(
     who="signed",
     about="Withdraw one's own request",
     problems=(NotFound, OutOfTurn),
-)
-REHEARSE = Endpoint(
-    "POST",
-    "/v1/requests/{id}/rehearsal",
-    Rehearsal,
-    RequestInfo,
-    who="signed",
-    right=Right.TRIAGE_REQUESTS,
-    about="Try a requested training on this node's rows, and measure what it would learn by heart",
-    deadline=600.0,
-    problems=(NotFound, RequestRefused),
 )
 AUDIT_LOG: Endpoint[None, AuditPage] = Endpoint(
     "GET",

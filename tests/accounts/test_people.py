@@ -148,4 +148,3 @@ async def test_everything_is_there_again_after_a_restart(house: House, database:
     standing = again.book.standing(ANNS.id)
     assert standing is not None
     assert (standing.account, standing.groups) == ("ursula", {"heart"})
-    assert again.book.keys_of("heart") == again.book.keys_of("ursula") == {ANNS.id}

@@ -197,7 +197,11 @@ async def _kept(parts: DataCentricParts, given: wire.DatasetGiven) -> DatasetInf
         tensors,
         given.target,
     )
-    return await parts.catalogue.add(info, draft.digest, "private" if given.private else "public")
+    try:
+        return await parts.catalogue.add(info, draft.digest, "private" if given.private else "public")
+    except BaseException:
+        await parts.catalogue.discard(draft.digest)
+        raise
 
 
 def _dataset_told(info: DatasetInfo, *, tensors: bool = True) -> wire.Told:

@@ -18,6 +18,7 @@ from grid.node.fleet.registry import VARIANT, Fleets, eligible, topic, visible
 from grid.node.tasks.jobs import Jobs
 from grid.node.tasks.outcome import Outcome
 from grid.node.tasks.registry import Asked, Registry
+from grid.node.tasks.watch import REST, Watch
 from grid.protocol import assignment, fleet, task
 from grid.protocol.fleet import FLEET, TURN, Enough, Mustered, RoundCounted, Summed, TooFew, next_event, reaches
 from grid.store import events, fleets, tasks
@@ -25,7 +26,7 @@ from grid.store.fleets import DeviceRow, FleetRow, RoundRow
 from grid.store.schema import Snapshot, Transaction
 from grid.store.tasks import JobRow, TaskRow
 from grid.transport.auth import OWNER, Caller
-from grid.wire.problems import GridError, OutOfTurn, RoundClosed, TaskExists, TaskNotFound, UpdateRepeated
+from grid.wire.problems import GridError, OutOfTurn, RoundClosed, TaskNotFound, UpdateRepeated
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,6 @@ TRAIN = "train"
 """The event that calls devices to a round."""
 MINUTE = 60.0
 DAY = 86_400.0
-LOOK = 600.0
-"""Seconds after which the clock is looked at again in any case: reports grow old, and clocks may be set."""
-REST = 0.2
-"""Seconds between two looks: what many devices do at once is looked at once."""
 
 _DONE = frozenset({assignment.UPLOADED, assignment.ACCEPTED})
 _FAILED = frozenset({assignment.FAILED, assignment.REJECTED, assignment.EXPIRED})
@@ -85,8 +82,8 @@ class Rounds:
         self, of: Fleets, registry: Registry, jobs: Jobs, outcome: Outcome, called: Callable[[Call], None]
     ) -> None:
         self._fleets, self._registry, self._jobs, self._outcome, self._called = of, registry, jobs, outcome, called
-        self._db, self._one = of.database, asyncio.Lock()
-        of.database.on_commit.append(self._ring)
+        self._db, self._one, self._forgot = of.database, asyncio.Lock(), 0.0
+        self._watch = Watch(of)
 
     # --- for devices ----------------------------------------------------------------------------
 
@@ -154,20 +151,13 @@ class Rounds:
 
     async def keep(self, rest: float = REST) -> None:
         """Look whenever something may have changed, for as long as this node runs; once a day, forget old reports."""
-        forgot = 0.0
-        while True:
-            self._fleets.changed.clear()
-            try:
-                if self._fleets.now() >= forgot + DAY:
-                    await self._fleets.forget_reports()
-                    forgot = self._fleets.now()
-                await self.tick()
-            except GridError as error:
-                log.warning("the fleets could not be looked at: %s", error.detail)
-            await asyncio.sleep(rest)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(await self._left()):
-                    await self._fleets.changed.wait()
+        await self._watch.keep(self._look, rest)
+
+    async def _look(self) -> None:
+        if self._fleets.now() >= self._forgot + DAY:
+            await self._fleets.forget_reports()
+            self._forgot = self._fleets.now()
+        await self.tick()
 
     async def tick(self) -> list[str]:
         """Move every project that goes on as far as it can go; what was found, line by line."""
@@ -233,12 +223,7 @@ class Rounds:
             strategy=terms.aggregation,
             most_examples=terms.number_of_samples * terms.number_of_apps,
         )
-        try:
-            await self._registry.register(OWNER, asked)
-        except TaskExists:
-            if (await self._registry.get(OWNER, name)).model != at.row.model:  # somebody else's: not ours to use
-                raise
-            await self._registry.change(OWNER, name, ends=ends, opened=True)
+        await self._registry.open_round(asked)
 
     async def _close(self, at: Standing, said: list[str]) -> bool:
         """Sum, if enough have handed in and nobody is waited for; give up, if it can come to nothing any more."""
@@ -307,15 +292,6 @@ class Rounds:
 
         await self._db.write(work)
         return True
-
-    async def _left(self) -> float:
-        """Seconds until the next round's time is over."""
-        ends = await self._db.read(tasks.next_end)
-        return LOOK if ends is None else min(LOOK, max(REST, ends - self._fleets.now()))
-
-    def _ring(self, topics: frozenset[str]) -> None:
-        if any(each.startswith("task/") for each in topics):
-            self._fleets.changed.set()
 
 
 def _standing(connection: Snapshot, number: int) -> Standing:

@@ -10,7 +10,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from grid.node.series.registry import VARIANT, Series, device_caller, topic
 from grid.node.tasks.jobs import Committed, Handing, Jobs
 from grid.node.tasks.outcome import Outcome
 from grid.node.tasks.registry import Asked, Registry
+from grid.node.tasks.watch import REST, Watch
 from grid.protocol import assignment, fleet, task
 from grid.protocol.fleet import FLEET, TURN, Enough, Mustered, RoundCounted, Summed, TooFew
 from grid.protocol.series import LATEST, Door, Refusal, Speeds, admit, next_event, retry_after
@@ -29,14 +30,10 @@ from grid.store.schema import Snapshot, Transaction
 from grid.store.series import DeviceRow, SeriesRow
 from grid.store.tasks import JobRow, TaskRow
 from grid.transport.auth import OWNER
-from grid.wire.problems import CommitsSpent, GridError, TaskClosed, TaskExists
+from grid.wire.problems import CommitsSpent, GridError, TaskClosed
 
 log = logging.getLogger(__name__)
 
-LOOK = 600.0
-"""Seconds after which the clock is looked at again in any case."""
-REST = 0.2
-"""Seconds between two looks: what many devices do at once is looked at once."""
 NEVER = 10 * 365 * 86_400.0
 """Seconds of a round that has no end."""
 MINUTE = 60.0
@@ -100,7 +97,7 @@ class Rounds:
         self._series, self._registry, self._jobs, self._outcome, self._chance = of, registry, jobs, outcome, chance
         self._db, self._one, self._flows = of.database, asyncio.Lock(), dict[int, Flow]()
         self._places: dict[str, Places] = {}
-        of.database.on_commit.append(self._ring)
+        self._watch = Watch(of, prefix="series-")
 
     # --- for devices ----------------------------------------------------------------------------
 
@@ -177,13 +174,7 @@ class Rounds:
 
     async def keep(self, rest: float = REST) -> None:
         """Look whenever something may have changed, for as long as this node runs."""
-        while True:
-            self._series.changed.clear()
-            await self.tick()
-            await asyncio.sleep(rest)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(await self._left()):
-                    await self._series.changed.wait()
+        await self._watch.keep(self.tick, rest)
 
     async def tick(self) -> None:
         """Move every series that goes on as far as it can go."""
@@ -222,10 +213,7 @@ class Rounds:
                 checkpoints=(row.checkpoint,),
                 strategy=row.terms.strategy,
             )
-            try:
-                await self._registry.register(OWNER, asked)
-            except TaskExists:  # this node was stopped when it had just been opened
-                await self._registry.change(OWNER, row.task, ends=ends, opened=True)
+            await self._registry.open_round(asked)
             return await self._put(row, Mustered())
 
     async def _held(self, row: SeriesRow) -> Places:
@@ -305,15 +293,6 @@ class Rounds:
         if follows:
             self._places.pop(over, None)
         return made
-
-    async def _left(self) -> float:
-        """Seconds until the next round's time is over."""
-        ends = await self._db.read(tasks.next_end)
-        return LOOK if ends is None else min(LOOK, max(REST, ends - self._series.now()))
-
-    def _ring(self, topics: frozenset[str]) -> None:
-        if any(each.startswith("task/series-") for each in topics):
-            self._series.changed.set()
 
 
 def _standing(connection: Snapshot, number: int) -> Standing:

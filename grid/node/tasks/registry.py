@@ -22,7 +22,7 @@ from grid.store.events import EventLog
 from grid.store.models import CheckpointRow
 from grid.store.schema import Snapshot, Transaction
 from grid.store.tasks import TaskRow
-from grid.transport.auth import Caller
+from grid.transport.auth import OWNER, Caller
 from grid.wire.problems import (
     ModelNotFound,
     ModelRefused,
@@ -75,6 +75,19 @@ class Registry:
     models: Models
     now: Callable[[], float]
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def open_round(self, asked: Asked) -> None:
+        """A task of this node's own; if it was stopped when this had just been opened, that one, until `asked.ends`.
+
+        Raises:
+            TaskExists: somebody else's, for another model, has the name.
+        """
+        try:
+            await self.register(OWNER, asked)
+        except TaskExists:
+            if (await self.get(OWNER, asked.name)).model != asked.model:
+                raise
+            await self.change(OWNER, asked.name, ends=asked.ends, opened=True)
 
     async def register(self, caller: Caller, asked: Asked) -> TaskRow:
         """A new task, open at once or a draft.

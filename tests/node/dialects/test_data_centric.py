@@ -146,8 +146,14 @@ async def test_datasets_are_handed_in_found_described_and_removed(domain: Domain
 async def test_what_is_no_dataset_is_refused_and_leaves_nothing(
     domain: Domain, wrong: dict[str, Any], status: int
 ) -> None:
-    await domain("adam", "POST /data-centric/datasets", given(**wrong), status)
+    def files() -> int:
+        return sum(path.is_file() for path in (domain.node.folder / "blobs").rglob("*"))
 
+    before = files()
+    await domain("adam", "POST /data-centric/datasets", given(**wrong), status)
+    await domain("adam", "POST /data-centric/datasets", given("pulse"), 409)
+
+    assert files() == before
     assert [d["id"] for d in await domain("adam", "GET /data-centric/datasets")] == ["pulse"]
 
 

@@ -21,7 +21,3 @@ CREATE TABLE audit_log (
     number INTEGER PRIMARY KEY,
     signed BLOB NOT NULL -- MessagePack of a signed document
 );
-CREATE TABLE told ( -- how far the event log was told to others
-    whom TEXT PRIMARY KEY,
-    cursor INTEGER NOT NULL
-);

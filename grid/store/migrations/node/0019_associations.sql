@@ -8,3 +8,6 @@ CREATE TABLE associations (
     proposal BLOB NOT NULL -- MessagePack of the signed document
 );
 CREATE INDEX associations_by_peer ON associations (peer, state);
+
+-- What statistics count, among all that happened.
+CREATE INDEX trained_events ON events (at) WHERE kind = 'trained';
